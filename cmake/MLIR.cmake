@@ -1,6 +1,6 @@
 # MLIR 22 from the distribution's packages, as one shared library. Nothing of LLVM is built or linked statically
 # (a static copy beside libMLIR.so would define every mlir:: function twice).
-find_package(MLIR 22 REQUIRED CONFIG HINTS /usr/lib/llvm-22/lib/cmake/mlir)
+find_package(MLIR 22.1 REQUIRED CONFIG HINTS /usr/lib/llvm-22/lib/cmake/mlir)
 set(MLIR_LINK_MLIR_DYLIB ON)
 list(APPEND CMAKE_MODULE_PATH "${MLIR_CMAKE_DIR}" "${LLVM_CMAKE_DIR}")
 include(TableGen)
