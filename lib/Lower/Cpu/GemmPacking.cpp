@@ -1,0 +1,201 @@
+//===- GemmPacking.cpp - Operands through scratch -------------------------===//
+//
+// Copies that convert to the accumulator's type or to pairs of bf16. Each follows the contiguous direction of its source; B with
+// contiguous k is transposed in registers.
+//
+//===----------------------------------------------------------------------===//
+#include "GemmPacking.h"
+
+using namespace mlir;
+
+namespace shardc {
+namespace {
+
+struct Packer {
+  Emitter &e;
+  const GemmSpec &spec;
+  const GemmPlan &plan;
+  const GemmLevel &level;
+
+  int64_t lanes() const { return level.lanes; }
+  Type unitType() const { return level.dot ? Type(e.b.getI32Type()) : plan.accType; }
+  /// Elements of k in one unit of the inner loop.
+  int64_t perUnit() const { return level.dot ? 2 : 1; }
+  Value units(Value k) { return level.dot ? e.div(e.add(k, 1), 2) : k; }
+
+  /// Vector of units from contiguous elements: converted, or 2·lanes bf16 seen as pairs.
+  Value toUnits(Value loaded) {
+    return level.dot ? e.bitcast(loaded, lanes(), e.b.getI32Type()) : e.convert(loaded, plan.accType);
+  }
+
+  /// Calls body(first element, loader) for each vector of units along a contiguous run of `count` elements; the last may be masked.
+  void alongRun(Value count, llvm::function_ref<void(Value, llvm::function_ref<Value(Value, Value)>)> body) {
+    int64_t width = lanes() * perUnit();
+    Value full = e.roundDown(count, width);
+    e.loop(e.index(0), full, width, [&](Value i) {
+      body(i, [&](Value source, Value at) { return toUnits(e.load(source, at, width)); });
+    });
+    e.ifThen(e.less(full, count), [&] {
+      Value mask = e.mask(width, e.sub(count, full));
+      body(full, [&](Value source, Value at) { return toUnits(e.loadMasked(source, at, width, mask)); });
+    });
+  }
+
+  /// One scalar unit from element (x, k) at `at`, the next of k `kStride` away.
+  Value scalarUnit(Value source, Value at, int64_t kStride, Value k, Value kEnd) {
+    if (!level.dot)
+      return e.convert(e.loadScalar(source, at), plan.accType);
+    auto bits = [&](Value v) {
+      return arith::ExtUIOp::create(e.b, e.loc, e.b.getI32Type(), arith::BitcastOp::create(e.b, e.loc, e.b.getI16Type(), v));
+    };
+    Value even = e.loadScalar(source, at);
+    // An odd k has no partner in the last pair; reading the even one again stays in bounds.
+    Value inside = e.less(e.add(k, 1), kEnd);
+    Value next = arith::SelectOp::create(e.b, e.loc, inside, e.add(at, kStride), at);
+    Value odd = arith::SelectOp::create(e.b, e.loc, inside, e.loadScalar(source, next), e.zero(even.getType()));
+    Value high = arith::ShLIOp::create(e.b, e.loc, bits(odd), e.scalar(e.b.getI32Type(), 16));
+    return arith::OrIOp::create(e.b, e.loc, bits(even), high);
+  }
+
+  //===--------------------------------------------------------------------===//
+  // Rows of k, each a contiguous run across the other dimension (A stored [k][m], B stored [k][n])
+  //===--------------------------------------------------------------------===//
+
+  /// dst[unit·dstStride + x] for x < count (vectors round up) from source[base + k·kStride + x].
+  void copyAcross(Value source, Value base, int64_t kStride, Value k, Value count, Value dst, int64_t dstStride) {
+    auto vectors = [&](Value x, llvm::function_ref<Value(Value)> load) {
+      e.loop(e.index(0), units(k), 1, [&](Value unit) {
+        Value first = e.mul(unit, perUnit());
+        Value at = e.add(e.add(base, e.mul(first, kStride)), x);
+        Value result;
+        if (level.dot) {
+          Value even = load(at);
+          Value inside = e.less(e.add(first, 1), k);
+          Value next = arith::SelectOp::create(e.b, e.loc, inside, e.add(at, kStride), at);
+          Value odd = arith::SelectOp::create(e.b, e.loc, inside, load(next), e.zero(even.getType()));
+          result = makePairs(e, even, odd);
+        } else {
+          result = e.convert(load(at), plan.accType);
+        }
+        e.store(result, dst, e.add(e.mul(unit, dstStride), x));
+      });
+    };
+    Value full = e.roundDown(count, lanes());
+    e.loop(e.index(0), full, lanes(), [&](Value x) { vectors(x, [&](Value at) { return e.load(source, at, lanes()); }); });
+    e.ifThen(e.less(full, count), [&] {
+      Value mask = e.mask(lanes(), e.sub(count, full));
+      vectors(full, [&](Value at) { return e.loadMasked(source, at, lanes(), mask); });
+    });
+  }
+};
+
+} // namespace
+
+static bool acrossK(const GemmSpec &spec) { return spec.a.columnStride != 1 && spec.a.rowStride == 1; }
+
+PlacedA placeA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level, Value scratch) {
+  Packer p{e, spec, plan, level};
+  int64_t units = llvm::divideCeil(plan.kBlock, p.perUnit());
+  int64_t rows = llvm::alignTo(plan.blockRows, 16);
+  int64_t rowStride = acrossK(spec) ? 1 : llvm::alignTo(units, 16) + 16;
+  int64_t kStride = acrossK(spec) ? rows : 1;
+  int64_t count = acrossK(spec) ? rows * (units + 1) : rows * rowStride;
+  return {e.view(scratch, plan.aOffset, p.unitType(), count), e.index(0), rowStride, kStride};
+}
+
+PlacedA copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level, Value source, Value base, Value rows,
+              Value k, Value scratch) {
+  Packer p{e, spec, plan, level};
+  PlacedA a = placeA(e, spec, plan, level, scratch);
+  if (acrossK(spec)) {
+    p.copyAcross(source, base, spec.a.columnStride, k, rows, a.buffer, a.kStride);
+    if (level.step == StepKind::ConvertPair && spec.k % 2 != 0) // the partner of the last k
+      e.loop(e.index(0), rows, 1, [&](Value r) {
+        e.storeScalar(e.zero(plan.accType), a.buffer, e.add(e.mul(k, a.kStride), r));
+      });
+    return a;
+  }
+  e.loop(e.index(0), rows, 1, [&](Value r) {
+    Value from = e.add(base, e.mul(r, spec.a.rowStride)), to = e.mul(r, a.rowStride);
+    if (spec.a.columnStride == 1)
+      return p.alongRun(k, [&](Value i, auto load) { e.store(load(source, e.add(from, i)), a.buffer, e.add(to, e.div(i, p.perUnit()))); });
+    e.loop(e.index(0), p.units(k), 1, [&](Value unit) {
+      Value first = e.mul(unit, p.perUnit());
+      Value at = e.add(from, e.mul(first, spec.a.columnStride));
+      e.storeScalar(p.scalarUnit(source, at, spec.a.columnStride, first, k), a.buffer, e.add(to, unit));
+    });
+    if (level.step == StepKind::ConvertPair && spec.k % 2 != 0)
+      e.storeScalar(e.zero(plan.accType), a.buffer, e.add(to, k));
+  });
+  return a;
+}
+
+/// A packed panel in another type: only a conversion.
+static void convertPanel(Packer &p, Value source, Value base, Value k, Value panel) {
+  Emitter &e = p.e;
+  int64_t nTile = p.spec.nTile;
+  bool pairs = isPaired(p.spec.b.type);
+  e.loop(e.index(0), pairs ? e.div(e.add(k, 1), 2) : k, 1, [&](Value i) {
+    for (int64_t x = 0; x < nTile; x += p.lanes()) {
+      Value loaded = e.load(source, e.add(e.add(base, e.mul(i, nTile)), x), p.lanes());
+      Value to = e.add(e.mul(i, pairs ? 2 * nTile : nTile), x);
+      if (!pairs) {
+        e.store(e.convert(loaded, p.plan.accType), panel, to);
+        continue;
+      }
+      auto [even, odd] = convertPair(e, loaded, p.spec.b.type);
+      e.store(e.convert(even, p.plan.accType), panel, to);
+      e.store(e.convert(odd, p.plan.accType), panel, e.add(to, nTile));
+    }
+  });
+}
+
+/// k is contiguous: square blocks are transposed in registers. Columns beyond N repeat the last one; they are never stored in C.
+static void transposePanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel) {
+  Emitter &e = p.e;
+  int64_t nTile = p.spec.nTile, lanes = p.lanes();
+  Value last = e.index(p.spec.n - 1);
+  for (int64_t x = 0; x < nTile; x += lanes) {
+    SmallVector<Value> rows;
+    for (int64_t i = 0; i < lanes; ++i)
+      rows.push_back(e.add(base, e.mul(e.min(e.add(n0, x + i), last), p.spec.b.columnStride)));
+    p.alongRun(k, [&](Value first, auto load) {
+      SmallVector<Value> block;
+      for (Value row : rows)
+        block.push_back(load(source, e.add(row, first)));
+      Value to = e.add(e.mul(e.div(first, p.perUnit()), nTile), x);
+      for (auto [i, column] : llvm::enumerate(e.transpose(block)))
+        e.store(column, panel, e.add(to, i * nTile));
+    });
+  }
+}
+
+static void gatherPanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel) {
+  Emitter &e = p.e;
+  int64_t kStride = p.spec.b.rowStride;
+  Value width = e.min(e.index(p.spec.nTile), e.sub(e.index(p.spec.n), n0));
+  e.loop(e.index(0), p.units(k), 1, [&](Value unit) {
+    Value first = e.mul(unit, p.perUnit());
+    e.loop(e.index(0), width, 1, [&](Value x) {
+      Value at = e.add(e.add(base, e.mul(first, kStride)), e.mul(e.add(n0, x), p.spec.b.columnStride));
+      e.storeScalar(p.scalarUnit(source, at, kStride, first, k), panel, e.add(e.mul(unit, p.spec.nTile), x));
+    });
+  });
+}
+
+void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level, Value source, Value base, Value n0, Value k,
+              Value panel) {
+  Packer p{e, spec, plan, level};
+  if (spec.packedB)
+    return convertPanel(p, source, base, k, panel);
+  if (spec.b.columnStride == 1) {
+    Value width = e.min(e.index(spec.nTile), e.sub(e.index(spec.n), n0));
+    return p.copyAcross(source, e.add(base, n0), spec.b.rowStride, k, width, panel, spec.nTile);
+  }
+  bool square = llvm::isPowerOf2_64(p.lanes()) && p.lanes() <= 16;
+  if (spec.b.rowStride == 1 && square)
+    return transposePanel(p, source, base, n0, k, panel);
+  gatherPanel(p, source, base, n0, k, panel);
+}
+
+} // namespace shardc
