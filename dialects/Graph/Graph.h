@@ -1,0 +1,69 @@
+//===- Graph.h - the graph dialect: the mathematics of a model -------------------------------===//
+
+#ifndef SHARDC_DIALECTS_GRAPH_GRAPH_H
+#define SHARDC_DIALECTS_GRAPH_GRAPH_H
+
+#include "shardc/Sharding/FactorSharding.h"
+#include "shardc/Support/HostTensor.h"
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+namespace shardc {
+
+/// Arithmetic and memory traffic of one execution of an op, with its own (local) types.
+struct OpCost {
+  double flops = 0;      ///< floating-point operations (a fused multiply-add is two)
+  double bytesRead = 0;  ///< operand bytes
+  double bytesWritten = 0;
+};
+
+namespace graph {
+
+/// How an op becomes code; see LoweringOpInterface.
+enum class LoweringClass {
+  Source,  ///< no code: a parameter (or an argument)
+  Element, ///< index lambda
+  Row,     ///< reduction or normalisation along dimensions
+  Library, ///< a generated kernel of its own
+  Loops    ///< fills whole buffers
+};
+
+/// What an index lambda needs: a builder, and the scalars of its operands.
+class ElementEmitter {
+public:
+  explicit ElementEmitter(mlir::OpBuilder &builder) : builder(builder) {}
+  virtual ~ElementEmitter() = default;
+
+  /// The operand's scalar at `indices` as it is computed with: 16-bit floats widened to f32,
+  /// bool as i1, unsigned integers as signless.
+  virtual mlir::Value operand(mlir::OpOperand &operand, llvm::ArrayRef<mlir::Value> indices) = 0;
+
+  /// A scalar computed for a result of `type`, rounded to its element type and widened again for
+  /// computation, so that fused and stored values agree bit for bit.
+  mlir::Value round(mlir::Type type, mlir::Value computed);
+
+  mlir::OpBuilder &builder;
+};
+
+/// The type that scalars of `elementType` are computed in (f16 and bf16: f32; ui32: i32; …).
+mlir::Type computeType(mlir::Type elementType);
+
+} // namespace graph
+} // namespace shardc
+
+#include "dialects/Graph/GraphInterfaces.h.inc"
+
+#include "dialects/Graph/GraphDialect.h.inc"
+#include "dialects/Graph/GraphEnums.h.inc"
+
+#define GET_OP_CLASSES
+#include "dialects/Graph/GraphOps.h.inc"
+
+#endif // SHARDC_DIALECTS_GRAPH_GRAPH_H

@@ -1,0 +1,51 @@
+//===- GraphDialect.td - the mathematics ------------------------------*- tablegen -*-===//
+
+#ifndef SHARDC_GRAPH_DIALECT_TD
+#define SHARDC_GRAPH_DIALECT_TD
+
+include "mlir/IR/OpBase.td"
+include "mlir/IR/EnumAttr.td"
+include "mlir/IR/BuiltinAttributeInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "dialects/Graph/GraphInterfaces.td"
+
+def Graph_Dialect : Dialect {
+  let name = "graph";
+  let cppNamespace = "::shardc::graph";
+  let summary = "Tensor mathematics of transformer graphs, with value semantics";
+  let description = [{
+    About eighty ops on static ranked tensors. Broadcasts are explicit, contractions are one op
+    (`graph.einsum`), and what differs between ops (sharding rule, derivative, cost, reference evaluation,
+    lowering) is said through interfaces.
+  }];
+  let hasConstantMaterializer = 1;
+  let extraClassDeclaration = [{
+    /// Name of a model input or output, on arguments and results of the entry function.
+    static constexpr ::llvm::StringLiteral kNameAttr = "graph.name";
+    /// Module path of an op, as the exporter recorded it.
+    static constexpr ::llvm::StringLiteral kPathAttr = "graph.path";
+  }];
+}
+
+// Any element type that an exported transformer uses; signed integers are signless.
+def Graph_Float : AnyTypeOf<[F64, F32, F16, BF16], "float">;
+def Graph_Int : AnyTypeOf<[I64, I32, I16, I8, UI64, UI32, UI16, UI8], "integer">;
+def Graph_Element : AnyTypeOf<[Graph_Float, Graph_Int, I1], "tensor element">;
+
+class Graph_TensorOf<Type element, string what> :
+    ConfinedType<RankedTensorOf<[element]>, [HasStaticShapePred], "static " # what # " tensor",
+                 "::mlir::RankedTensorType">;
+def Graph_Tensor : Graph_TensorOf<Graph_Element, "ranked">;
+def Graph_FloatTensor : Graph_TensorOf<Graph_Float, "float">;
+def Graph_IntTensor : Graph_TensorOf<Graph_Int, "integer">;
+def Graph_NumberTensor : Graph_TensorOf<AnyTypeOf<[Graph_Float, Graph_Int]>, "number">;
+def Graph_BitsTensor : Graph_TensorOf<AnyTypeOf<[Graph_Int, I1]>, "integer or bool">;
+def Graph_BoolTensor : Graph_TensorOf<I1, "bool">;
+
+class Graph_Op<string mnemonic, list<Trait> traits = []> : Op<Graph_Dialect, mnemonic,
+    !listconcat(traits, [Pure,
+      DeclareOpInterfaceMethods<ShardingRuleOpInterface>,
+      DeclareOpInterfaceMethods<EvaluateOpInterface>])>;
+
+#endif // SHARDC_GRAPH_DIALECT_TD

@@ -1,0 +1,205 @@
+//===- GraphMath.td - contractions, reductions, normalisation, attention ---*- tablegen -*-===//
+
+#ifndef SHARDC_GRAPH_MATH_TD
+#define SHARDC_GRAPH_MATH_TD
+
+include "dialects/Graph/GraphDialect.td"
+
+class Graph_MathOp<string mnemonic, string lowering, list<Trait> traits = []> : Graph_Op<mnemonic,
+    !listconcat(traits, [
+      DeclareOpInterfaceMethods<CostOpInterface, ["getCost"]>,
+      DeclareOpInterfaceMethods<DerivativeOpInterface>,
+      DeclareOpInterfaceMethods<LoweringOpInterface, ["getLoweringClass"]>])> {
+  let extraClassDefinition = [{
+    ::shardc::graph::LoweringClass $cppClass::getLoweringClass() {
+      return ::shardc::graph::LoweringClass::}] # lowering # [{;
+    }
+  }];
+}
+
+//===----------------------------------------------------------------------===//
+// Contraction
+//===----------------------------------------------------------------------===//
+
+def Graph_EinsumOp : Graph_MathOp<"einsum", "Library"> {
+  let summary = "Contraction of two tensors: every matrix product, batched and transposed";
+  let description = [{
+    Letters name factors; a letter missing in the result is summed over. Float products of 16-bit types
+    accumulate in f32 and round once.
+
+    * einsum_c1: one letter per dimension, no letter twice in one operand.
+    * einsum_c2: a letter has one size everywhere.
+    * einsum_c3: every letter of the result is in an operand.
+    * einsum_c4: operands and result have one element type.
+
+    ```mlir
+    %y = graph.einsum "bsk,nk->bsn" %x, %w : tensor<2x16x64xf32>, tensor<32x64xf32> -> tensor<2x16x32xf32>
+    ```
+  }];
+  let arguments = (ins StrAttr:$spec, Graph_NumberTensor:$lhs, Graph_NumberTensor:$rhs);
+  let results = (outs Graph_NumberTensor:$result);
+  let assemblyFormat = "$spec $lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)";
+  let hasVerifier = 1;
+  let hasCanonicalizer = 1;
+  let extraClassDeclaration = [{
+    /// Letters of lhs, rhs and result.
+    struct Letters { ::llvm::StringRef lhs, rhs, result; };
+    Letters getLetters();
+    /// Size of the factor a letter names.
+    int64_t getLetterSize(char letter);
+  }];
+}
+
+def Graph_GroupedMatmulOp : Graph_MathOp<"grouped_matmul", "Library"> {
+  let summary = "Each row multiplied by the matrix of its group: mixture-of-experts product";
+  let description = [{
+    result[t, n] = sum_k x[t, k] * w[groups[t], n, k]. Groups outside [0, E) give zero rows (an expert of another rank).
+  }];
+  let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$weight, Graph_IntTensor:$groups);
+  let results = (outs Graph_FloatTensor:$result);
+  let assemblyFormat = "$input `,` $weight `by` $groups attr-dict `:` type($input) `,` type($weight) `,` type($groups) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Graph_ConvOp : Graph_MathOp<"conv", "Loops"> {
+  let summary = "N-dimensional convolution [N, C, spatial...] with weight [O, C/group, spatial...]";
+  let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$weight, DenseI64ArrayAttr:$strides,
+                       DenseI64ArrayAttr:$padLow, DenseI64ArrayAttr:$padHigh, DenseI64ArrayAttr:$dilations, I64Attr:$group);
+  let results = (outs Graph_FloatTensor:$result);
+  let assemblyFormat = "$input `,` $weight attr-dict `:` type($input) `,` type($weight) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Reductions and scans
+//===----------------------------------------------------------------------===//
+
+def Graph_Reduction : I32EnumAttr<"Reduction", "reduction", [
+    I32EnumAttrCase<"Sum", 0, "sum">, I32EnumAttrCase<"Prod", 1, "prod">, I32EnumAttrCase<"Max", 2, "max">,
+    I32EnumAttrCase<"Min", 3, "min">, I32EnumAttrCase<"And", 4, "and">, I32EnumAttrCase<"Or", 5, "or">]> {
+  let cppNamespace = "::shardc::graph";
+}
+
+def Graph_ReduceOp : Graph_MathOp<"reduce", "Row"> {
+  let summary = "Reduction over dims, which disappear; max and min keep NaN; 16-bit floats accumulate in f32";
+  let description = [{`%s = graph.reduce sum %x [1] : tensor<4x8xf32> -> tensor<4xf32>`. An empty dimension gives the neutral value.}];
+  let arguments = (ins Graph_Reduction:$kind, Graph_Tensor:$input, DenseI64ArrayAttr:$dims);
+  let results = (outs Graph_Tensor:$result);
+  let assemblyFormat = "$kind $input $dims attr-dict `:` type($input) `->` type($result)";
+  let builders = [OpBuilder<(ins "::shardc::graph::Reduction":$kind, "::mlir::Value":$input, "::llvm::ArrayRef<int64_t>":$dims)>];
+  let hasVerifier = 1;
+}
+
+def Graph_ArgReduceOp : Graph_MathOp<"arg_reduce", "Loops"> {
+  let summary = "Index of the first (or last) maximum or minimum along dim, which disappears";
+  let arguments = (ins BoolAttr:$largest, Graph_NumberTensor:$input, I64Attr:$dim, BoolAttr:$last);
+  let results = (outs Graph_IntTensor:$result);
+  let assemblyFormat = "$input `dim` $dim `largest` $largest `last` $last attr-dict `:` type($input) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Graph_CumsumOp : Graph_MathOp<"cumsum", "Loops", [AllTypesMatch<["input", "result"]>]> {
+  let summary = "Running sum along dim";
+  let arguments = (ins Graph_NumberTensor:$input, I64Attr:$dim, DefaultValuedAttr<BoolAttr, "false">:$exclusive,
+                       DefaultValuedAttr<BoolAttr, "false">:$reverse);
+  let results = (outs Graph_NumberTensor:$result);
+  let assemblyFormat = "$input `dim` $dim attr-dict `:` type($input)";
+  let hasVerifier = 1;
+}
+
+def Graph_TopKOp : Graph_MathOp<"topk", "Loops"> {
+  let summary = "The k largest (smallest) along dim, sorted, with indices; ties go to the lower index";
+  let arguments = (ins Graph_NumberTensor:$input, I64Attr:$dim, BoolAttr:$largest);
+  let results = (outs Graph_NumberTensor:$values, Graph_IntTensor:$indices);
+  let assemblyFormat = "$input `dim` $dim `largest` $largest attr-dict `:` type($input) `->` type($values) `,` type($indices)";
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Normalisation
+//===----------------------------------------------------------------------===//
+
+def Graph_SoftmaxOp : Graph_MathOp<"softmax", "Row", [SameOperandsAndResultType]> {
+  let summary = "exp(x - max) / sum along dim; a row that is all -inf gives NaN, as the formula says";
+  let arguments = (ins Graph_FloatTensor:$input, I64Attr:$dim);
+  let results = (outs Graph_FloatTensor:$result);
+  let assemblyFormat = "$input `dim` $dim attr-dict `:` type($input)";
+  let hasVerifier = 1;
+}
+
+def Graph_RmsNormOp : Graph_MathOp<"rms_norm", "Row", [AllTypesMatch<["input", "result"]>]> {
+  let summary = "x * rsqrt(mean(x^2) + epsilon), over the last `normDims` dimensions, times weight if there is one";
+  let description = [{Statistics are f32 (f64 for f64). Zhang and Sennrich 2019. weight has the last normDims dimensions' shape.}];
+  let arguments = (ins Graph_FloatTensor:$input, Optional<Graph_FloatTensor>:$weight, F64Attr:$epsilon,
+                       DefaultValuedAttr<I64Attr, "1">:$normDims);
+  let results = (outs Graph_FloatTensor:$result);
+  let assemblyFormat = "$input (`,` $weight^ `:` type($weight))? `epsilon` $epsilon attr-dict `:` type($input)";
+  let hasVerifier = 1;
+}
+
+def Graph_LayerNormOp : Graph_MathOp<"layer_norm", "Row", [AllTypesMatch<["input", "result"]>, AttrSizedOperandSegments]> {
+  let summary = "(x - mean) * rsqrt(variance + epsilon) over the last `normDims` dimensions, times weight plus bias if present";
+  let arguments = (ins Graph_FloatTensor:$input, Optional<Graph_FloatTensor>:$weight, Optional<Graph_FloatTensor>:$bias,
+                       F64Attr:$epsilon, DefaultValuedAttr<I64Attr, "1">:$normDims);
+  let results = (outs Graph_FloatTensor:$result);
+  let assemblyFormat = "$input (`weight` $weight^ `:` type($weight))? (`bias` $bias^ `:` type($bias))? `epsilon` $epsilon attr-dict `:` type($input)";
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Transformer blocks
+//===----------------------------------------------------------------------===//
+
+def Graph_RopeOp : Graph_MathOp<"rope", "Element", [AllTypesMatch<["input", "result"]>,
+    DeclareOpInterfaceMethods<LoweringOpInterface, ["emitElement"]>]> {
+  let summary = "Rotary position embedding on [batch, heads, sequence, head_dim]";
+  let description = [{
+    cos, sin: [batch or 1, sequence, r/2], r even and at most head_dim; the first r features rotate, the rest pass.
+    Halves (x[i], x[i + r/2]) pair up, or neighbours (x[2i], x[2i+1]) if interleaved:
+    y1 = x1 cos - x2 sin, y2 = x2 cos + x1 sin. Su et al. 2021.
+  }];
+  let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$cos, Graph_FloatTensor:$sin,
+                       DefaultValuedAttr<BoolAttr, "false">:$interleaved);
+  let results = (outs Graph_FloatTensor:$result);
+  let assemblyFormat = "$input `,` $cos `,` $sin attr-dict `:` type($input) `,` type($cos)";
+
+  let hasVerifier = 1;
+}
+
+
+def Graph_AttentionOp : Graph_MathOp<"attention", "Library", [AttrSizedOperandSegments]> {
+  let summary = "softmax(scale * q k^T [soft-capped] + mask) v, grouped-query, without the score matrix";
+  let description = [{
+    query [B, Hq, Sq, D], key [B, Hkv, Sk, D], value [B, Hkv, Sk, Dv], result [B, Hq, Sq, Dv]. Query head h reads
+    key/value head h / (Hq / Hkv). Scores are f32. In order: scale, soft cap c*tanh(s/c), mask, softmax.
+
+    * `mask`: float (added) or bool (true = attend), [B or 1, Hq or 1, Sq or 1, Sk].
+    * `causal`: query i sees keys j <= i + causalOffset (Sk - Sq aligns the ends).
+    * `window` w > 0: and j > i + causalOffset - w.
+    * `sinks`: [Hq], a logit per head that joins the softmax's denominator only.
+    * A row that sees no key gives zeros.
+
+    * attention_c1: shapes as above, Hq a multiple of Hkv.
+    * attention_c2: the mask broadcasts to [B, Hq, Sq, Sk].
+    * attention_c3: window needs causal.
+  }];
+  let arguments = (ins Graph_FloatTensor:$query, Graph_FloatTensor:$key, Graph_FloatTensor:$value,
+                       Optional<Graph_Tensor>:$mask, Optional<Graph_FloatTensor>:$sinks,
+                       F64Attr:$scale, DefaultValuedAttr<BoolAttr, "false">:$causal,
+                       DefaultValuedAttr<I64Attr, "0">:$causalOffset, DefaultValuedAttr<I64Attr, "0">:$window,
+                       DefaultValuedAttr<F64Attr, "0.0">:$softcap);
+  let results = (outs Graph_FloatTensor:$result);
+  let assemblyFormat = "$query `,` $key `,` $value (`mask` $mask^ `:` type($mask))? (`sinks` $sinks^ `:` type($sinks))? `scale` $scale attr-dict `:` type($query) `,` type($key) `,` type($value) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Graph_SoftmaxCrossEntropyOp : Graph_MathOp<"softmax_cross_entropy", "Loops"> {
+  let summary = "Per-position loss log(sum(exp(logits))) - logits[label]; zero where label equals ignoreIndex";
+  let description = [{logits [..., V], labels [...], result [...] (f32). The mean over counted positions is written out by the caller.}];
+  let arguments = (ins Graph_FloatTensor:$logits, Graph_IntTensor:$labels, DefaultValuedAttr<I64Attr, "-100">:$ignoreIndex);
+  let results = (outs Graph_FloatTensor:$result);
+  let assemblyFormat = "$logits `,` $labels attr-dict `:` type($logits) `,` type($labels) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+#endif // SHARDC_GRAPH_MATH_TD
