@@ -16,20 +16,23 @@ target_link_libraries(shardc_llvm INTERFACE MLIR LLVM)
 
 set(MLIR_INCLUDE_PATHS ${MLIR_INCLUDE_DIRS} ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include)
 
-# shardc_tablegen(<name> <file.td> <output> <flags...> ...): one generated file in the folder of the same path under the build tree.
+# shardc_tablegen(<output> <file.td> <flags>...): one generated file, in the folder of the same path under the build tree.
 function(shardc_tablegen output td)
   get_filename_component(td_abs ${td} ABSOLUTE)
   set(out ${CMAKE_CURRENT_BINARY_DIR}/${output})
-  set(flags ${ARGN})
-  set(includes)
-  foreach(dir ${MLIR_INCLUDE_PATHS})
-    list(APPEND includes -I${dir})
-  endforeach()
+  list(TRANSFORM MLIR_INCLUDE_PATHS PREPEND -I OUTPUT_VARIABLE includes)
   add_custom_command(
     OUTPUT ${out}
-    COMMAND ${MLIR_TABLEGEN_EXE} ${flags} ${includes} ${td_abs} -o ${out} --write-if-changed -d ${out}.d
+    COMMAND ${MLIR_TABLEGEN_EXE} ${ARGN} ${includes} ${td_abs} -o ${out} --write-if-changed -d ${out}.d
     DEPENDS ${td_abs} ${MLIR_TABLEGEN_EXE}
     DEPFILE ${out}.d
     COMMENT "TableGen ${output}")
-  set_property(GLOBAL APPEND PROPERTY SHARDC_GENERATED ${out})
+  set_property(DIRECTORY APPEND PROPERTY SHARDC_GENERATED ${out})
+endfunction()
+
+# shardc_tablegen_target(<target> <name>): everything generated in this folder is made before <target>.
+function(shardc_tablegen_target target name)
+  get_property(generated DIRECTORY PROPERTY SHARDC_GENERATED)
+  add_custom_target(${name} DEPENDS ${generated})
+  add_dependencies(${target} ${name})
 endfunction()

@@ -3,7 +3,7 @@
 #ifndef SHARDC_DIALECTS_GRAPH_GRAPH_H
 #define SHARDC_DIALECTS_GRAPH_GRAPH_H
 
-#include "shardc/Sharding/FactorSharding.h"
+#include "shardc/Sharding/ShardingRule.h"
 #include "shardc/Support/HostTensor.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"
@@ -54,6 +54,11 @@ public:
 
 /// The type that scalars of `elementType` are computed in (f16 and bf16: f32; ui32: i32; …).
 mlir::Type computeType(mlir::Type elementType);
+
+namespace detail {
+/// `flopsPerElement` for each result element; every operand read and every result written once.
+OpCost elementwiseCost(mlir::Operation *op, double flopsPerElement);
+} // namespace detail
 
 } // namespace graph
 } // namespace shardc

@@ -10,9 +10,6 @@ namespace shardc::graph::detail {
 /// One factor per dimension, the same for all operands and results.
 ShardingRule pointwiseRule(mlir::Operation *op);
 
-/// `flopsPerElement` for each result element; every operand read and every result written once.
-OpCost elementwiseCost(mlir::Operation *op, double flopsPerElement);
-
 /// Whether a tensor type has unsigned (or bool) elements.
 bool isUnsignedElement(mlir::Type tensorType);
 

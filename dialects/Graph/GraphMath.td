@@ -150,7 +150,7 @@ def Graph_LayerNormOp : Graph_MathOp<"layer_norm", "Row", [AllTypesMatch<["input
 // Transformer blocks
 //===----------------------------------------------------------------------===//
 
-def Graph_RopeOp : Graph_MathOp<"rope", "Element", [AllTypesMatch<["input", "result"]>,
+def Graph_RopeOp : Graph_MathOp<"rope", "Element", [AllTypesMatch<["input", "result"]>, AllTypesMatch<["cos", "sin"]>,
     DeclareOpInterfaceMethods<LoweringOpInterface, ["emitElement"]>]> {
   let summary = "Rotary position embedding on [batch, heads, sequence, head_dim]";
   let description = [{

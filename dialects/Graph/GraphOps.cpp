@@ -35,15 +35,17 @@ Operation *GraphDialect::materializeConstant(OpBuilder &builder, Attribute value
 // Helpers of the generated methods
 //===----------------------------------------------------------------------===//
 
-ShardingRule detail::pointwiseRule(Operation *op) {
+ShardingRule graph::detail::pointwiseRule(Operation *op) {
   auto type = cast<RankedTensorType>(op->getResult(0).getType());
-  ShardingRuleBuilder rule(op->getNumOperands(), op->getNumResults());
-  for (auto [dim, size] : llvm::enumerate(type.getShape()))
-    rule.addPointwise(static_cast<int>(dim), size);
+  ShardingRuleBuilder rule(std::vector<int64_t>(op->getNumOperands(), type.getRank()), {type.getRank()});
+  for (auto [dim, size] : llvm::enumerate(type.getShape())) {
+    int64_t d = static_cast<int64_t>(dim);
+    rule.add(size, std::vector<int64_t>(op->getNumOperands(), d), {d});
+  }
   return rule.build();
 }
 
-OpCost detail::elementwiseCost(Operation *op, double flopsPerElement) {
+OpCost graph::detail::elementwiseCost(Operation *op, double flopsPerElement) {
   OpCost cost;
   for (Value operand : op->getOperands())
     cost.bytesRead += tensorBytes(cast<RankedTensorType>(operand.getType()));
@@ -55,7 +57,7 @@ OpCost detail::elementwiseCost(Operation *op, double flopsPerElement) {
   return cost;
 }
 
-bool detail::isUnsignedElement(Type tensorType) {
+bool graph::detail::isUnsignedElement(Type tensorType) {
   Type element = cast<RankedTensorType>(tensorType).getElementType();
   return element.isUnsignedInteger() || element.isInteger(1);
 }

@@ -50,7 +50,7 @@ def Graph_ParameterOp : Graph_Op<"parameter", [
   let hasVerifier = 1;
 }
 
-def Graph_ConstantOp : Graph_Op<"constant", [ConstantLike,
+def Graph_ConstantOp : Graph_Op<"constant", [ConstantLike, AllTypesMatch<["value", "result"]>,
     DeclareOpInterfaceMethods<LoweringOpInterface, ["getLoweringClass", "emitElement"]>]> {
   let summary = "A tensor known at compile time";
   let arguments = (ins ElementsAttr:$value);

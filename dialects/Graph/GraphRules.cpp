@@ -1,0 +1,412 @@
+//===- GraphRules.cpp - factors of the ops that are not elementwise ------------------------------===//
+//
+// Which tensor dimensions go together, for Propagate and Partition. A dimension that is left out of a
+// rule is not sharded by it; NeedReplication says that the op must see the dimension whole.
+//
+//===----------------------------------------------------------------------===//
+
+#include "dialects/Graph/GraphDetail.h"
+
+using namespace mlir;
+using namespace shardc;
+using namespace shardc::graph;
+
+static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
+
+/// Builder with the ranks of an op's operands and results.
+static ShardingRuleBuilder startRule(Operation *op) {
+  std::vector<int64_t> operands, results;
+  for (Value operand : op->getOperands())
+    operands.push_back(typeOf(operand).getRank());
+  for (Value result : op->getResults())
+    results.push_back(typeOf(result).getRank());
+  return ShardingRuleBuilder(operands, results);
+}
+
+/// The same dimension everywhere; those in `whole` need replication.
+static ShardingRule sameDims(Operation *op, ArrayRef<int64_t> whole) {
+  ShardingRuleBuilder rule = startRule(op);
+  for (auto [dim, size] : llvm::enumerate(typeOf(op->getOperand(0)).getShape())) {
+    int64_t d = static_cast<int64_t>(dim);
+    rule.add(size, std::vector<int64_t>(op->getNumOperands(), d), std::vector<int64_t>(op->getNumResults(), d),
+             llvm::is_contained(whole, d) ? FactorKind::NeedReplication : FactorKind::PassThrough);
+  }
+  return rule.build();
+}
+
+//===----------------------------------------------------------------------===//
+// Sources
+//===----------------------------------------------------------------------===//
+
+ShardingRule ParameterOp::getShardingRule() { return graph::detail::pointwiseRule(*this); }
+// A constant is cut like any other value: each device keeps its part.
+ShardingRule ConstantOp::getShardingRule() { return graph::detail::pointwiseRule(*this); }
+
+ShardingRule IotaOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  for (auto [dim, size] : llvm::enumerate(getType().getShape()))
+    rule.add(size, {}, {static_cast<int64_t>(dim)},
+             dim == getDim() ? FactorKind::NeedReplication : FactorKind::PassThrough);
+  return rule.build();
+}
+
+//===----------------------------------------------------------------------===//
+// Views and movement
+//===----------------------------------------------------------------------===//
+
+ShardingRule ReshapeOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  ArrayRef<int64_t> from = getInput().getType().getShape(), to = getType().getShape();
+  if (llvm::is_contained(from, 0))
+    return rule.build();
+  // Peel common factors from the major end: gcd of what is left of the two current dimensions.
+  size_t i = 0, o = 0;
+  int64_t leftIn = from.empty() ? 1 : from[0], leftOut = to.empty() ? 1 : to[0];
+  auto advance = [](ArrayRef<int64_t> shape, size_t &at, int64_t &left) {
+    while (left == 1 && at < shape.size()) {
+      ++at;
+      left = at < shape.size() ? shape[at] : 1;
+    }
+  };
+  advance(from, i, leftIn);
+  advance(to, o, leftOut);
+  while (i < from.size() && o < to.size()) {
+    int64_t size = std::min(leftIn, leftOut);
+    if (std::max(leftIn, leftOut) % size)
+      break; // e.g. [6] -> [4, ...]: no common factor from here on
+    rule.add(size, {static_cast<int64_t>(i)}, {static_cast<int64_t>(o)});
+    leftIn /= size;
+    leftOut /= size;
+    advance(from, i, leftIn);
+    advance(to, o, leftOut);
+  }
+  // What remains belongs to one side only and must be whole.
+  for (; i < from.size(); leftIn = ++i < from.size() ? from[i] : 1)
+    if (leftIn > 1)
+      rule.add(leftIn, {static_cast<int64_t>(i)}, {-1}, FactorKind::NeedReplication);
+  for (; o < to.size(); leftOut = ++o < to.size() ? to[o] : 1)
+    if (leftOut > 1)
+      rule.add(leftOut, {-1}, {static_cast<int64_t>(o)}, FactorKind::NeedReplication);
+  return rule.build();
+}
+
+ShardingRule TransposeOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  for (auto [d, p] : llvm::enumerate(getPermutation()))
+    rule.add(getType().getDimSize(d), {p}, {static_cast<int64_t>(d)});
+  return rule.build();
+}
+
+ShardingRule BroadcastOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  for (int64_t d = 0; d < getType().getRank(); ++d) {
+    const int64_t *at = llvm::find(getDims(), d);
+    int64_t inputDim = at == getDims().end() ? -1 : at - getDims().begin();
+    if (inputDim >= 0 && getInput().getType().getDimSize(inputDim) != getType().getDimSize(d))
+      inputDim = -1;
+    rule.add(getType().getDimSize(d), {inputDim}, {d});
+  }
+  return rule.build();
+}
+
+ShardingRule SliceOp::getShardingRule() {
+  SmallVector<int64_t> whole;
+  for (int64_t d = 0; d < getType().getRank(); ++d)
+    if (getType().getDimSize(d) != getInput().getType().getDimSize(d))
+      whole.push_back(d);
+  ShardingRuleBuilder rule = startRule(*this);
+  for (int64_t d = 0; d < getType().getRank(); ++d) {
+    if (!llvm::is_contained(whole, d)) {
+      rule.add(getType().getDimSize(d), {d}, {d});
+      continue;
+    }
+    rule.add(getInput().getType().getDimSize(d), {d}, {-1}, FactorKind::NeedReplication);
+    rule.add(getType().getDimSize(d), {-1}, {d}, FactorKind::NeedReplication);
+  }
+  return rule.build();
+}
+
+ShardingRule ReverseOp::getShardingRule() { return sameDims(*this, getDims()); }
+
+ShardingRule PadOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  for (int64_t d = 0; d < getType().getRank(); ++d) {
+    if (getLow()[d] == 0 && getHigh()[d] == 0) {
+      rule.add(getType().getDimSize(d), {d}, {d});
+      continue;
+    }
+    rule.add(getInput().getType().getDimSize(d), {d}, {-1}, FactorKind::NeedReplication);
+    rule.add(getType().getDimSize(d), {-1}, {d}, FactorKind::NeedReplication);
+  }
+  return rule.build();
+}
+
+ShardingRule ConcatOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  int64_t count = getInputs().size();
+  for (int64_t d = 0; d < getType().getRank(); ++d) {
+    if (d != static_cast<int64_t>(getDim())) {
+      rule.add(getType().getDimSize(d), std::vector<int64_t>(count, d), {d});
+      continue;
+    }
+    rule.add(getType().getDimSize(d), std::vector<int64_t>(count, -1), {d}, FactorKind::NeedReplication);
+    for (int64_t n = 0; n < count; ++n) {
+      std::vector<int64_t> dims(count, -1);
+      dims[n] = d;
+      rule.add(typeOf(getInputs()[n]).getDimSize(d), dims, {-1}, FactorKind::NeedReplication);
+    }
+  }
+  return rule.build();
+}
+
+ShardingRule GatherOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto data = getData().getType();
+  int64_t axis = getAxis(), indexRank = getIndices().getType().getRank();
+  for (int64_t d = 0; d < axis; ++d)
+    rule.add(data.getDimSize(d), {d, -1}, {d});
+  // Sharded along the gathered axis each device finds the rows that it has and zeros elsewhere
+  // (Partition shifts the indices): the results sum up.
+  rule.add(data.getDimSize(axis), {axis, -1}, {-1}, FactorKind::Reduction, ReduceKind::Sum);
+  for (int64_t d = 0; d < indexRank; ++d)
+    rule.add(getIndices().getType().getDimSize(d), {-1, d}, {axis + d});
+  for (int64_t d = axis + 1; d < data.getRank(); ++d)
+    rule.add(data.getDimSize(d), {d, -1}, {d + indexRank - 1});
+  return rule.build();
+}
+
+ShardingRule GatherNdOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto data = getData().getType(), indices = getIndices().getType();
+  int64_t batch = getBatchDims(), outer = indices.getRank() - 1, depth = indices.getShape().back();
+  for (int64_t d = 0; d < outer; ++d)
+    rule.add(indices.getDimSize(d), {d < batch ? d : -1, d}, {d});
+  for (int64_t d = batch; d < batch + depth; ++d)
+    rule.add(data.getDimSize(d), {d, -1}, {-1}, FactorKind::NeedReplication);
+  rule.add(depth, {-1, outer}, {-1}, FactorKind::NeedReplication);
+  for (int64_t d = batch + depth; d < data.getRank(); ++d)
+    rule.add(data.getDimSize(d), {d, -1}, {outer + d - batch - depth});
+  return rule.build();
+}
+
+ShardingRule GatherElementsOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto data = getData().getType(), indices = getIndices().getType();
+  for (int64_t d = 0; d < data.getRank(); ++d) {
+    if (d == static_cast<int64_t>(getAxis())) {
+      rule.add(data.getDimSize(d), {d, -1}, {-1}, FactorKind::NeedReplication);
+      rule.add(indices.getDimSize(d), {-1, d}, {d});
+    } else if (data.getDimSize(d) == indices.getDimSize(d)) {
+      rule.add(data.getDimSize(d), {d, d}, {d});
+    } else {
+      rule.add(data.getDimSize(d), {d, -1}, {-1}, FactorKind::NeedReplication);
+      rule.add(indices.getDimSize(d), {-1, d}, {d}, FactorKind::NeedReplication);
+    }
+  }
+  return rule.build();
+}
+
+ShardingRule ScatterElementsOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto data = getData().getType(), indices = getIndices().getType();
+  for (int64_t d = 0; d < data.getRank(); ++d) {
+    bool same = d != static_cast<int64_t>(getAxis()) && data.getDimSize(d) == indices.getDimSize(d);
+    if (same) {
+      rule.add(data.getDimSize(d), {d, d, d}, {d});
+      continue;
+    }
+    rule.add(data.getDimSize(d), {d, -1, -1}, {d}, FactorKind::NeedReplication);
+    rule.add(indices.getDimSize(d), {-1, d, d}, {-1}, FactorKind::NeedReplication);
+  }
+  return rule.build();
+}
+
+ShardingRule ScatterNdOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto data = getData().getType(), indices = getIndices().getType();
+  int64_t outer = indices.getRank() - 1, depth = indices.getShape().back();
+  for (int64_t d = 0; d < outer; ++d)
+    rule.add(indices.getDimSize(d), {-1, d, d}, {-1}, FactorKind::NeedReplication);
+  rule.add(depth, {-1, outer, -1}, {-1}, FactorKind::NeedReplication);
+  for (int64_t d = 0; d < data.getRank(); ++d) {
+    if (d < depth)
+      rule.add(data.getDimSize(d), {d, -1, -1}, {d}, FactorKind::NeedReplication);
+    else
+      rule.add(data.getDimSize(d), {d, -1, outer + d - depth}, {d});
+  }
+  return rule.build();
+}
+
+//===----------------------------------------------------------------------===//
+// Contraction, reduction, scans
+//===----------------------------------------------------------------------===//
+
+ShardingRule EinsumOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  Letters letters = getLetters();
+  auto at = [](StringRef names, char letter) -> int64_t {
+    size_t found = names.find(letter);
+    return found == StringRef::npos ? -1 : static_cast<int64_t>(found);
+  };
+  std::string seen;
+  for (char letter : (letters.result + letters.lhs + letters.rhs).str()) {
+    if (seen.find(letter) != std::string::npos)
+      continue;
+    seen += letter;
+    int64_t out = at(letters.result, letter);
+    rule.add(getLetterSize(letter), {at(letters.lhs, letter), at(letters.rhs, letter)}, {out},
+             out < 0 ? FactorKind::Reduction : FactorKind::PassThrough);
+  }
+  return rule.build();
+}
+
+ShardingRule GroupedMatmulOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto x = getInput().getType(), w = getWeight().getType();
+  rule.add(x.getDimSize(0), {0, -1, 0}, {0});
+  rule.add(w.getDimSize(1), {-1, 1, -1}, {1});
+  rule.add(x.getDimSize(1), {1, 2, -1}, {-1}, FactorKind::Reduction);
+  // Experts on different devices: foreign groups give zero rows, the results sum up.
+  rule.add(w.getDimSize(0), {-1, 0, -1}, {-1}, FactorKind::Reduction);
+  return rule.build();
+}
+
+ShardingRule ConvOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto x = getInput().getType(), w = getWeight().getType();
+  rule.add(x.getDimSize(0), {0, -1}, {0});
+  if (getGroup() == 1) {
+    rule.add(x.getDimSize(1), {1, 1}, {-1}, FactorKind::Reduction);
+    rule.add(w.getDimSize(0), {-1, 0}, {1});
+  } else if (static_cast<int64_t>(getGroup()) == x.getDimSize(1) && w.getDimSize(0) == x.getDimSize(1)) {
+    rule.add(x.getDimSize(1), {1, 0}, {1}); // depthwise
+  } else {
+    rule.add(x.getDimSize(1), {1, -1}, {-1}, FactorKind::NeedReplication);
+    rule.add(w.getDimSize(0), {-1, 0}, {1}, FactorKind::NeedReplication);
+  }
+  for (int64_t d = 2; d < x.getRank(); ++d) {
+    rule.add(x.getDimSize(d), {d, -1}, {-1}, FactorKind::NeedReplication);
+    rule.add(getType().getDimSize(d), {-1, -1}, {d}, FactorKind::NeedReplication);
+  }
+  return rule.build();
+}
+
+ShardingRule ReduceOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  FactorKind kind = FactorKind::Reduction;
+  ReduceKind reduce = ReduceKind::Sum;
+  switch (getKind()) {
+  case Reduction::Sum: break;
+  case Reduction::Prod: reduce = ReduceKind::Prod; break;
+  case Reduction::Max: case Reduction::Or: reduce = ReduceKind::Max; break;
+  case Reduction::Min: case Reduction::And: reduce = ReduceKind::Min; break;
+  }
+  int64_t out = 0;
+  for (int64_t d = 0; d < getInput().getType().getRank(); ++d) {
+    bool reduced = llvm::is_contained(getDims(), d);
+    rule.add(getInput().getType().getDimSize(d), {d}, {reduced ? -1 : out++},
+             reduced ? kind : FactorKind::PassThrough, reduce);
+  }
+  return rule.build();
+}
+
+ShardingRule ArgReduceOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  int64_t out = 0;
+  for (int64_t d = 0; d < getInput().getType().getRank(); ++d) {
+    bool reduced = d == static_cast<int64_t>(getDim());
+    rule.add(getInput().getType().getDimSize(d), {d}, {reduced ? -1 : out++},
+             reduced ? FactorKind::NeedReplication : FactorKind::PassThrough);
+  }
+  return rule.build();
+}
+
+ShardingRule CumsumOp::getShardingRule() { return sameDims(*this, {static_cast<int64_t>(getDim())}); }
+
+ShardingRule TopKOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto input = getInput().getType();
+  for (int64_t d = 0; d < input.getRank(); ++d) {
+    if (d != static_cast<int64_t>(getDim())) {
+      rule.add(input.getDimSize(d), {d}, {d, d});
+      continue;
+    }
+    rule.add(input.getDimSize(d), {d}, {-1, -1}, FactorKind::NeedReplication);
+    rule.add(getValues().getType().getDimSize(d), {-1}, {d, d}, FactorKind::NeedReplication);
+  }
+  return rule.build();
+}
+
+//===----------------------------------------------------------------------===//
+// Normalisation and transformer blocks
+//===----------------------------------------------------------------------===//
+
+ShardingRule SoftmaxOp::getShardingRule() { return sameDims(*this, {static_cast<int64_t>(getDim())}); }
+
+/// Leading dimensions pass, the normalised ones are whole; weight and bias have the latter only.
+static ShardingRule normRule(Operation *op, RankedTensorType type, int64_t normDims) {
+  ShardingRuleBuilder rule = startRule(op);
+  int64_t leading = type.getRank() - normDims;
+  for (int64_t d = 0; d < type.getRank(); ++d) {
+    std::vector<int64_t> operands(op->getNumOperands(), d < leading ? -1 : d - leading);
+    operands[0] = d;
+    rule.add(type.getDimSize(d), operands, {d}, d < leading ? FactorKind::PassThrough : FactorKind::NeedReplication);
+  }
+  return rule.build();
+}
+
+ShardingRule RmsNormOp::getShardingRule() { return normRule(*this, getType(), getNormDims()); }
+ShardingRule LayerNormOp::getShardingRule() { return normRule(*this, getType(), getNormDims()); }
+
+ShardingRule RopeOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto type = getType();
+  bool batched = getCos().getType().getDimSize(0) == type.getDimSize(0);
+  rule.add(type.getDimSize(0), {0, batched ? 0 : -1, batched ? 0 : -1}, {0});
+  rule.add(type.getDimSize(1), {1, -1, -1}, {1});
+  rule.add(type.getDimSize(2), {2, 1, 1}, {2});
+  rule.add(type.getDimSize(3), {3, -1, -1}, {3}, FactorKind::NeedReplication);
+  rule.add(getCos().getType().getDimSize(2), {-1, 2, 2}, {-1}, FactorKind::NeedReplication);
+  return rule.build();
+}
+
+ShardingRule AttentionOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto q = getQuery().getType(), k = getKey().getType();
+  unsigned count = getOperation()->getNumOperands();
+  int maskAt = getMask() ? 3 : -1, sinksAt = getSinks() ? (getMask() ? 4 : 3) : -1;
+  auto dims = [&](int64_t query, int64_t key, int64_t value, int64_t maskDim, int64_t size, int64_t sinks) {
+    std::vector<int64_t> at(count, -1);
+    at[0] = query;
+    at[1] = key;
+    at[2] = value;
+    if (maskAt >= 0 && maskDim >= 0 && getMask().getType().getDimSize(maskDim) == size)
+      at[maskAt] = maskDim;
+    if (sinksAt >= 0)
+      at[sinksAt] = sinks;
+    return at;
+  };
+  int64_t heads = q.getDimSize(1), kvHeads = k.getDimSize(1);
+  rule.add(q.getDimSize(0), dims(0, 0, 0, 0, q.getDimSize(0), -1), {0});
+  // Query heads are (group, member); key/value heads have the group only, so that more devices than
+  // key/value heads share them by sub-axes.
+  rule.add(kvHeads, dims(1, 1, 1, 1, heads, 0), {1});
+  rule.add(heads / kvHeads, dims(1, -1, -1, 1, heads, 0), {1});
+  // Each query row needs its place in the causal order: sharded along the sequence it would need an offset.
+  bool positional = getCausal();
+  rule.add(q.getDimSize(2), dims(2, -1, -1, 2, q.getDimSize(2), -1), {2},
+           positional ? FactorKind::NeedReplication : FactorKind::PassThrough);
+  rule.add(k.getDimSize(2), dims(-1, 2, 2, 3, k.getDimSize(2), -1), {-1}, FactorKind::NeedReplication);
+  rule.add(q.getDimSize(3), dims(3, 3, -1, -1, 0, -1), {-1}, FactorKind::NeedReplication);
+  rule.add(getValue().getType().getDimSize(3), dims(-1, -1, 3, -1, 0, -1), {3});
+  return rule.build();
+}
+
+ShardingRule SoftmaxCrossEntropyOp::getShardingRule() {
+  ShardingRuleBuilder rule = startRule(*this);
+  auto logits = getLogits().getType();
+  for (int64_t d = 0; d + 1 < logits.getRank(); ++d)
+    rule.add(logits.getDimSize(d), {d, d}, {d});
+  rule.add(logits.getShape().back(), {logits.getRank() - 1, -1}, {-1}, FactorKind::NeedReplication);
+  return rule.build();
+}

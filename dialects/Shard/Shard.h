@@ -1,0 +1,49 @@
+//===- Shard.h - the shard dialect: meshes, shardings, collectives ----------------------------===//
+
+#ifndef SHARDC_DIALECTS_SHARD_SHARD_H
+#define SHARDC_DIALECTS_SHARD_SHARD_H
+
+#include "shardc/Sharding/Sharding.h"
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "dialects/Shard/ShardDialect.h.inc"
+#include "dialects/Shard/ShardEnums.h.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "dialects/Shard/ShardAttrs.h.inc"
+
+#define GET_OP_CLASSES
+#include "dialects/Shard/ShardOps.h.inc"
+
+namespace shardc::shard {
+
+/// The mesh a symbol names, seen from `from`; null if there is none.
+MeshOp lookupMesh(mlir::Operation *from, mlir::FlatSymbolRefAttr symbol);
+
+/// The only mesh of a module; null if there is none or more than one.
+MeshOp getOnlyMesh(mlir::ModuleOp module);
+
+/// Sharding of a value as its defining op or function argument says; null if it says nothing.
+ShardingAttr getSharding(mlir::Value value);
+void setSharding(mlir::Value value, ShardingAttr sharding);
+
+/// Conversion of axis lists.
+Result<AxisList> resolveAxes(const Mesh &mesh, mlir::ArrayAttr axes);
+mlir::ArrayAttr axesAttr(mlir::MLIRContext *context, const Mesh &mesh, const AxisList &axes);
+
+inline ReduceKind toReduceKind(ReduceKindAttrValue kind) { return static_cast<ReduceKind>(kind); }
+inline ReduceKindAttrValue fromReduceKind(ReduceKind kind) { return static_cast<ReduceKindAttrValue>(kind); }
+
+} // namespace shardc::shard
+
+#endif // SHARDC_DIALECTS_SHARD_SHARD_H

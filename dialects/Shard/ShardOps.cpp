@@ -1,0 +1,328 @@
+//===- ShardOps.cpp - verifiers and folds of the shard dialect ----------------------------------===//
+
+#include "dialects/Shard/Shard.h"
+
+#include "mlir/IR/PatternMatch.h"
+
+using namespace mlir;
+using namespace shardc;
+using namespace shardc::shard;
+
+//===----------------------------------------------------------------------===//
+// Syntax
+//===----------------------------------------------------------------------===//
+
+/// ["dp" = 2, "tp" = 4]
+static ParseResult parseMeshAxes(OpAsmParser &parser, ArrayAttr &axes, DenseI64ArrayAttr &sizes) {
+  SmallVector<Attribute> names;
+  SmallVector<int64_t> values;
+  auto parseOne = [&]() -> ParseResult {
+    std::string name;
+    if (parser.parseString(&name) || parser.parseEqual() || parser.parseInteger(values.emplace_back()))
+      return failure();
+    names.push_back(parser.getBuilder().getStringAttr(name));
+    return success();
+  };
+  if (parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, parseOne))
+    return failure();
+  axes = parser.getBuilder().getArrayAttr(names);
+  sizes = parser.getBuilder().getDenseI64ArrayAttr(values);
+  return success();
+}
+
+static void printMeshAxes(OpAsmPrinter &printer, MeshOp, ArrayAttr axes, DenseI64ArrayAttr sizes) {
+  printer << '[';
+  llvm::interleaveComma(llvm::zip(axes, sizes.asArrayRef()), printer, [&](auto pair) {
+    printer << std::get<0>(pair) << " = " << std::get<1>(pair);
+  });
+  printer << ']';
+}
+
+/// {"tp", "dp":(1)2}
+static ParseResult parseAxes(OpAsmParser &parser, ArrayAttr &axes) {
+  SmallVector<Attribute> list;
+  auto parseOne = [&]() -> ParseResult {
+    std::string name;
+    int64_t pre = 1, size = 0;
+    if (parser.parseString(&name))
+      return failure();
+    if (succeeded(parser.parseOptionalColon()) &&
+        (parser.parseLParen() || parser.parseInteger(pre) || parser.parseRParen() ||
+         parser.parseInteger(size)))
+      return failure();
+    list.push_back(AxisAttr::get(parser.getContext(), name, pre, size));
+    return success();
+  };
+  if (parser.parseCommaSeparatedList(AsmParser::Delimiter::Braces, parseOne))
+    return failure();
+  axes = parser.getBuilder().getArrayAttr(list);
+  return success();
+}
+
+static void printAxes(OpAsmPrinter &printer, Operation *, ArrayAttr axes) {
+  printer << '{';
+  llvm::interleaveComma(axes.getAsRange<AxisAttr>(), printer, [&](AxisAttr axis) {
+    printer << '"' << axis.getName() << '"';
+    if (!axis.isWhole())
+      printer << ":(" << axis.getPre() << ")" << axis.getSize();
+  });
+  printer << '}';
+}
+
+//===----------------------------------------------------------------------===//
+// Mesh and global view
+//===----------------------------------------------------------------------===//
+
+Mesh MeshOp::getMesh() {
+  Mesh mesh;
+  mesh.name = getSymName().str();
+  for (auto [name, size] : llvm::zip(getAxes(), getSizes()))
+    mesh.axes.push_back({cast<StringAttr>(name).getValue().str(), size});
+  return mesh;
+}
+
+LogicalResult MeshOp::verify() {
+  // mesh_c1
+  if (getAxes().size() != getSizes().size())
+    return emitOpError() << "has " << getAxes().size() << " axes and " << getSizes().size() << " sizes";
+  std::pair<std::optional<ArrayRef<double>>, StringRef> costs[] = {{getBandwidth(), "bandwidth"},
+                                                                   {getLatency(), "latency"}};
+  for (auto [values, what] : costs)
+    if (values && values->size() != getSizes().size())
+      return emitOpError() << what << " has " << values->size() << " entries for " << getSizes().size() << " axes";
+  if (Error error = getMesh().verify())
+    return emitOpError() << *error;
+  return success();
+}
+
+/// Mesh of a symbol user, or an error that names it.
+static FailureOr<Mesh> resolveMesh(Operation *op, FlatSymbolRefAttr symbol, SymbolTableCollection &tables) {
+  auto mesh = tables.lookupNearestSymbolFrom<MeshOp>(op, symbol);
+  if (!mesh) {
+    op->emitOpError() << "names mesh " << symbol << ", which is not defined";
+    return failure();
+  }
+  return mesh.getMesh();
+}
+
+static LogicalResult verifyGlobal(Operation *op, ShardingAttr sharding, SymbolTableCollection &tables) {
+  FailureOr<Mesh> mesh = resolveMesh(op, sharding.getMesh(), tables);
+  if (failed(mesh))
+    return failure();
+  Result<Sharding> resolved = sharding.resolve(*mesh);
+  if (!resolved)
+    return op->emitOpError() << resolved.error;
+  auto shape = cast<RankedTensorType>(op->getOperand(0).getType()).getShape();
+  if (Error error = verify(*mesh, *resolved, Shape(shape.begin(), shape.end())))
+    return op->emitOpError() << *error;
+  return success();
+}
+
+LogicalResult ConstraintOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return verifyGlobal(*this, getSharding(), tables);
+}
+LogicalResult ReshardOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return verifyGlobal(*this, getSharding(), tables);
+}
+
+//===----------------------------------------------------------------------===//
+// Collectives
+//===----------------------------------------------------------------------===//
+
+/// Size of the group of a collective, after checking mesh and axes.
+template <typename Op> static FailureOr<int64_t> groupSize(Op op, SymbolTableCollection &tables) {
+  FailureOr<Mesh> mesh = resolveMesh(op, op.getMeshAttr(), tables);
+  if (failed(mesh))
+    return failure();
+  Result<AxisList> axes = resolveAxes(*mesh, op.getAxes());
+  if (!axes) {
+    op.emitOpError() << axes.error;
+    return failure();
+  }
+  for (size_t i = 0; i < axes->size(); ++i)
+    for (size_t j = i + 1; j < axes->size(); ++j)
+      if (overlaps((*axes)[i], (*axes)[j])) {
+        op.emitOpError() << "axes " << str(*mesh, (*axes)[i]) << " and " << str(*mesh, (*axes)[j]) << " overlap";
+        return failure();
+      }
+  return axesSize(*axes);
+}
+
+/// Checks `result` against the input's shape with some dimensions replaced.
+template <typename Op>
+static LogicalResult checkResult(Op op, ArrayRef<std::pair<int64_t, int64_t>> sizes) {
+  auto input = op.getInput().getType(), result = op.getResult().getType();
+  if (input.getElementType() != result.getElementType())
+    return op.emitOpError() << "changes the element type from " << input.getElementType() << " to "
+                            << result.getElementType();
+  if (input.getRank() != result.getRank())
+    return op.emitOpError() << "changes the rank from " << input.getRank() << " to " << result.getRank();
+  SmallVector<int64_t> shape(input.getShape());
+  for (auto [dim, size] : sizes) {
+    if (dim < 0 || dim >= input.getRank())
+      return op.emitOpError() << "dimension " << dim << " is outside the rank " << input.getRank();
+    shape[dim] = size;
+  }
+  for (auto [dim, size] : llvm::enumerate(shape))
+    if (result.getDimSize(dim) != size)
+      return op.emitOpError() << "result dimension " << dim << " has size " << result.getDimSize(dim)
+                              << ", expected " << size;
+  return success();
+}
+
+LogicalResult AllGatherOp::verifySymbolUses(SymbolTableCollection &tables) {
+  FailureOr<int64_t> group = groupSize(*this, tables);
+  if (failed(group))
+    return failure();
+  int64_t dim = getDim();
+  if (dim < 0 || dim >= getType().getRank())
+    return emitOpError() << "dimension " << dim << " is outside the rank " << getType().getRank();
+  // all_gather_c1
+  int64_t total = getType().getDimSize(dim), local = getInput().getType().getDimSize(dim);
+  if (ceilDiv(total, *group) != local)
+    return emitOpError() << "gathers " << *group << " parts of size " << local << " to size " << total
+                         << " along dimension " << dim;
+  // all_gather_c2
+  return checkResult(*this, {{dim, total}});
+}
+
+LogicalResult AllReduceOp::verifySymbolUses(SymbolTableCollection &tables) {
+  if (failed(groupSize(*this, tables)))
+    return failure();
+  return checkResult(*this, {}); // all_reduce_c1
+}
+
+/// reduce_scatter_c1/c2, slice_c1/c2
+template <typename Op> static LogicalResult verifyScatter(Op op, SymbolTableCollection &tables) {
+  FailureOr<int64_t> group = groupSize(op, tables);
+  if (failed(group))
+    return failure();
+  int64_t dim = op.getDim();
+  auto input = op.getInput().getType();
+  int64_t size = dim >= 0 && dim < input.getRank() ? input.getDimSize(dim) : 0;
+  return checkResult(op, {{dim, ceilDiv(size, *group)}});
+}
+
+LogicalResult ReduceScatterOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return verifyScatter(*this, tables);
+}
+LogicalResult SliceOp::verifySymbolUses(SymbolTableCollection &tables) { return verifyScatter(*this, tables); }
+
+LogicalResult AllToAllOp::verifySymbolUses(SymbolTableCollection &tables) {
+  FailureOr<int64_t> group = groupSize(*this, tables);
+  if (failed(group))
+    return failure();
+  int64_t split = getSplitDim(), concat = getConcatDim();
+  auto input = getInput().getType();
+  if (split == concat)
+    return emitOpError() << "splits and concatenates dimension " << split;
+  for (int64_t dim : {split, concat})
+    if (dim < 0 || dim >= input.getRank())
+      return emitOpError() << "dimension " << dim << " is outside the rank " << input.getRank();
+  // all_to_all_c1
+  int64_t splitTotal = getSplitTotal(), concatTotal = getConcatTotal();
+  if (input.getDimSize(split) != splitTotal)
+    return emitOpError() << "input dimension " << split << " has size " << input.getDimSize(split)
+                         << ", expected the whole " << splitTotal;
+  if (input.getDimSize(concat) != ceilDiv(concatTotal, *group))
+    return emitOpError() << "input dimension " << concat << " has size " << input.getDimSize(concat)
+                         << ", expected a part of " << ceilDiv(concatTotal, *group);
+  // all_to_all_c2, all_to_all_c3
+  return checkResult(*this, {{split, ceilDiv(splitTotal, *group)}, {concat, concatTotal}});
+}
+
+LogicalResult PermuteOp::verifySymbolUses(SymbolTableCollection &tables) {
+  FailureOr<int64_t> group = groupSize(*this, tables);
+  if (failed(group))
+    return failure();
+  // permute_c1
+  if (getPairs().size() % 2)
+    return emitOpError() << "has " << getPairs().size() << " entries, expected pairs";
+  for (size_t side : {0, 1}) {
+    SmallVector<bool> seen(*group, false);
+    for (size_t i = side; i < getPairs().size(); i += 2) {
+      int64_t member = getPairs()[i];
+      if (member < 0 || member >= *group)
+        return emitOpError() << "member " << member << " is outside the group of " << *group;
+      if (seen[member])
+        return emitOpError() << "member " << member << " is twice a " << (side ? "target" : "source");
+      seen[member] = true;
+    }
+  }
+  return checkResult(*this, {}); // permute_c2
+}
+
+LogicalResult BroadcastOp::verifySymbolUses(SymbolTableCollection &tables) {
+  FailureOr<int64_t> group = groupSize(*this, tables);
+  if (failed(group))
+    return failure();
+  // broadcast_c1
+  if (static_cast<int64_t>(getRoot()) < 0 || static_cast<int64_t>(getRoot()) >= *group)
+    return emitOpError() << "root " << getRoot() << " is outside the group of " << *group;
+  return checkResult(*this, {}); // broadcast_c2
+}
+
+LogicalResult AxisIndexOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return failed(groupSize(*this, tables)) ? failure() : success();
+}
+
+//===----------------------------------------------------------------------===//
+// Folds
+//===----------------------------------------------------------------------===//
+
+OpFoldResult AllGatherOp::fold(FoldAdaptor) {
+  if (getAxes().empty())
+    return getInput();
+  // all_gather(slice(x)) over the same axes along the same dimension is x
+  auto slice = getInput().getDefiningOp<SliceOp>();
+  if (slice && slice.getAxes() == getAxes() && slice.getDim() == getDim() &&
+      slice.getMesh() == getMesh() && slice.getInput().getType() == getType())
+    return slice.getInput();
+  return {};
+}
+
+OpFoldResult AllReduceOp::fold(FoldAdaptor) {
+  return getAxes().empty() ? OpFoldResult(getInput()) : OpFoldResult();
+}
+
+OpFoldResult ReduceScatterOp::fold(FoldAdaptor) {
+  return getAxes().empty() ? OpFoldResult(getInput()) : OpFoldResult();
+}
+
+OpFoldResult SliceOp::fold(FoldAdaptor) {
+  if (getAxes().empty())
+    return getInput();
+  // slice(all_gather(x)) over the same axes along the same dimension is x
+  auto gather = getInput().getDefiningOp<AllGatherOp>();
+  if (gather && gather.getAxes() == getAxes() && gather.getDim() == getDim() &&
+      gather.getMesh() == getMesh() && gather.getInput().getType() == getType())
+    return gather.getInput();
+  return {};
+}
+
+namespace {
+/// slice(all_reduce(x)) -> reduce_scatter(x), when nobody else needs the whole sum
+struct SliceOfAllReduce : OpRewritePattern<shard::SliceOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(shard::SliceOp op, PatternRewriter &rewriter) const override {
+    auto reduce = op.getInput().getDefiningOp<AllReduceOp>();
+    if (!reduce || !reduce->hasOneUse())
+      return rewriter.notifyMatchFailure(op, "input is not an all_reduce with one use");
+    if (reduce.getAxes() != op.getAxes() || reduce.getMesh() != op.getMesh())
+      return rewriter.notifyMatchFailure(op, "axes differ");
+    auto scatter = ReduceScatterOp::create(rewriter, op.getLoc(), op.getType(), reduce.getInput(),
+                                           op.getMesh(), op.getAxes(), reduce.getKind(), op.getDim());
+    scatter->setDiscardableAttrs(reduce->getDiscardableAttrDictionary());
+    rewriter.replaceOp(op, scatter);
+    rewriter.eraseOp(reduce);
+    return success();
+  }
+};
+} // namespace
+
+void shard::SliceOp::getCanonicalizationPatterns(RewritePatternSet &patterns, MLIRContext *context) {
+  patterns.add<SliceOfAllReduce>(context);
+}
+
+#define GET_OP_CLASSES
+#include "dialects/Shard/ShardOps.cpp.inc"

@@ -1,0 +1,21 @@
+//===- shard-opt.cpp - every pass and pipeline over .mlir ---------------------------------------===//
+
+#include "dialects/Graph/Graph.h"
+#include "dialects/Shard/Shard.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Tools/mlir-opt/MlirOptMain.h"
+#include "mlir/Transforms/Passes.h"
+
+int main(int argc, char **argv) {
+  // Registered one by one: upstream has a dialect called shard too.
+  mlir::DialectRegistry registry;
+  registry.insert<mlir::func::FuncDialect, mlir::arith::ArithDialect, shardc::graph::GraphDialect,
+                  shardc::shard::ShardDialect>();
+  mlir::registerCanonicalizerPass();
+  mlir::registerCSEPass();
+  mlir::registerSymbolDCEPass();
+  return mlir::asMainReturnCode(
+      mlir::MlirOptMain(argc, argv, "shard-opt: shard transformer graphs\n", registry));
+}
