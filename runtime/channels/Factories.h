@@ -1,0 +1,20 @@
+// How channels come into being.
+#pragma once
+
+#include "runtime/channels/Progress.h"
+#include "shardrt/channel.h"
+
+struct shardrt_channel_s {
+  std::unique_ptr<shardrt::Progress> progress;
+};
+
+namespace shardrt {
+
+std::vector<std::unique_ptr<Channel>> createInProcessChannels(const ChannelOptions &options);
+std::unique_ptr<Channel> createShmChannel(const ChannelOptions &options);
+std::unique_ptr<Channel> createMpiChannel(const ChannelOptions &options);
+
+/// Fills in defaults. Throws SHARDRT_INVALID_ARGUMENT.
+ChannelOptions resolveOptions(const shardrt_channel_options &options);
+
+} // namespace shardrt

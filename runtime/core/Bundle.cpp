@@ -1,0 +1,99 @@
+// Opens a bundle: manifest, chosen kernel level, sizes and hashes of the files, program.
+#include "runtime/core/Bundle.h"
+#include "runtime/core/Error.h"
+#include "runtime/core/ProgramReader.h"
+#include "runtime/core/Safetensors.h"
+#include "runtime/core/Sha256.h"
+#include "runtime/cpu/IsaLevel.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <sys/stat.h>
+
+using namespace shardrt;
+
+static bool hasSuffix(const std::string &text, const std::string &suffix) {
+  return text.size() >= suffix.size() &&
+         text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
+}
+
+static bool isKernelOfOtherLevel(const Bundle &bundle, const std::string &path) {
+  for (const KernelEntry &entry : bundle.manifest.kernels)
+    if (entry.file == path)
+      return path != bundle.kernels.file;
+  return false;
+}
+
+/// Weight files may be huge, so their hash covers the header (which fixes names, shapes and
+/// offsets) only.
+static std::string hashOf(const std::string &path) {
+  MappedFile file(path);
+  size_t bytes = file.size();
+  if (hasSuffix(path, ".safetensors"))
+    bytes = safetensorsHeaderBytes(file.text(), path);
+  return sha256Hex(file.data(), bytes);
+}
+
+static void checkFile(const Bundle &bundle, const FileEntry &entry) {
+  std::string path = bundle.pathOf(entry.path);
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0)
+    throw Error(SHARDRT_BAD_BUNDLE,
+                cat(path, ": listed in manifest.json, but missing: ", systemError()));
+  if (info.st_size != entry.bytes)
+    throw Error(SHARDRT_BAD_BUNDLE,
+                cat(path, ": has ", info.st_size, " bytes, manifest.json says ", entry.bytes));
+  if (entry.sha256.empty() || isKernelOfOtherLevel(bundle, entry.path))
+    return;
+  if (std::string actual = hashOf(path); actual != entry.sha256)
+    throw Error(SHARDRT_BAD_BUNDLE,
+                cat(path, ": sha256 is ", actual, ", manifest.json says ", entry.sha256));
+}
+
+static KernelEntry chooseKernels(const Manifest &manifest, const std::string &isa) {
+  std::vector<std::string> offered;
+  if (manifest.kernels.empty()) // a program of collectives only
+    return {};
+  for (const KernelEntry &entry : manifest.kernels)
+    offered.push_back(entry.level);
+  return manifest.kernels[chooseIsaLevel(offered, isa)];
+}
+
+static void mapIfPresent(std::unique_ptr<MappedFile> &file, const std::string &path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0)
+    file = std::make_unique<MappedFile>(path);
+}
+
+std::unique_ptr<Bundle> shardrt::openBundle(const std::string &directory, const std::string &isa) {
+  auto bundle = std::make_unique<Bundle>();
+  bundle->directory = directory;
+  struct stat info;
+  if (stat(directory.c_str(), &info) != 0)
+    throw Error(SHARDRT_BAD_BUNDLE, cat(directory, ": cannot open bundle: ", systemError()));
+  if (!S_ISDIR(info.st_mode))
+    throw Error(SHARDRT_BAD_BUNDLE, cat(directory, ": a bundle is a directory, this is a file"));
+  std::string manifestPath = bundle->pathOf("manifest.json");
+  if (stat(manifestPath.c_str(), &info) != 0)
+    throw Error(SHARDRT_BAD_BUNDLE, cat(directory, ": not a bundle, manifest.json is missing"));
+  bundle->manifest = readManifest(MappedFile(manifestPath).text(), manifestPath);
+  bundle->kernels = chooseKernels(bundle->manifest, isa);
+  for (const FileEntry &entry : bundle->manifest.files)
+    checkFile(*bundle, entry);
+  mapIfPresent(bundle->constants, bundle->pathOf("constants.bin"));
+  MappedFile program(bundle->pathOf("program.json"));
+  int64_t constantBytes = bundle->constants ? static_cast<int64_t>(bundle->constants->size()) : 0;
+  bundle->program =
+      readProgram(program.text(), program.path(), bundle->manifest.mesh, constantBytes);
+  if (bundle->kernels.file.empty() && !bundle->program.kernels.empty())
+    throw Error(SHARDRT_BAD_BUNDLE,
+                cat(manifestPath, ": kernels: empty, but program.json launches kernels"));
+  if (bundle->manifest.arenaBytes >= 0 && bundle->manifest.arenaBytes != bundle->program.arenaBytes)
+    throw Error(SHARDRT_BAD_BUNDLE,
+                cat(manifestPath, ": memory.arena_bytes is ", bundle->manifest.arenaBytes,
+                    ", program.json has an arena of ", bundle->program.arenaBytes));
+  std::string hash = sha256Hex(program.data(), program.size()) + bundle->manifest.launchOrderHash;
+  bundle->fingerprint =
+      std::strtoull(sha256Hex(hash.data(), hash.size()).substr(0, 16).c_str(), nullptr, 16);
+  return bundle;
+}

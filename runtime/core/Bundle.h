@@ -1,0 +1,45 @@
+// A bundle directory after reading and checking everything but the weights.
+#pragma once
+
+#include "runtime/core/MappedFile.h"
+#include "runtime/core/Program.h"
+#include <memory>
+
+namespace shardrt {
+
+struct FileEntry {
+  std::string path, sha256;
+  int64_t bytes;
+};
+
+struct KernelEntry {
+  std::string level, file;
+};
+
+struct Manifest {
+  std::string producer, model, launchOrderHash;
+  std::vector<std::string> entryPoints;
+  Mesh mesh;
+  int64_t arenaBytes = -1;
+  std::vector<KernelEntry> kernels;
+  std::vector<FileEntry> files;
+};
+
+Manifest readManifest(std::string_view text, const std::string &file);
+
+struct Bundle {
+  std::string directory;
+  Manifest manifest;
+  Program program;
+  KernelEntry kernels;                   // of the chosen level
+  std::unique_ptr<MappedFile> constants; // null when the bundle has none
+  uint64_t fingerprint = 0;              // of program and mesh
+
+  int ranks() const { return static_cast<int>(manifest.mesh.ranks()); }
+  std::string pathOf(const std::string &file) const { return directory + "/" + file; }
+};
+
+/// `isa` forces a level; empty takes the best that this processor runs.
+std::unique_ptr<Bundle> openBundle(const std::string &directory, const std::string &isa);
+
+} // namespace shardrt

@@ -1,0 +1,30 @@
+// A read-only memory-mapped file: pages are read when touched, so a rank reads only its part of a
+// weight file.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace shardrt {
+
+class MappedFile {
+public:
+  /// Throws SHARDRT_IO with the path and the reason.
+  explicit MappedFile(const std::string &path);
+  ~MappedFile();
+  MappedFile(const MappedFile &) = delete;
+  MappedFile &operator=(const MappedFile &) = delete;
+
+  const std::byte *data() const { return base; }
+  size_t size() const { return length; }
+  std::string_view text() const { return {reinterpret_cast<const char *>(base), length}; }
+  const std::string &path() const { return name; }
+
+private:
+  std::string name;
+  const std::byte *base = nullptr;
+  size_t length = 0;
+};
+
+} // namespace shardrt

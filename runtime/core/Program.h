@@ -1,0 +1,89 @@
+// program.json in memory: what every rank executes. All indices and sizes have been checked by the
+// reader.
+#pragma once
+
+#include "runtime/channels/Collective.h"
+#include "runtime/core/Mesh.h"
+
+namespace shardrt {
+
+enum class BufferKind { Input, Output, Parameter, Constant, AxisIndex, Temporary, State };
+
+struct Buffer {
+  std::string name;
+  DType dtype;
+  Shape shape;
+  int64_t offset, bytes; // in the arena
+  BufferKind kind;
+};
+
+/// A model input or output; `shape` is global.
+struct Value {
+  std::string name;
+  int buffer;
+  DType dtype;
+  Shape shape;
+  Sharding sharding;
+  std::string alias; // of an output: the input whose storage it replaces, or empty
+};
+
+struct Segment {
+  int dim; // -1: the whole tensor
+  int64_t offset, size;
+};
+
+/// GEMM panels; n_tile == 0 stands for row-major.
+struct Layout {
+  std::vector<int> nDims, kDims, batchDims;
+  int64_t nTile = 0;
+  bool isPanels() const { return nTile != 0; }
+};
+
+struct Parameter {
+  int buffer;
+  std::string tensor;
+  DType dtype;
+  Shape shape; // global, of the segment
+  Segment segment;
+  Sharding sharding;
+  Layout layout;
+};
+
+struct Constant {
+  int buffer;
+  int64_t offset, bytes; // in constants.bin
+};
+
+struct AxisIndex {
+  int buffer;
+  SubAxes axes;
+};
+
+enum class CommandKind { Launch, Collective, Slice, Copy, Wait };
+
+struct Command {
+  CommandKind kind;
+  std::string name; // for traces: the op or the kernel's symbol
+  int64_t layer = -1, origin = -1;
+  int64_t ticket = -1; // started (Collective) or completed (Wait)
+  int src = -1, dst = -1;
+  int kernel = -1;
+  std::vector<int> buffers;
+  int64_t tiles = 0, scratch = 0;
+  int64_t bytes = 0;     // copy
+  Collective collective; // pointers are filled in by the executor
+};
+
+struct Program {
+  int64_t arenaBytes = 0;
+  std::vector<Buffer> buffers;
+  std::vector<Value> inputs, outputs;
+  std::vector<Parameter> parameters;
+  std::vector<Constant> constants;
+  std::vector<AxisIndex> axisIndices;
+  std::vector<SubAxes> groups;
+  std::vector<std::string> kernels;
+  std::vector<Command> commands;
+};
+
+} // namespace shardrt

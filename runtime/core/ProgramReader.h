@@ -1,0 +1,22 @@
+// program.json to Program, with every index, size and range checked.
+#pragma once
+
+#include "runtime/core/JsonNode.h"
+#include "runtime/core/Program.h"
+
+namespace shardrt {
+
+/// `file` is the name used in messages. `constantBytes` is the size of constants.bin.
+Program readProgram(std::string_view text, const std::string &file, const Mesh &mesh,
+                    int64_t constantBytes);
+
+// Parts of it, in files of their own.
+std::vector<SubAxes> readGroups(const JsonNode &node, const Mesh &mesh);
+SubAxes readSubAxes(const JsonNode &node, const Mesh &mesh);
+Sharding readSharding(const JsonNode &node, const Mesh &mesh, const Shape &shape);
+void readCommands(const JsonNode &node, Program &program);
+
+/// Bytes of a parameter in its layout, for this local shape; empty on overflow.
+std::optional<int64_t> layoutBytes(const Layout &layout, const Shape &local, DType dtype);
+
+} // namespace shardrt

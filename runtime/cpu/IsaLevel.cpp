@@ -1,0 +1,73 @@
+// The levels of the x86-64 psABI, best last. __builtin_cpu_supports also asks whether the system
+// saves the registers.
+#include "runtime/cpu/IsaLevel.h"
+#include "runtime/core/Error.h"
+
+using namespace shardrt;
+
+namespace {
+struct Level {
+  const char *name;
+  bool (*supported)();
+};
+} // namespace
+
+#if defined(__x86_64__)
+static bool hasV3() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+         __builtin_cpu_supports("popcnt");
+}
+static bool hasV4() {
+  return hasV3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+static const std::vector<Level> levels = {
+    {"x86-64", [] { return true; }}, {"x86-64-v3", hasV3}, {"x86-64-v4", hasV4}};
+#else
+static const std::vector<Level> levels = {};
+#endif
+
+static int rankOf(const std::string &name) {
+  for (size_t i = 0; i < levels.size(); ++i)
+    if (name == levels[i].name)
+      return static_cast<int>(i);
+  return -1;
+}
+
+bool shardrt::cpuRuns(const std::string &level) {
+  int rank = rankOf(level);
+  return rank >= 0 && levels[rank].supported();
+}
+
+static std::string listOf(const std::vector<std::string> &names) {
+  std::string text;
+  for (const std::string &name : names)
+    text += (text.empty() ? "" : ", ") + name;
+  return text.empty() ? "none" : text;
+}
+
+static std::string levelsOfThisCpu() {
+  std::vector<std::string> names;
+  for (const Level &level : levels)
+    if (level.supported())
+      names.push_back(level.name);
+  return listOf(names);
+}
+
+size_t shardrt::chooseIsaLevel(const std::vector<std::string> &offered, const std::string &forced) {
+  int best = -1;
+  for (size_t i = 0; i < offered.size(); ++i) {
+    if (!forced.empty() && offered[i] == forced && cpuRuns(forced))
+      return i;
+    if (forced.empty() && cpuRuns(offered[i]) &&
+        (best < 0 || rankOf(offered[i]) > rankOf(offered[best])))
+      best = static_cast<int>(i);
+  }
+  if (best >= 0)
+    return static_cast<size_t>(best);
+  throw Error(SHARDRT_UNSUPPORTED_CPU,
+              cat("the bundle has kernels for ", listOf(offered), ", this processor runs ",
+                  levelsOfThisCpu(), forced.empty() ? "" : ", and " + forced + " was asked for"));
+}

@@ -1,0 +1,2 @@
+#define REDUCE_NAMESPACE baseline
+#include "runtime/cpu/ReduceLoops.inc"

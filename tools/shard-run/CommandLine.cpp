@@ -1,0 +1,169 @@
+// Options are --name VALUE or --name=VALUE; a table says what each does.
+#include "tools/shard-run/CommandLine.h"
+#include "runtime/core/Error.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <functional>
+#include <map>
+
+using namespace shardrt;
+
+std::string shardrt::helpText() {
+  return R"(shard-run: run a compiled model on the ranks of a mesh
+
+usage: shard-run [-n RANKS] BUNDLE --input NAME=FILE.npy ... [--output [NAME=]FILE.npy ...] [options]
+
+  shard-run -n 4 llama.bundle --input input_ids=ids.npy --output logits.npy
+  mpirun -n 4 shard-run llama.bundle --input input_ids=ids.npy --output logits.npy
+
+data
+  -i, --input NAME=FILE    value of a model input, a .npy file of the whole tensor (bf16 as uint16 or raw 2-byte items).
+                           Inputs that an output replaces (a KV cache) may be left out; they start as zeros
+  -o, --output [NAME=]FILE write a model output as .npy; without NAME if the model has only one
+      --weights PATH       weights from a .safetensors file, a *.index.json, or a directory with one of these,
+                           instead of the bundle's own
+      --entry NAME         entry point to run (default: the first)
+
+ranks
+  -n, --ranks N            number of ranks; must be the bundle's, which is the default
+      --in-process         ranks are threads of one process
+      --channel KIND       auto, shm, mpi or inprocess (default auto: shm; under mpirun mpi, if its library was built)
+      --threads N          compute threads of each rank (default: processors / ranks on this machine)
+      --pin                bind each thread to one processor
+      --isa LEVEL          use the kernels of this level, for example x86-64-v3 (default: the best that runs here)
+      --timeout SECONDS    give up when a rank waits longer than this for another one (default 300)
+      --link-gbps N        pretend that ranks are connected by a network of N gigabytes a second
+
+measuring
+      --runs N             run N times; outputs that replace inputs carry over
+      --bench N            one run to warm up, then N timed ones; prints median, least and most, and memory
+      --trace FILE         write when each rank executed which command, for Perfetto or chrome://tracing
+      --json               print results as JSON
+
+      --version            print the version
+  -h, --help               print this text
+
+Started by mpirun, torchrun or srun, shard-run joins the ranks of that job instead of starting its own.
+
+exit codes
+  0 done                  1 internal error         2 wrong option            3 damaged or unreadable bundle
+  4 wrong model input     5 missing or wrong weight  6 file not readable or writable  7 no kernels for this processor
+  8 wrong number of ranks 9 a rank died            10 a rank waited too long  11 out of memory
+)";
+}
+
+namespace {
+struct Option {
+  bool takesValue;
+  std::function<void(RunOptions &, const std::string &)> apply;
+};
+} // namespace
+
+[[noreturn]] static void refuse(const std::string &message) {
+  throw Error(SHARDRT_INVALID_ARGUMENT, message + " (see shard-run --help)");
+}
+
+static double parseNumber(const std::string &option, const std::string &text, double min) {
+  char *end = nullptr;
+  double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end || !(value >= min) || value > 1e9)
+    refuse(cat(option, ": \"", text, "\" is not a number of at least ", min));
+  return value;
+}
+
+static int parseCount(const std::string &option, const std::string &text) {
+  double value = parseNumber(option, text, 1);
+  if (value != static_cast<int>(value))
+    refuse(cat(option, ": \"", text, "\" is not a whole number"));
+  return static_cast<int>(value);
+}
+
+static std::pair<std::string, std::string> splitName(const std::string &text) {
+  size_t at = text.find('=');
+  return at == std::string::npos ? std::make_pair(std::string(), text)
+                                 : std::make_pair(text.substr(0, at), text.substr(at + 1));
+}
+
+static void addInput(RunOptions &options, const std::string &text) {
+  auto [name, file] = splitName(text);
+  if (name.empty() || file.empty())
+    refuse(cat("--input: \"", text, "\" is not NAME=FILE"));
+  options.inputs.push_back({name, file});
+}
+
+static void setChannel(RunOptions &options, const std::string &text) {
+  if (text != "auto" && text != "shm" && text != "mpi" && text != "inprocess")
+    refuse(cat("--channel: \"", text, "\" is not one of auto, shm, mpi, inprocess"));
+  options.channel = text;
+}
+
+static const std::map<std::string, Option> &optionTable() {
+  static const std::map<std::string, Option> table = {
+      {"--input", {true, addInput}},
+      {"--output",
+       {true, [](RunOptions &o, const std::string &v) { o.outputs.push_back(splitName(v)); }}},
+      {"--weights", {true, [](RunOptions &o, const std::string &v) { o.weights = v; }}},
+      {"--entry", {true, [](RunOptions &o, const std::string &v) { o.entry = v; }}},
+      {"--ranks",
+       {true, [](RunOptions &o, const std::string &v) { o.ranks = parseCount("--ranks", v); }}},
+      {"--in-process",
+       {false, [](RunOptions &o, const std::string &) { o.channel = "inprocess"; }}},
+      {"--channel", {true, setChannel}},
+      {"--threads",
+       {true, [](RunOptions &o, const std::string &v) { o.threads = parseCount("--threads", v); }}},
+      {"--pin", {false, [](RunOptions &o, const std::string &) { o.pin = true; }}},
+      {"--isa", {true, [](RunOptions &o, const std::string &v) { o.isa = v; }}},
+      {"--timeout",
+       {true, [](RunOptions &o,
+                 const std::string &v) { o.timeout = parseNumber("--timeout", v, 0.001); }}},
+      {"--link-gbps",
+       {true, [](RunOptions &o,
+                 const std::string &v) { o.linkGbps = parseNumber("--link-gbps", v, 1e-6); }}},
+      {"--runs",
+       {true, [](RunOptions &o, const std::string &v) { o.runs = parseCount("--runs", v); }}},
+      {"--bench",
+       {true, [](RunOptions &o, const std::string &v) { o.bench = parseCount("--bench", v); }}},
+      {"--trace", {true, [](RunOptions &o, const std::string &v) { o.trace = v; }}},
+      {"--json", {false, [](RunOptions &o, const std::string &) { o.json = true; }}},
+      {"--version",
+       {false, [](RunOptions &o, const std::string &) { o.action = RunOptions::Version; }}},
+      {"--help", {false, [](RunOptions &o, const std::string &) { o.action = RunOptions::Help; }}}};
+  return table;
+}
+
+static std::string longName(const std::string &option) {
+  static const std::map<std::string, std::string> shorts = {
+      {"-n", "--ranks"}, {"-i", "--input"}, {"-o", "--output"}, {"-h", "--help"}};
+  auto it = shorts.find(option);
+  return it == shorts.end() ? option : it->second;
+}
+
+RunOptions shardrt::parseCommandLine(int argc, char **argv) {
+  RunOptions options;
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    if (word.size() < 2 || word[0] != '-') {
+      if (!options.bundle.empty())
+        refuse(cat("two bundles given, \"", options.bundle, "\" and \"", word, "\""));
+      options.bundle = word;
+      continue;
+    }
+    size_t equals = word.compare(0, 2, "--") == 0 ? word.find('=') : std::string::npos;
+    std::string name = longName(word.substr(0, equals));
+    auto it = optionTable().find(name);
+    if (it == optionTable().end())
+      refuse(cat("unknown option \"", word, "\""));
+    if (!it->second.takesValue && equals != std::string::npos)
+      refuse(cat(name, " takes no value"));
+    if (it->second.takesValue && equals == std::string::npos && i + 1 >= argc)
+      refuse(cat(name, " needs a value"));
+    std::string value = !it->second.takesValue        ? ""
+                        : equals != std::string::npos ? word.substr(equals + 1)
+                                                      : argv[++i];
+    it->second.apply(options, value);
+  }
+  if (options.action == RunOptions::Run && options.bundle.empty())
+    refuse("no bundle given");
+  return options;
+}

@@ -1,0 +1,96 @@
+// Each launcher tells its processes rank, size, and their place on the machine in variables of its
+// own. A name for the job is made from what the launcher offers and the parent process, which on
+// one machine is the same for all ranks.
+#include "tools/shard-run/Launch.h"
+#include "runtime/core/Error.h"
+
+#include <cstdlib>
+#include <unistd.h>
+
+using namespace shardrt;
+
+static int numberFrom(const char *variable, int fallback) {
+  const char *text = std::getenv(variable);
+  if (!text || !*text)
+    return fallback;
+  char *end = nullptr;
+  long value = std::strtol(text, &end, 10);
+  if (*end || value < 0 || value > 1 << 24)
+    throw Error(SHARDRT_INVALID_ARGUMENT,
+                cat("environment variable ", variable, " is \"", text, "\", not a number"));
+  return static_cast<int>(value);
+}
+
+static std::string textFrom(const char *variable) {
+  const char *text = std::getenv(variable);
+  return text ? text : "";
+}
+
+namespace {
+/// The variables of one launcher. A launcher is recognised by rank and size both being set.
+struct Variables {
+  const char *launcher, *rank, *ranks, *localRank, *localRanks;
+  const char *job[3]; // name the job together
+  bool isOpenMpi;
+};
+} // namespace
+
+static const Variables known[] = {
+    {"mpirun",
+     "OMPI_COMM_WORLD_RANK",
+     "OMPI_COMM_WORLD_SIZE",
+     "OMPI_COMM_WORLD_LOCAL_RANK",
+     "OMPI_COMM_WORLD_LOCAL_SIZE",
+     {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "SHARDRT_JOB"},
+     true},
+    {"mpirun",
+     "PMI_RANK",
+     "PMI_SIZE",
+     "MPI_LOCALRANKID",
+     "MPI_LOCALNRANKS",
+     {"PMI_PORT", "PMI_ID_JOB", "SHARDRT_JOB"},
+     false},
+    {"torchrun",
+     "RANK",
+     "WORLD_SIZE",
+     "LOCAL_RANK",
+     "LOCAL_WORLD_SIZE",
+     {"MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"},
+     false},
+    // Not SLURM_NTASKS, which a batch script sees as well, although it is one process.
+    {"srun",
+     "SLURM_PROCID",
+     "SLURM_STEP_NUM_TASKS",
+     "SLURM_LOCALID",
+     "SLURM_STEP_TASKS_PER_NODE",
+     {"SLURM_JOB_ID", "SLURM_STEP_ID", "SHARDRT_JOB"},
+     false}};
+
+/// "4" or "4(x2)": tasks of the first node.
+static int localRanksFrom(const char *variable, int fallback) {
+  std::string text = textFrom(variable);
+  int value = std::atoi(text.c_str());
+  return value > 0 ? value : fallback;
+}
+
+Launch shardrt::detectLaunch() {
+  for (const Variables &v : known) {
+    if (textFrom(v.rank).empty() || numberFrom(v.ranks, 1) <= 1)
+      continue;
+    Launch launch;
+    launch.launcher = v.launcher;
+    launch.rank = numberFrom(v.rank, 0);
+    launch.ranks = numberFrom(v.ranks, 1);
+    launch.localRank = numberFrom(v.localRank, launch.rank);
+    launch.localRanks = localRanksFrom(v.localRanks, launch.ranks);
+    launch.isOpenMpi = v.isOpenMpi;
+    launch.job = cat(v.launcher, "-", getppid());
+    for (const char *variable : v.job)
+      launch.job += "-" + textFrom(variable);
+    if (launch.rank >= launch.ranks)
+      throw Error(SHARDRT_INVALID_ARGUMENT,
+                  cat(v.launcher, " says that this is rank ", launch.rank, " of ", launch.ranks));
+    return launch;
+  }
+  return Launch();
+}

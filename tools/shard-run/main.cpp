@@ -1,0 +1,71 @@
+// shard-run: check everything that can be checked before ranks exist, then start them or join those
+// of a launcher.
+#include "runtime/core/Error.h"
+#include "tools/shard-run/Launch.h"
+#include "tools/shard-run/Spawn.h"
+
+#include <cstdio>
+
+using namespace shardrt;
+
+static void checkRanks(const Bundle &bundle, const RunOptions &options, const Launch &launch) {
+  if (options.ranks && options.ranks != bundle.ranks())
+    throw Error(SHARDRT_RANK_COUNT,
+                cat("the bundle is for ", bundle.ranks(), " ranks, -n asks for ", options.ranks));
+  if (!launch.launcher.empty() && launch.ranks != bundle.ranks())
+    throw Error(SHARDRT_RANK_COUNT, cat("the bundle is for ", bundle.ranks(), " ranks, ",
+                                        launch.launcher, " started ", launch.ranks));
+}
+
+static std::unique_ptr<Channel> joinChannel(const Job &job, const Launch &launch) {
+  std::string kind = job.options.channel;
+  ChannelOptions options = channelOptions(job, launch.rank, launch.job);
+  bool oneMachine = launch.localRanks == launch.ranks;
+  if (kind == "mpi" || (kind == "auto" && launch.launcher == "mpirun") ||
+      (kind == "auto" && !oneMachine))
+    return createMpiChannel(options);
+  if (!oneMachine)
+    throw Error(SHARDRT_INVALID_ARGUMENT,
+                cat(launch.launcher, " started ", launch.ranks, " ranks, ", launch.localRanks,
+                    " of them on this machine; more than one machine needs --channel mpi"));
+  return createShmChannel(options);
+}
+
+static int run(const RunOptions &options) {
+  int64_t start = nowNs();
+  Launch launch = detectLaunch();
+  std::unique_ptr<Bundle> bundle = openBundle(options.bundle, options.isa);
+  checkRanks(*bundle, options, launch);
+  std::vector<InputFile> inputs = openInputs(*bundle, options);
+  std::vector<OutputFile> outputs = resolveOutputs(*bundle, options);
+  bool alone = launch.launcher.empty();
+  Job job{options, *bundle,          inputs,
+          outputs, launch.localRank, alone ? bundle->ranks() : launch.localRanks,
+          start};
+  if (alone && options.channel == "mpi")
+    throw Error(SHARDRT_INVALID_ARGUMENT,
+                cat("--channel mpi: start the ranks with mpirun -n ", bundle->ranks()));
+  if (options.channel == "inprocess" && !alone)
+    throw Error(SHARDRT_INVALID_ARGUMENT, cat("--in-process: ", launch.launcher,
+                                              " has already started ", launch.ranks, " processes"));
+  if (options.channel == "inprocess")
+    return runThreads(job);
+  if (alone)
+    return runProcesses(job);
+  return reportFailure(cat("rank ", launch.rank, ": "), false,
+                       [&] { runRank(job, joinChannel(job, launch)); });
+}
+
+int main(int argc, char **argv) {
+  int status = SHARDRT_OK;
+  int failure = reportFailure("", false, [&] {
+    RunOptions options = parseCommandLine(argc, argv);
+    if (options.action == RunOptions::Help)
+      std::fputs(helpText().c_str(), stdout);
+    else if (options.action == RunOptions::Version)
+      std::printf("shard-run %s\n", shardrt_version());
+    else
+      status = run(options);
+  });
+  return failure ? failure : status;
+}
