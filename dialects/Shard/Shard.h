@@ -4,6 +4,7 @@
 #define SHARDC_DIALECTS_SHARD_SHARD_H
 
 #include "shardc/Sharding/Sharding.h"
+#include "shardc/Support/HostTensor.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/IR/Builders.h"
@@ -15,6 +16,13 @@
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+
+namespace shardc {
+/// A value on every device: one (local) tensor per rank.
+using DeviceTensors = std::vector<HostTensor>;
+} // namespace shardc
+
+#include "dialects/Shard/ShardInterfaces.h.inc"
 
 #include "dialects/Shard/ShardDialect.h.inc"
 #include "dialects/Shard/ShardEnums.h.inc"
@@ -40,6 +48,10 @@ void setSharding(mlir::Value value, ShardingAttr sharding);
 /// Conversion of axis lists.
 Result<AxisList> resolveAxes(const Mesh &mesh, mlir::ArrayAttr axes);
 mlir::ArrayAttr axesAttr(mlir::MLIRContext *context, const Mesh &mesh, const AxisList &axes);
+
+/// The reduction of one tensor per rank in that order: f16 and bf16 in f32, rounded once at the end. What every
+/// channel of the runtime computes, bit for bit.
+HostTensor reduceInOrder(ReduceKind kind, llvm::ArrayRef<const HostTensor *> terms);
 
 inline ReduceKind toReduceKind(ReduceKindAttrValue kind) { return static_cast<ReduceKind>(kind); }
 inline ReduceKindAttrValue fromReduceKind(ReduceKind kind) { return static_cast<ReduceKindAttrValue>(kind); }

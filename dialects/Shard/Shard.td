@@ -10,6 +10,7 @@ include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "dialects/Graph/GraphDialect.td"
+include "dialects/Shard/ShardInterfaces.td"
 
 def Shard_Dialect : Dialect {
   let name = "shard";
@@ -111,7 +112,8 @@ def Shard_MeshOp : Op<Shard_Dialect, "mesh", [Symbol]> {
 //===----------------------------------------------------------------------===//
 
 class Shard_GlobalOp<string mnemonic> : Op<Shard_Dialect, mnemonic, [
-    Pure, AllTypesMatch<["input", "result"]>, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+    Pure, AllTypesMatch<["input", "result"]>, DeclareOpInterfaceMethods<SymbolUserOpInterface>,
+    DeclareOpInterfaceMethods<MeshEvaluateOpInterface>]> {
   let arguments = (ins Graph_Tensor:$input, Shard_ShardingAttr:$sharding);
   let results = (outs Graph_Tensor:$result);
   let assemblyFormat = "$input attr-dict `:` type($input) `to` $sharding";
@@ -130,7 +132,8 @@ def Shard_ReshardOp : Shard_GlobalOp<"reshard"> {
 //===----------------------------------------------------------------------===//
 
 class Shard_Collective<string mnemonic, dag attrs, string format> : Op<Shard_Dialect, mnemonic, [
-    Pure, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+    Pure, DeclareOpInterfaceMethods<SymbolUserOpInterface>,
+    DeclareOpInterfaceMethods<MeshEvaluateOpInterface>]> {
   let arguments = !con((ins Graph_Tensor:$input, FlatSymbolRefAttr:$mesh,
                             TypedArrayAttrBase<Shard_AxisAttr, "mesh axes">:$axes), attrs);
   let results = (outs Graph_Tensor:$result);
@@ -204,7 +207,8 @@ def Shard_BroadcastOp : Shard_Collective<"broadcast", (ins I64Attr:$root), "`roo
   }];
 }
 
-def Shard_AxisIndexOp : Op<Shard_Dialect, "axis_index", [Pure, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+def Shard_AxisIndexOp : Op<Shard_Dialect, "axis_index", [Pure, DeclareOpInterfaceMethods<SymbolUserOpInterface>,
+    DeclareOpInterfaceMethods<MeshEvaluateOpInterface>]> {
   let summary = "This device's index along the axes (first is major), as a scalar tensor";
   let arguments = (ins FlatSymbolRefAttr:$mesh, TypedArrayAttrBase<Shard_AxisAttr, "mesh axes">:$axes);
   let results = (outs Graph_TensorOf<I64, "i64">:$result);

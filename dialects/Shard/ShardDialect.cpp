@@ -12,6 +12,7 @@ using namespace shardc::shard;
 
 #include "dialects/Shard/ShardDialect.cpp.inc"
 #include "dialects/Shard/ShardEnums.cpp.inc"
+#include "dialects/Shard/ShardInterfaces.cpp.inc"
 #define GET_ATTRDEF_CLASSES
 #include "dialects/Shard/ShardAttrs.cpp.inc"
 

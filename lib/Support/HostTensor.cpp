@@ -45,7 +45,7 @@ double roundToType(double value, Type elementType) {
 int64_t wrapToType(int64_t value, Type elementType) {
   unsigned width = elementType.getIntOrFloatBitWidth();
   if (width == 1)
-    return value != 0;
+    return value & 1; // so that the complement of bool is right
   if (width == 64)
     return value;
   int shift = 64 - width;

@@ -54,7 +54,7 @@ int64_t tensorBytes(mlir::RankedTensorType type);
 
 /// `value` rounded to nearest even in a float type.
 double roundToType(double value, mlir::Type elementType);
-/// `value` wrapped to an integer type's width and sign (bool: 0 or 1).
+/// `value` wrapped to an integer type's width and sign (bool: the lowest bit).
 int64_t wrapToType(int64_t value, mlir::Type elementType);
 
 /// Row-major strides of a shape, in elements.

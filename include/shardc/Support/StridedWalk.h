@@ -1,7 +1,7 @@
 //===- StridedWalk.h - visiting the elements of strided views --------------------------------===//
 //
-// A view is an offset and one stride per dimension (zero repeats, negative reverses). Slicing, transposing,
-// broadcasting and reducing are all walks over one shape with a view per tensor.
+// A view is an offset and one stride per dimension (zero repeats, negative reverses). Slicing,
+// transposing, broadcasting and reducing are all walks over one shape with a view per tensor.
 //
 //===----------------------------------------------------------------------===//
 
