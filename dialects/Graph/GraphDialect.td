@@ -25,6 +25,9 @@ def Graph_Dialect : Dialect {
     static constexpr ::llvm::StringLiteral kNameAttr = "graph.name";
     /// Module path of an op, as the exporter recorded it.
     static constexpr ::llvm::StringLiteral kPathAttr = "graph.path";
+    /// After Partition, the unpartitioned type (TypeAttr) of a parameter op, or of an argument or result of the
+    /// entry function: a padded local shape does not say how many rows there are in all.
+    static constexpr ::llvm::StringLiteral kGlobalTypeAttr = "graph.global_type";
   }];
 }
 

@@ -28,6 +28,8 @@ static Evaluated evaluateAttr(Operation *op, ElementsAttr attr) {
 Evaluated ParameterOp::evaluate(ArrayRef<HostTensor>) {
   if (!getValue())
     return emitOpError() << "\"" << getName() << "\" has no inline value";
+  if (getGlobalType() != getType())
+    return emitOpError() << "\"" << getName() << "\" is a shard, whose value differs by device";
   return evaluateAttr(*this, *getValue());
 }
 

@@ -90,6 +90,20 @@ ConstantOp ConstantOp::splat(OpBuilder &b, Location loc, RankedTensorType type, 
   return ConstantOp::create(b, loc, tensor.toAttr());
 }
 
+RankedTensorType ParameterOp::getGlobalType() {
+  auto global = (*this)->getAttrOfType<TypeAttr>(GraphDialect::kGlobalTypeAttr);
+  return global ? cast<RankedTensorType>(global.getValue()) : getType();
+}
+
+RankedTensorType ParameterOp::getStoredType() {
+  RankedTensorType type = getGlobalType();
+  if (!getSegment())
+    return type;
+  SmallVector<int64_t> shape(type.getShape());
+  shape[(*getSegment())[0]] = *getWhole();
+  return type.clone(shape);
+}
+
 void CompareOp::build(OpBuilder &b, OperationState &state, Predicate predicate, Value lhs, Value rhs) {
   auto type = cast<RankedTensorType>(lhs.getType()).clone(b.getI1Type());
   build(b, state, type, predicate, lhs, rhs);

@@ -32,8 +32,10 @@ def Graph_ParameterOp : Graph_Op<"parameter", [
     Its values are looked up by name in a weight store; `value` holds them inline in small tests. `segment`
     = [dim, offset, size] is a piece of a packed weight (the q of a fused qkv): names and checkpoints stay whole.
 
+    After Partition the result is local; segment and value stay global, with `graph.global_type` as their type.
+
     * parameter_c1: the segment lies inside its dimension.
-    * parameter_c2: an inline value has the result's type.
+    * parameter_c2: an inline value has the (global) type.
 
     ```mlir
     %w = graph.parameter "model.layers.0.self_attn.q_proj.weight" : tensor<64x64xf32>
@@ -47,6 +49,12 @@ def Graph_ParameterOp : Graph_Op<"parameter", [
   let builders = [OpBuilder<(ins "::mlir::Type":$type, "::llvm::StringRef":$name), [{
     build($_builder, $_state, type, $_builder.getStringAttr(name), nullptr, nullptr, nullptr);
   }]>];
+  let extraClassDeclaration = [{
+    /// Type before partitioning.
+    ::mlir::RankedTensorType getGlobalType();
+    /// Type of the stored tensor, of which this may be a segment.
+    ::mlir::RankedTensorType getStoredType();
+  }];
   let hasVerifier = 1;
 }
 
@@ -159,7 +167,7 @@ def Graph_GatherNdOp : Graph_Movement<"gather_nd"> {
   let summary = "Elements or slices of `data` at index tuples (ONNX GatherND)";
   let description = [{
     With b = batchDims and m = last dimension of indices: result[B..., i..., s...] = data[B..., indices[B..., i..., :]..., s...].
-    Indices are in range.
+    An index out of range yields zeros.
   }];
   let arguments = (ins Graph_Tensor:$data, Graph_IntTensor:$indices, I64Attr:$batchDims);
   let results = (outs Graph_Tensor:$result);
@@ -192,11 +200,11 @@ class Graph_Scatter<string mnemonic, dag attrs, string extra> : Graph_Op<mnemoni
 }
 
 def Graph_ScatterElementsOp : Graph_Scatter<"scatter_elements", (ins I64Attr:$axis), "`axis` $axis"> {
-  let summary = "A copy of data with updates put at indices along axis, in row-major order (ONNX ScatterElements)";
+  let summary = "A copy of data with updates put at indices along axis, in row-major order (ONNX ScatterElements); out of range: dropped";
 }
 
 def Graph_ScatterNdOp : Graph_Scatter<"scatter_nd", (ins), ""> {
-  let summary = "A copy of data with updates put at index tuples, in row-major order (ONNX ScatterND)";
+  let summary = "A copy of data with updates put at index tuples, in row-major order (ONNX ScatterND); out of range: dropped";
 }
 
 #endif // SHARDC_GRAPH_SHAPE_TD

@@ -50,23 +50,31 @@ static LogicalResult checkCount(Operation *op, int64_t given, int64_t expected, 
 //===----------------------------------------------------------------------===//
 
 LogicalResult ParameterOp::verify() {
+  if (Attribute attr = (*this)->getAttr(GraphDialect::kGlobalTypeAttr)) {
+    auto typeAttr = dyn_cast<TypeAttr>(attr);
+    auto global = typeAttr ? dyn_cast<RankedTensorType>(typeAttr.getValue()) : RankedTensorType();
+    if (!global || !global.hasStaticShape() || global.getRank() != getType().getRank() ||
+        global.getElementType() != getType().getElementType())
+      return emitOpError() << "global type " << attr << " does not fit the result type " << getType();
+  }
+  RankedTensorType type = getGlobalType();
   // parameter_c1
   if (auto segment = getSegment()) {
     if (segment->size() != 3 || !getWhole())
       return emitOpError() << "segment needs [dim, offset, size] and the whole size";
     int64_t dim = (*segment)[0], offset = (*segment)[1], size = (*segment)[2];
-    if (failed(checkDim(*this, dim, getType().getRank(), "segment dim")))
+    if (failed(checkDim(*this, dim, type.getRank(), "segment dim")))
       return failure();
-    if (size != getType().getDimSize(dim))
-      return emitOpError() << "segment size " << size << " is not the size " << getType().getDimSize(dim)
+    if (size != type.getDimSize(dim))
+      return emitOpError() << "segment size " << size << " is not the size " << type.getDimSize(dim)
                            << " of dimension " << dim;
     if (offset < 0 || offset + size > static_cast<int64_t>(*getWhole()))
       return emitOpError() << "segment [" << offset << ", " << offset + size
                            << ") lies outside the whole of " << *getWhole();
   }
   // parameter_c2
-  if (getValue() && getValue()->getType() != getType())
-    return emitOpError() << "value has type " << getValue()->getType() << ", expected " << getType();
+  if (getValue() && getValue()->getType() != type)
+    return emitOpError() << "value has type " << getValue()->getType() << ", expected " << type;
   return success();
 }
 
