@@ -4,15 +4,13 @@
 // optimise at O3, select instructions into memory. 3. Link with lld.
 //
 //===----------------------------------------------------------------------===//
+#include "HalfPrecision.h"
 #include "shardc/Lower/ObjectEmitter.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
-#include "llvm/IR/IRBuilder.h"
-#include "llvm/IR/InstIterator.h"
-#include "llvm/IR/IntrinsicInst.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
@@ -60,6 +58,7 @@ static std::unique_ptr<llvm::TargetMachine> createMachine(const CpuTarget &targe
     return nullptr;
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Fast;
+  options.FunctionSections = true;
   return std::unique_ptr<llvm::TargetMachine>(backend->createTargetMachine(triple, target.cpu, target.features, options,
                                                                            llvm::Reloc::PIC_, std::nullopt,
                                                                            llvm::CodeGenOptLevel::Aggressive));
@@ -79,35 +78,6 @@ static void setFunctionAttributes(llvm::Module &module, const CpuTarget &target)
     function.addFnAttr("min-legal-vector-width", bits);
     if (function.hasInternalLinkage() && function.hasOneUse())
       function.addFnAttr(llvm::Attribute::AlwaysInline);
-  }
-}
-
-/// Masked accesses of bf16 and f16 are done on i16: without AVX-512 the backend takes them apart into scalars, and moves scalar bf16
-/// through f32 and a library call.
-static void accessHalvesAsIntegers(llvm::Module &module) {
-  llvm::SmallVector<llvm::IntrinsicInst *> calls;
-  for (llvm::Function &function : module)
-    for (llvm::Instruction &instruction : llvm::instructions(function))
-      if (auto *call = llvm::dyn_cast<llvm::IntrinsicInst>(&instruction))
-        if (call->getIntrinsicID() == llvm::Intrinsic::masked_load || call->getIntrinsicID() == llvm::Intrinsic::masked_store)
-          calls.push_back(call);
-  for (llvm::IntrinsicInst *call : calls) {
-    bool isLoad = call->getIntrinsicID() == llvm::Intrinsic::masked_load;
-    auto *type = llvm::cast<llvm::FixedVectorType>(isLoad ? call->getType() : call->getArgOperand(0)->getType());
-    if (!type->getElementType()->is16bitFPTy())
-      continue;
-    llvm::IRBuilder<> builder(call);
-    auto *integers = llvm::FixedVectorType::get(builder.getInt16Ty(), type->getNumElements());
-    llvm::Align alignment = call->getParamAlign(isLoad ? 0 : 1).valueOrOne();
-    if (isLoad) {
-      llvm::Value *other = builder.CreateBitCast(call->getArgOperand(2), integers);
-      llvm::Value *load = builder.CreateMaskedLoad(integers, call->getArgOperand(0), alignment, call->getArgOperand(1), other);
-      call->replaceAllUsesWith(builder.CreateBitCast(load, type));
-    } else {
-      llvm::Value *value = builder.CreateBitCast(call->getArgOperand(0), integers);
-      builder.CreateMaskedStore(value, call->getArgOperand(1), alignment, call->getArgOperand(2));
-    }
-    call->eraseFromParent();
   }
 }
 
@@ -132,7 +102,7 @@ static void exportAbiVersion(llvm::Module &module) {
   new llvm::GlobalVariable(module, value->getType(), /*isConstant=*/true, llvm::GlobalValue::ExternalLinkage, value, "shardrt_abi");
 }
 
-static llvm::Expected<Object> emitObject(ModuleOp module, const CpuTarget &target, bool withAbi) {
+static llvm::Expected<Object> emitObject(ModuleOp module, const CpuTarget &target, bool isFirst) {
   llvm::LLVMContext context;
   std::unique_ptr<llvm::Module> llvmModule = translateModuleToLLVMIR(module, context, "kernels");
   if (!llvmModule)
@@ -143,9 +113,11 @@ static llvm::Expected<Object> emitObject(ModuleOp module, const CpuTarget &targe
   llvmModule->setTargetTriple(llvm::Triple(kTriple));
   llvmModule->setDataLayout(machine->createDataLayout());
   setFunctionAttributes(*llvmModule, target);
-  accessHalvesAsIntegers(*llvmModule);
-  if (withAbi)
+  legaliseHalves(*llvmModule);
+  if (isFirst) {
     exportAbiVersion(*llvmModule);
+    defineHalfConversions(*llvmModule);
+  }
   optimise(*llvmModule, *machine);
 
   Object object;
@@ -276,8 +248,7 @@ static llvm::Error link(llvm::ArrayRef<Object> objects, llvm::StringRef output) 
   }
   if (std::error_code code = llvm::sys::fs::createTemporaryFile("shardc-link", "log", log.path))
     return llvm::createStringError("cannot create a temporary file: %s", code.message().c_str());
-  std::string soName = llvm::sys::path::filename(output).str();
-  llvm::SmallVector<llvm::StringRef> arguments = {*linker, "-shared", "-z", "now", "--hash-style=gnu", "--strip-debug", "-o", output};
+  llvm::SmallVector<llvm::StringRef> arguments = {*linker, "-shared", "-z", "now", "--gc-sections", "--hash-style=gnu", "--strip-all", "-o", output};
   for (TemporaryFile &file : files)
     arguments.push_back(file.path);
   std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(""), log.path.str(), log.path.str()};

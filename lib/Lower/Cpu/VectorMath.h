@@ -2,9 +2,13 @@
 #ifndef SHARDC_LIB_LOWER_CPU_VECTORMATH_H
 #define SHARDC_LIB_LOWER_CPU_VECTORMATH_H
 
+#include "Emitter.h"
 #include "mlir/Pass/Pass.h"
 
 namespace shardc {
+
+/// exp(x) for f32 x <= 0 (a scalar or a vector), below 1.5 ulp; what would be smaller than 2^-126 is zero, so that exp(-inf) is too.
+mlir::Value emitExpNonPositive(Emitter &e, mlir::Value x);
 
 /// Replaces math ops on f32 (vectors and scalars) by polynomials with errors of a few units in the last place.
 std::unique_ptr<mlir::Pass> createVectorMathPass();

@@ -1,0 +1,415 @@
+//===- AttentionKernel.cpp - Attention without a score matrix -------------===//
+//
+// A tile of the launch is one head (or one group of heads that share keys, where all its queries fit) and a block of queries:
+//
+//   1. The queries, scaled, in f32; running maximum -inf (or the sink) and sum 0 (or 1); output 0.
+//   2. For each block of keys that any of the queries can see:
+//      scores = Q·Kᵀ; per row: hide, new maximum, exponentials, rescale sum and output; output += P·V.
+//   3. Output divided by the sum, rounded once; the log-sum-exp.
+//
+// After Dao et al., "FlashAttention-2" (2023). All arithmetic is f32. Keys and values are copied (and transposed) per block, which
+// costs a tenth of the multiplications at 84 queries.
+//
+//===----------------------------------------------------------------------===//
+#include "GemmPacking.h"
+#include "VectorMath.h"
+#include "shardc/Lower/AttentionKernel.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include <limits>
+#include <numeric>
+
+using namespace mlir;
+
+namespace shardc {
+
+static constexpr int64_t kMaxRows = 84;    ///< queries of a tile: a multiple of every level's tile rows
+static constexpr int64_t kKeyBlock = 64;   ///< keys at a time
+static constexpr int64_t kPanel = 32;      ///< columns of a packed panel
+static constexpr int64_t kWantedTiles = 32;
+
+namespace {
+
+/// What is the same for all levels: rows of a tile and where things lie in scratch.
+struct AttentionPlan {
+  int64_t group;       ///< query heads per key head
+  bool mergeHeads;     ///< a tile holds all queries of all heads of a group
+  int64_t rows, blocks, paddedRows, paddedDim;
+  int64_t qOffset, kOffset, vOffset, scoreOffset, outOffset, maxOffset, sumOffset, scratchBytes;
+  int64_t tiles;
+
+  explicit AttentionPlan(const AttentionSpec &spec) {
+    group = spec.queryHeads / spec.keyHeads;
+    mergeHeads = group > 1 && group * spec.queries <= kMaxRows;
+    int64_t heads = spec.batch * (mergeHeads ? spec.keyHeads : spec.queryHeads);
+    int64_t wanted = heads * llvm::divideCeil(spec.queries, kMaxRows) < kWantedTiles ? kMaxRows / 2 : kMaxRows;
+    blocks = mergeHeads ? 1 : llvm::divideCeil(spec.queries, wanted);
+    rows = mergeHeads ? group * spec.queries : llvm::divideCeil(spec.queries, blocks);
+    blocks = mergeHeads ? 1 : llvm::divideCeil(spec.queries, rows);
+    tiles = heads * blocks;
+    paddedRows = rows + 14;
+    paddedDim = llvm::alignTo(spec.valueDim, kPanel);
+    int64_t next = 0;
+    auto place = [&](int64_t floats) { return std::exchange(next, next + int64_t(llvm::alignTo(floats * 4, 64))); };
+    qOffset = place(paddedRows * spec.dim);
+    kOffset = place(kKeyBlock * llvm::alignTo(spec.dim, 16));
+    vOffset = place(kKeyBlock * paddedDim);
+    scoreOffset = place(paddedRows * kKeyBlock);
+    outOffset = place(paddedRows * paddedDim);
+    maxOffset = place(paddedRows);
+    sumOffset = place(paddedRows);
+    scratchBytes = next;
+  }
+};
+
+/// The buffers, by role.
+struct AttentionBuffers {
+  Value q, k, v, mask, sinks, offset, lengths, out, logSumExp;
+};
+
+class AttentionBuilder {
+public:
+  AttentionBuilder(OpBuilder &builder, const AttentionSpec &spec, const CpuTarget &target)
+      : e{builder, builder.getUnknownLoc()}, spec(spec), plan(spec), lanes(target.vectorBytes / 4),
+        tileRows(std::min(maxTileRows(target, 2), plan.rows)), f32(builder.getF32Type()) {}
+
+  Kernel build(ModuleOp module);
+
+private:
+  Emitter e;
+  const AttentionSpec &spec;
+  const AttentionPlan plan;
+  const int64_t lanes, tileRows;
+  const Type f32;
+  AttentionBuffers buffers;
+  Value queries, keyPanels, valuePanels, scores, outputs, maxima, sums; ///< views of scratch
+
+  /// The tile being emitted.
+  Value batch, keyHead, firstHead, firstQuery, rows;
+  Value keyEnd, shift; ///< keys of this batch; position of query 0
+
+  KernelBody begin(ModuleOp module);
+  void tile(Value index);
+  Value head(Value row) { return plan.mergeHeads ? e.add(firstHead, e.div(row, spec.queries)) : firstHead; }
+  Value query(Value row) { return plan.mergeHeads ? e.rem(row, spec.queries) : e.add(firstQuery, row); }
+  Value rowBase(const AttentionOperand &operand, Value row) {
+    return e.add(e.add(e.mul(batch, operand.batch), e.mul(head(row), operand.head)), e.mul(query(row), operand.row));
+  }
+  Value keyBase(const AttentionOperand &operand) { return e.add(e.mul(batch, operand.batch), e.mul(keyHead, operand.head)); }
+  Value infinity() { return e.scalar(f32, -std::numeric_limits<double>::infinity()); }
+
+  void loadQueries();
+  std::pair<Value, Value> visibleKeys();
+  void keyBlock(Value j0, Value end);
+  void pack(const AttentionOperand &operand, bool isKey, Value j0, Value count);
+  void multiply(Value a, int64_t aRow, Value b, int64_t bSteps, Value steps, Value c, int64_t cRow, int64_t columns, bool accumulate);
+  void softmaxRow(Value row, Value j0);
+  SmallVector<Value> visibleScores(Value row, Value j0);
+  Value maskVector(Value row, Value j, Value visible);
+  void finish();
+};
+
+KernelBody AttentionBuilder::begin(ModuleOp module) {
+  SmallVector<MemRefType> types;
+  SmallVector<Value *> slots;
+  auto buffer = [&](Value &slot, int64_t count, Type type) {
+    types.push_back(MemRefType::get({count}, type));
+    slots.push_back(&slot);
+  };
+  auto operand = [&](Value &slot, const AttentionOperand &o, int64_t heads, int64_t rows, int64_t columns, Type type) {
+    buffer(slot, (spec.batch - 1) * o.batch + (heads - 1) * o.head + (rows - 1) * o.row + (columns - 1) * o.column + 1, type);
+  };
+  operand(buffers.q, spec.q, spec.queryHeads, spec.queries, spec.dim, spec.q.type);
+  operand(buffers.k, spec.k, spec.keyHeads, spec.keys, spec.dim, spec.k.type);
+  operand(buffers.v, spec.v, spec.keyHeads, spec.keys, spec.valueDim, spec.v.type);
+  if (spec.mask) // a bool is a byte
+    operand(buffers.mask, *spec.mask, spec.queryHeads, spec.queries, spec.keys,
+            spec.mask->type.isInteger(1) ? e.b.getI8Type() : spec.mask->type);
+  if (spec.sinks)
+    buffer(buffers.sinks, spec.queryHeads, spec.sinks);
+  if (spec.runtimeOffset)
+    buffer(buffers.offset, 1, e.b.getI64Type());
+  if (spec.keyLengths)
+    buffer(buffers.lengths, spec.batch, e.b.getI64Type());
+  operand(buffers.out, spec.out, spec.queryHeads, spec.queries, spec.valueDim, spec.out.type);
+  if (spec.logSumExp)
+    buffer(buffers.logSumExp, spec.batch * spec.queryHeads * spec.queries, f32);
+
+  KernelBody kernel = beginKernel(e.b, module, spec.symbol, types, plan.scratchBytes);
+  for (auto [slot, value] : llvm::zip(slots, kernel.buffers))
+    *slot = value;
+  auto view = [&](int64_t offset, int64_t end) { return e.view(kernel.scratch, offset, f32, (end - offset) / 4); };
+  queries = view(plan.qOffset, plan.kOffset);
+  keyPanels = view(plan.kOffset, plan.vOffset);
+  valuePanels = view(plan.vOffset, plan.scoreOffset);
+  scores = view(plan.scoreOffset, plan.outOffset);
+  outputs = view(plan.outOffset, plan.maxOffset);
+  maxima = view(plan.maxOffset, plan.sumOffset);
+  sums = view(plan.sumOffset, plan.scratchBytes);
+  return kernel;
+}
+
+Kernel AttentionBuilder::build(ModuleOp module) {
+  OpBuilder::InsertionGuard guard(e.b);
+  KernelBody kernel = begin(module);
+  auto toIndex = [&](Value i64) { return arith::IndexCastOp::create(e.b, e.loc, e.b.getIndexType(), i64); };
+  shift = e.index(spec.offset);
+  if (spec.runtimeOffset)
+    shift = e.add(shift, toIndex(e.loadScalar(buffers.offset, e.index(0))));
+  e.loop(kernel.tileBegin, kernel.tileEnd, 1, [&](Value index) {
+    Value rest = e.div(index, plan.blocks);
+    firstQuery = e.mul(e.rem(index, plan.blocks), plan.mergeHeads ? 0 : plan.rows);
+    int64_t heads = plan.mergeHeads ? spec.keyHeads : spec.queryHeads;
+    Value head = e.rem(rest, heads);
+    batch = e.div(rest, heads);
+    keyHead = plan.mergeHeads ? head : e.div(head, plan.group);
+    firstHead = plan.mergeHeads ? e.mul(head, plan.group) : head;
+    rows = plan.blocks == 1 ? e.index(plan.rows) : e.min(e.index(plan.rows), e.sub(e.index(spec.queries), firstQuery));
+    keyEnd = e.index(spec.keys);
+    if (spec.keyLengths)
+      keyEnd = e.max(e.index(0), e.min(keyEnd, toIndex(e.loadScalar(buffers.lengths, batch))));
+    loadQueries();
+    auto [begin, end] = visibleKeys();
+    e.loop(begin, end, kKeyBlock, [&, end = end](Value j0) { keyBlock(j0, end); });
+    finish();
+  });
+  return {spec.symbol, plan.tiles, plan.scratchBytes};
+}
+
+void AttentionBuilder::loadQueries() {
+  Value padded = e.mul(e.div(e.add(rows, tileRows - 1), tileRows), tileRows);
+  Value zeros = e.zero(e.vec(lanes, f32));
+  e.loop(rows, padded, 1, [&](Value row) { // rows that only fill the last register tile
+    e.loop(e.index(0), e.index(spec.dim), 1, [&](Value d) {
+      e.storeScalar(e.zero(f32), queries, e.add(e.mul(row, spec.dim), d));
+    });
+    e.loop(e.index(0), e.index(kKeyBlock), lanes, [&](Value j) { e.store(zeros, scores, e.add(e.mul(row, kKeyBlock), j)); });
+  });
+  e.loop(e.index(0), e.mul(padded, plan.paddedDim), lanes, [&](Value i) { e.store(zeros, outputs, i); });
+  e.loop(e.index(0), rows, 1, [&](Value row) {
+    Value from = rowBase(spec.q, row), to = e.mul(row, spec.dim);
+    auto copy = [&](Value d, int64_t width) {
+      Value at = e.add(from, e.mul(d, spec.q.column));
+      Value x = width == 1 ? e.convert(e.loadScalar(buffers.q, at), f32) : e.convert(e.load(buffers.q, at, width), f32);
+      Value scale = width == 1 ? e.scalar(f32, spec.scale) : e.splat(width, f32, spec.scale);
+      Value scaled = arith::MulFOp::create(e.b, e.loc, x, scale);
+      if (width == 1)
+        e.storeScalar(scaled, queries, e.add(to, d));
+      else
+        e.store(scaled, queries, e.add(to, d));
+    };
+    int64_t whole = spec.q.column == 1 ? spec.dim / lanes * lanes : 0;
+    e.loop(e.index(0), e.index(whole), lanes, [&](Value d) { copy(d, lanes); });
+    e.loop(e.index(whole), e.index(spec.dim), 1, [&](Value d) { copy(d, 1); });
+    Value maximum = spec.sinks ? e.convert(e.loadScalar(buffers.sinks, head(row)), f32) : infinity();
+    e.storeScalar(maximum, maxima, row);
+    e.storeScalar(e.scalar(f32, spec.sinks ? 1 : 0), sums, row);
+  });
+}
+
+/// The keys that some query of the tile can see: [first, second).
+std::pair<Value, Value> AttentionBuilder::visibleKeys() {
+  Value zero = e.index(0), begin = zero, end = keyEnd;
+  Value count = plan.mergeHeads ? e.index(spec.queries) : rows;
+  Value first = e.add(firstQuery, shift);
+  if (spec.left)
+    begin = e.max(zero, e.add(first, -*spec.left));
+  if (spec.right)
+    end = e.max(zero, e.min(end, e.add(e.add(first, count), *spec.right)));
+  return {begin, end};
+}
+
+void AttentionBuilder::keyBlock(Value j0, Value end) {
+  Value count = e.min(e.index(kKeyBlock), e.sub(end, j0));
+  pack(spec.k, /*isKey=*/true, j0, count);
+  pack(spec.v, /*isKey=*/false, j0, count);
+  multiply(queries, spec.dim, keyPanels, spec.dim, e.index(spec.dim), scores, kKeyBlock, kKeyBlock, /*accumulate=*/false);
+  e.loop(e.index(0), rows, 1, [&](Value row) { softmaxRow(row, j0); });
+  multiply(scores, kKeyBlock, valuePanels, kKeyBlock, count, outputs, plan.paddedDim, plan.paddedDim, /*accumulate=*/true);
+}
+
+/// Panels [dim][32] of keys, or [64][32] of values.
+void AttentionBuilder::pack(const AttentionOperand &operand, bool isKey, Value j0, Value count) {
+  GemmSpec gemm;
+  gemm.n = isKey ? spec.keys : spec.valueDim;
+  gemm.nTile = kPanel;
+  gemm.b = {operand.type, isKey ? operand.column : operand.row, isKey ? operand.row : operand.column, {}};
+  GemmPlan gemmPlan{};
+  gemmPlan.accType = f32;
+  GemmLevel level{};
+  level.lanes = lanes;
+  Value source = isKey ? buffers.k : buffers.v, target = isKey ? keyPanels : valuePanels;
+  int64_t panelSize = (isKey ? spec.dim : kKeyBlock) * kPanel, columns = isKey ? kKeyBlock : plan.paddedDim;
+  for (int64_t x = 0; x < columns; x += kPanel) {
+    Value panel = target;
+    if (x > 0)
+      panel = memref::SubViewOp::create(e.b, e.loc, target, ArrayRef<OpFoldResult>{e.b.getIndexAttr(x / kPanel * panelSize)},
+                                        ArrayRef<OpFoldResult>{e.b.getIndexAttr(panelSize)}, ArrayRef<OpFoldResult>{e.b.getIndexAttr(1)});
+    if (isKey)
+      prepareB(e, gemm, gemmPlan, level, source, keyBase(operand), e.add(j0, x), e.index(spec.dim), panel);
+    else
+      prepareB(e, gemm, gemmPlan, level, source, e.add(keyBase(operand), e.mul(j0, operand.row)), e.index(x), count, panel);
+  }
+}
+
+/// c (+)= a · panels, for whole register tiles of rows.
+void AttentionBuilder::multiply(Value a, int64_t aRow, Value b, int64_t bSteps, Value steps, Value c, int64_t cRow, int64_t columns,
+                                bool accumulate) {
+  MicroTile tile{tileRows, 2, lanes, f32};
+  int64_t strip = 2 * lanes;
+  e.loop(e.index(0), e.index(columns), strip, [&](Value column) {
+    Value inPanel = e.rem(column, kPanel);
+    Value bBase = e.add(e.mul(e.div(column, kPanel), bSteps * kPanel), inPanel);
+    e.loop(e.index(0), rows, tileRows, [&](Value row) {
+      auto place = [&](int64_t i) { return e.add(e.add(e.mul(e.add(row, i / 2), cRow), column), i % 2 * lanes); };
+      SmallVector<Value> init;
+      for (int64_t i = 0; i < 2 * tileRows; ++i)
+        init.push_back(accumulate ? e.load(c, place(i), lanes) : e.zero(e.vec(lanes, f32)));
+      MicroOperands operands{a, e.mul(row, aRow), aRow, 1, b, bBase, kPanel};
+      for (auto [i, sum] : llvm::enumerate(emitMicroLoop(e, tile, operands, steps, init)))
+        e.store(sum, c, place(i));
+    });
+  });
+}
+
+/// Mask elements for keys j… of a row, zero where not visible.
+Value AttentionBuilder::maskVector(Value row, Value j, Value visible) {
+  Value at = e.add(rowBase(*spec.mask, row), e.mul(j, spec.mask->column));
+  if (spec.mask->column == 0)
+    return e.broadcast(lanes, e.loadScalar(buffers.mask, at));
+  if (spec.mask->column == 1)
+    return e.loadMasked(buffers.mask, at, lanes, visible);
+  Type i32 = e.b.getI32Type();
+  Value step = arith::MulIOp::create(e.b, e.loc, vector::StepOp::create(e.b, e.loc, e.vec(lanes, e.b.getIndexType())),
+                                     e.broadcast(lanes, e.index(spec.mask->column)));
+  Value offsets = arith::IndexCastOp::create(e.b, e.loc, e.vec(lanes, i32), step);
+  VectorType type = e.vec(lanes, cast<MemRefType>(buffers.mask.getType()).getElementType());
+  return vector::GatherOp::create(e.b, e.loc, type, buffers.mask, ValueRange{at}, offsets, visible, e.zero(type));
+}
+
+SmallVector<Value> AttentionBuilder::visibleScores(Value row, Value j0) {
+  Type i32 = e.b.getI32Type();
+  Value position = e.add(query(row), shift), zero = e.index(0), block = e.index(kKeyBlock);
+  auto bound = [&](Value j) { // relative to the block, clamped so that it fits i32
+    Value inside = e.max(zero, e.min(block, e.sub(j, j0)));
+    return e.broadcast(lanes, arith::IndexCastOp::create(e.b, e.loc, i32, inside));
+  };
+  Value high = bound(spec.right ? e.min(keyEnd, e.add(position, *spec.right + 1)) : keyEnd);
+  Value low = spec.left ? bound(e.add(position, -*spec.left)) : Value();
+  SmallVector<Value> result;
+  for (int64_t x = 0; x < kKeyBlock; x += lanes) {
+    SmallVector<int32_t> numbers(lanes);
+    std::iota(numbers.begin(), numbers.end(), x);
+    Value lane = arith::ConstantOp::create(e.b, e.loc, DenseElementsAttr::get(e.vec(lanes, i32), llvm::ArrayRef<int32_t>(numbers)));
+    Value visible = e.compare(arith::CmpIPredicate::slt, lane, high);
+    if (low)
+      visible = arith::AndIOp::create(e.b, e.loc, visible, e.compare(arith::CmpIPredicate::sge, lane, low));
+    Value score = e.load(scores, e.add(e.mul(row, kKeyBlock), x), lanes);
+    if (spec.softCap != 0) {
+      Value small = arith::MulFOp::create(e.b, e.loc, score, e.splat(lanes, f32, 1 / spec.softCap));
+      score = arith::MulFOp::create(e.b, e.loc, math::TanhOp::create(e.b, e.loc, small), e.splat(lanes, f32, spec.softCap));
+    }
+    if (spec.mask) {
+      Value mask = maskVector(row, e.add(j0, x), visible);
+      Type element = cast<VectorType>(mask.getType()).getElementType();
+      if (isa<FloatType>(element))
+        score = arith::AddFOp::create(e.b, e.loc, score, e.convert(mask, f32));
+      else
+        visible = arith::AndIOp::create(e.b, e.loc, visible, e.compare(arith::CmpIPredicate::ne, mask, e.zero(mask.getType())));
+    }
+    result.push_back(arith::SelectOp::create(e.b, e.loc, visible, score, e.broadcast(lanes, infinity())));
+  }
+  return result;
+}
+
+void AttentionBuilder::softmaxRow(Value row, Value j0) {
+  SmallVector<Value> vectors = visibleScores(row, j0);
+  auto reduce = [&](ArrayRef<Value> values, vector::CombiningKind kind) {
+    SmallVector<Value> level(values);
+    while (level.size() > 1) {
+      SmallVector<Value> next;
+      for (size_t i = 0; i + 1 < level.size(); i += 2)
+        next.push_back(vector::makeArithReduction(e.b, e.loc, kind, level[i], level[i + 1]));
+      level = std::move(next); // the count is a power of two
+    }
+    return vector::ReductionOp::create(e.b, e.loc, kind, level.front(), arith::FastMathFlags::reassoc);
+  };
+  Value old = e.loadScalar(maxima, row);
+  Value maximum = arith::MaximumFOp::create(e.b, e.loc, old, reduce(vectors, vector::CombiningKind::MAXIMUMF));
+  // Nothing seen yet: exp(-inf - 0) is zero where exp(-inf - -inf) would not be a number.
+  Value none = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::OEQ, maximum, infinity());
+  Value base = arith::SelectOp::create(e.b, e.loc, none, e.scalar(f32, 0), maximum);
+  Value wideBase = e.broadcast(lanes, base);
+  SmallVector<Value> weights;
+  for (auto [i, score] : llvm::enumerate(vectors)) {
+    weights.push_back(emitExpNonPositive(e, arith::SubFOp::create(e.b, e.loc, score, wideBase)));
+    e.store(weights.back(), scores, e.add(e.mul(row, kKeyBlock), i * lanes));
+  }
+  Value factor = emitExpNonPositive(e, arith::SubFOp::create(e.b, e.loc, old, base));
+  Value sum = arith::MulFOp::create(e.b, e.loc, e.loadScalar(sums, row), factor);
+  sum = arith::AddFOp::create(e.b, e.loc, sum, reduce(weights, vector::CombiningKind::ADD));
+  e.storeScalar(sum, sums, row);
+  e.storeScalar(maximum, maxima, row);
+  Value changed = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::ONE, factor, e.scalar(f32, 1));
+  e.ifThen(changed, [&] {
+    Value wide = e.broadcast(lanes, factor), from = e.mul(row, plan.paddedDim);
+    e.loop(e.index(0), e.index(plan.paddedDim), lanes, [&](Value d) {
+      Value at = e.add(from, d);
+      e.store(arith::MulFOp::create(e.b, e.loc, e.load(outputs, at, lanes), wide), outputs, at);
+    });
+  });
+}
+
+void AttentionBuilder::finish() {
+  e.loop(e.index(0), rows, 1, [&](Value row) {
+    Value sum = e.loadScalar(sums, row), zero = e.scalar(f32, 0);
+    Value any = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::OGT, sum, zero);
+    Value inverse = arith::DivFOp::create(e.b, e.loc, e.scalar(f32, 1), sum);
+    Value wide = e.broadcast(lanes, arith::SelectOp::create(e.b, e.loc, any, inverse, zero));
+    Value from = e.mul(row, plan.paddedDim), to = rowBase(spec.out, row);
+    auto result = [&](Value d) {
+      Value scaled = arith::MulFOp::create(e.b, e.loc, e.load(outputs, e.add(from, d), lanes), wide);
+      return e.convert(scaled, spec.out.type);
+    };
+    int64_t whole = spec.valueDim / lanes * lanes;
+    e.loop(e.index(0), e.index(whole), lanes, [&](Value d) { e.store(result(d), buffers.out, e.add(to, d)); });
+    if (whole < spec.valueDim) {
+      Value d = e.index(whole);
+      e.storeMasked(result(d), buffers.out, e.add(to, d), e.mask(lanes, e.index(spec.valueDim - whole)));
+    }
+    if (!spec.logSumExp)
+      return;
+    Value log = math::LogOp::create(e.b, e.loc, arith::SelectOp::create(e.b, e.loc, any, sum, e.scalar(f32, 1)));
+    Value value = arith::AddFOp::create(e.b, e.loc, e.loadScalar(maxima, row), log);
+    Value at = e.add(e.mul(e.add(e.mul(batch, spec.queryHeads), head(row)), spec.queries), query(row));
+    e.storeScalar(arith::SelectOp::create(e.b, e.loc, any, value, infinity()), buffers.logSumExp, at);
+  });
+}
+
+} // namespace
+
+static LogicalResult verifyAttention(ModuleOp module, const AttentionSpec &spec) {
+  auto error = [&] { return module.emitError() << "attention \"" << spec.symbol << "\": "; };
+  if (std::min({spec.batch, spec.queryHeads, spec.keyHeads, spec.queries, spec.keys, spec.dim, spec.valueDim}) < 1)
+    return error() << "sizes must be positive";
+  if (spec.queryHeads % spec.keyHeads != 0)
+    return error() << spec.queryHeads << " query heads are not a multiple of " << spec.keyHeads << " key heads";
+  auto isFloat = [](Type type) { return type && (type.isF32() || type.isBF16() || type.isF16()); };
+  for (const AttentionOperand *operand : {&spec.q, &spec.k, &spec.v, &spec.out})
+    if (!isFloat(operand->type))
+      return error() << "unsupported element type " << operand->type;
+  if (spec.sinks && !isFloat(spec.sinks))
+    return error() << "unsupported type of sinks " << spec.sinks;
+  if (spec.mask && !isFloat(spec.mask->type) && !spec.mask->type.isSignlessInteger(8) && !spec.mask->type.isSignlessInteger(1))
+    return error() << "unsupported type of the mask " << spec.mask->type;
+  if (spec.out.column != 1)
+    return error() << "the result's columns have stride " << spec.out.column << ", must be contiguous";
+  return success();
+}
+
+FailureOr<Kernel> buildAttention(OpBuilder &builder, ModuleOp module, const AttentionSpec &spec, const CpuTarget &target) {
+  if (failed(verifyAttention(module, spec)))
+    return failure();
+  return AttentionBuilder(builder, spec, target).build(module);
+}
+
+} // namespace shardc
