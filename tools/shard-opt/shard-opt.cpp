@@ -3,6 +3,8 @@
 #include "dialects/Graph/Graph.h"
 #include "dialects/Shard/Shard.h"
 
+#include "shardc/Outline/Passes.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
@@ -16,6 +18,7 @@ int main(int argc, char **argv) {
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
   mlir::registerSymbolDCEPass();
+  shardc::registerOutlinePasses();
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "shard-opt: shard transformer graphs\n", registry));
 }
