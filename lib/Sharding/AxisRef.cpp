@@ -1,8 +1,9 @@
 //===- AxisRef.cpp - Meshes and arithmetic on sub-axes --------------------===//
 //
-// A sub-axis is an interval of digits of its axis's coordinate in a mixed-radix view: [pre, pre·size) in terms
-// of cumulative products. Two intervals can stand in one view exactly if one ends before the other begins
-// and the later `pre` is a multiple of the earlier end; everything here follows from that.
+// A sub-axis is an interval of digits of its axis's coordinate in a mixed-radix view: [pre,
+// pre·size) in terms of cumulative products. Two intervals can stand in one view exactly if one
+// ends before the other begins and the later `pre` is a multiple of the earlier end; everything
+// here follows from that.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Sharding/Sharding.h"

@@ -1,7 +1,7 @@
 //===- Sharding.cpp - What a sharding means for shapes and ranks ----------===//
 //
-// Verification of shardings, and the arithmetic of docs/contracts.md §3: local shapes, which rank holds which
-// rows, and the groups of ranks along sub-axes.
+// Verification of shardings, and the arithmetic of docs/contracts.md §3: local shapes, which rank
+// holds which rows, and the groups of ranks along sub-axes.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Sharding/Sharding.h"
@@ -112,8 +112,8 @@ Error shardc::verify(const Mesh &mesh, const Sharding &sharding) {
                str(mesh, used[j]) + " in " + placeName(sharding, j);
   for (const auto &entry : sharding.partial)
     if (entry.first != sharding.partial.front().first)
-      return std::string("pending reductions of two kinds, ") + str(sharding.partial.front().first) +
-             " and " + str(entry.first) + ", do not commute";
+      return std::string("pending reductions of two kinds, ") +
+             str(sharding.partial.front().first) + " and " + str(entry.first) + ", do not commute";
   for (size_t d = 0; d < sharding.dims.size(); ++d)
     if (sharding.dims[d].priority < 0)
       return "dimension " + std::to_string(d) + " has priority " +

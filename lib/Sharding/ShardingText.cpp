@@ -55,8 +55,8 @@ std::string shardc::str(const Mesh &mesh, const Sharding &sharding) {
   }
   text += "]";
   if (!sharding.partial.empty())
-    text += std::string(" partial=") + str(*sharding.partialKind()) +
-            str(mesh, sharding.partialAxes());
+    text +=
+        std::string(" partial=") + str(*sharding.partialKind()) + str(mesh, sharding.partialAxes());
   return text;
 }
 
@@ -125,7 +125,8 @@ private:
     if (!axis)
       return fail("mesh \"" + mesh.name + "\" has no axis \"" + name + "\"");
     AxisRef ref = wholeAxis(mesh, *axis);
-    if (accept(':') && !(expect('(') && parseInteger(ref.pre) && expect(')') && parseInteger(ref.size)))
+    if (accept(':') &&
+        !(expect('(') && parseInteger(ref.pre) && expect(')') && parseInteger(ref.size)))
       return false;
     axes.push_back(ref);
     return true;

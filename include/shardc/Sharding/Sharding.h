@@ -1,11 +1,12 @@
 //===- Sharding.h - Meshes, sub-axes and shardings, without IR --*- C++ -*-===//
 //
-// The vocabulary of every later stage: a mesh of named axes, a reference to a part of an axis, and the
-// sharding of a tensor by ordered lists of such parts. Only the standard library, so that GoogleTest, the
-// dialect's attributes and the planner share one arithmetic.
+// The vocabulary of every later stage: a mesh of named axes, a reference to a part of an axis, and
+// the sharding of a tensor by ordered lists of such parts. Only the standard library, so that
+// GoogleTest, the dialect's attributes and the planner share one arithmetic.
 //
 // The representation is GSPMD's idea (arXiv 2105.04663) in the named-axis, sub-axis form of Shardy
-// (openxla/shardy, docs/sharding_representation.md). The numbers follow docs/contracts.md §3 ("A", "S").
+// (openxla/shardy, docs/sharding_representation.md). The numbers follow docs/contracts.md §3 ("A",
+// "S").
 //
 // Functions that take a Mesh and a Sharding require that verify() accepts the pair; verify() itself
 // accepts anything and says what is wrong.
@@ -89,8 +90,8 @@ bool operator<(const AxisRef &a, const AxisRef &b);
 using AxisList = std::vector<AxisRef>;
 
 AxisRef wholeAxis(const Mesh &mesh, int axis);
-/// Do the two share devices' digits? Also true for parts that cannot stand in one mixed-radix view of the
-/// axis, such as (1)2 and (3)2 of an axis of size 6.
+/// Do the two share devices' digits? Also true for parts that cannot stand in one mixed-radix view
+/// of the axis, such as (1)2 and (3)2 of an axis of size 6.
 bool overlaps(const AxisRef &a, const AxisRef &b);
 /// `major` directly followed by `minor` on the same axis: their union, when it is one sub-axis.
 std::optional<AxisRef> mergeAdjacent(const AxisRef &major, const AxisRef &minor);
@@ -120,8 +121,8 @@ const char *str(ReduceKind kind);
 std::optional<ReduceKind> parseReduceKind(std::string_view text);
 
 /// How one dimension is cut: over `axes`, major to minor.
-/// With N = product of sizes, the device with linear index r along them holds [r·L, min((r+1)·L, G)), where G
-/// is the global size and L = ceil(G / N); local buffers are padded to L.
+/// With N = product of sizes, the device with linear index r along them holds [r·L, min((r+1)·L,
+/// G)), where G is the global size and L = ceil(G / N); local buffers are padded to L.
 struct DimSharding {
   AxisList axes;
   bool open = false; ///< Propagation may append further axes.
@@ -129,9 +130,9 @@ struct DimSharding {
 };
 bool operator==(const DimSharding &a, const DimSharding &b);
 
-/// Sharding of a tensor: one entry a dimension, and the axes along which the devices hold terms of a
-/// reduction still to be done. All pending reductions of a tensor have one kind: sums and maxima do not
-/// commute, so a mixture would have no meaning.
+/// Sharding of a tensor: one entry a dimension, and the axes along which the devices hold terms of
+/// a reduction still to be done. All pending reductions of a tensor have one kind: sums and maxima
+/// do not commute, so a mixture would have no meaning.
 struct Sharding {
   std::vector<DimSharding> dims;
   std::vector<std::pair<ReduceKind, AxisRef>> partial;
@@ -160,7 +161,8 @@ using Shape = std::vector<int64_t>;
 
 /// Is the reference in range, and does it divide its axis?
 Error verify(const Mesh &mesh, const AxisRef &ref);
-/// The sharding alone: references valid, every axis part used at most once, one kind of pending reduction.
+/// The sharding alone: references valid, every axis part used at most once, one kind of pending
+/// reduction.
 Error verify(const Mesh &mesh, const Sharding &sharding);
 /// And of the rank of `shape`, whose sizes are not negative. Uneven dimensions are fine.
 Error verify(const Mesh &mesh, const Sharding &sharding, const Shape &shape);
@@ -181,7 +183,8 @@ struct Range {
   int64_t size() const { return end - begin; }
 };
 bool operator==(const Range &a, const Range &b);
-/// What `rank` holds of each dimension (clamped: trailing devices of an uneven dimension may hold nothing).
+/// What `rank` holds of each dimension (clamped: trailing devices of an uneven dimension may hold
+/// nothing).
 std::vector<Range> globalRange(const Mesh &mesh, const Sharding &sharding, const Shape &global,
                                int64_t rank);
 
@@ -190,13 +193,13 @@ std::vector<int64_t> groupOf(const Mesh &mesh, const AxisList &axes, int64_t ran
 /// All such groups, by their smallest rank.
 std::vector<std::vector<int64_t>> groupsAlong(const Mesh &mesh, const AxisList &axes);
 
-/// The rows of a dimension seen by blocks: do parts of `coarse`-many blocks consist of whole parts of
-/// `fine`-many blocks (coarse divides fine)? Always true when they divide the dimension or coarse = 1.
-/// For 5 rows: 4 blocks of 2 do not nest in 2 blocks of 3.
+/// The rows of a dimension seen by blocks: do parts of `coarse`-many blocks consist of whole parts
+/// of `fine`-many blocks (coarse divides fine)? Always true when they divide the dimension or
+/// coarse = 1. For 5 rows: 4 blocks of 2 do not nest in 2 blocks of 3.
 bool blocksNest(int64_t globalSize, int64_t coarse, int64_t fine);
 
-/// Local buffer of `rank` (row-major, padded with `padding`), cut out of the row-major `global` data.
-/// Ignores pending reductions.
+/// Local buffer of `rank` (row-major, padded with `padding`), cut out of the row-major `global`
+/// data. Ignores pending reductions.
 template <typename T>
 std::vector<T> extractLocal(const Mesh &mesh, const Sharding &sharding, const Shape &shape,
                             const std::vector<T> &global, int64_t rank, T padding = T()) {

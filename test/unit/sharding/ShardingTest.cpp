@@ -84,10 +84,8 @@ TEST(Sharding, ParseErrors) {
 }
 
 TEST(Sharding, VerifyAgainstShape) {
-  EXPECT_EQ(*verify(mesh, parse("[{tp}]"), {4, 4}),
-            "sharding has 1 dimensions, the tensor has 2");
-  EXPECT_EQ(*verify(mesh, parse("[{tp}]"), {-1}),
-            "dimension 0 has size -1, expected at least 0");
+  EXPECT_EQ(*verify(mesh, parse("[{tp}]"), {4, 4}), "sharding has 1 dimensions, the tensor has 2");
+  EXPECT_EQ(*verify(mesh, parse("[{tp}]"), {-1}), "dimension 0 has size -1, expected at least 0");
   EXPECT_FALSE(verify(mesh, parse("[{tp}]"), {5}));
   Sharding mixed = parse("[]");
   mixed.partial = {{ReduceKind::Sum, {0, 1, 4}}, {ReduceKind::Max, {1, 1, 2}}};
@@ -97,8 +95,8 @@ TEST(Sharding, VerifyAgainstShape) {
 TEST(Sharding, CanonicalFormDecidesLayout) {
   EXPECT_TRUE(sameLayout(parse("[{dp:(1)2, dp:(2)2}]"), parse("[{dp, ?}p2]")));
   EXPECT_FALSE(sameLayout(parse("[{dp:(2)2, dp:(1)2}]"), parse("[{dp}]")));
-  EXPECT_TRUE(sameLayout(parse("[] partial=sum{tp, dp:(2)2, dp:(1)2}"),
-                         parse("[] partial=sum{dp, tp}")));
+  EXPECT_TRUE(
+      sameLayout(parse("[] partial=sum{tp, dp:(2)2, dp:(1)2}"), parse("[] partial=sum{dp, tp}")));
   EXPECT_FALSE(sameLayout(parse("[] partial=sum{dp}"), parse("[] partial=max{dp}")));
 }
 
