@@ -1,0 +1,199 @@
+//===- FactorSharding.h - Sharding rules of ops by factors ------*- C++ -*-===//
+//
+// An op's sharding rule names the independent loops ("factors") of its computation and says which
+// tensor dimension is made of which factors. Everything that propagation and partitioning must know
+// about an op follows from it:
+//
+//   matmul "mk,kn->mn":  ([i, k], [k, j]) -> ([i, j])  {i=64, k=32 sum, j=16}
+//   reshape 8 -> 2 × 4:  ([ij]) -> ([i, j])            {i=2, j=4}
+//
+// Factors, their kinds, and the projection of dimension shardings to factors are Shardy's
+// (openxla/shardy, docs/propagation.md, transforms/propagation); the underlying propagation is
+// GSPMD's (arXiv 2105.04663). New here: what an op is given and what it produces is chosen by
+// estimated time on the mesh, and the exact condition under which a merged dimension may be sharded
+// on a minor factor (blocksAreFactorBlocks).
+//
+// Three stages, each a function on plain structs:
+//   propagateOp       spreads shardings between operands and results where nothing disagrees
+//   chooseFactorAxes  settles disagreement by cost: one axis list for each factor
+//   shardingOf        the sharding of one tensor that follows from axes of factors
+//
+//===----------------------------------------------------------------------===//
+#ifndef SHARDC_SHARDING_FACTORSHARDING_H
+#define SHARDC_SHARDING_FACTORSHARDING_H
+
+#include "shardc/Sharding/Reshard.h"
+
+#include <climits>
+
+namespace shardc {
+
+enum class FactorKind {
+  PassThrough,     ///< Free to shard: every device computes its part of the results.
+  Reduction,       ///< In operands only; sharding it leaves the results pending.
+  NeedReplication, ///< The op needs all of it (sort, softmax without a merge).
+  Permutation, ///< Propagated, but the op needs all of it (pad, slice, reverse: data moves along
+               ///< it).
+};
+const char *str(FactorKind kind);
+
+/// One loop of the op; `size` iterations. `reduce` counts only for kind Reduction.
+struct Factor {
+  int64_t size = 1;
+  FactorKind kind = FactorKind::PassThrough;
+  ReduceKind reduce = ReduceKind::Sum;
+};
+
+/// Per dimension of a tensor its factors, major to minor. Several: a merged dimension, the product
+/// of their sizes. None: a dimension of any size that is never sharded.
+using FactorDims = std::vector<std::vector<int>>;
+
+struct ShardingRule {
+  std::vector<Factor> factors;
+  std::vector<FactorDims> operands, results;
+  /// The op is linear in all operands together (add, transpose, reshape, sum, copy): pending sums
+  /// of all operands over the same axes may pass through to the results. Not for products of
+  /// operands.
+  bool linear = false;
+
+  /// Every index in range, every factor at most once a tensor, products of factor sizes equal to
+  /// dimension sizes, reductions in no result and pass-through factors in at least one.
+  Error verify(const std::vector<Shape> &operandShapes,
+               const std::vector<Shape> &resultShapes) const;
+  /// `([i, k], [k, j]) -> ([i, j]) {i=64, k=32 sum, j=16}`
+  std::string str() const;
+};
+
+/// Builds a rule factor by factor; on a merged dimension add major factors first.
+class ShardingRuleBuilder {
+public:
+  ShardingRuleBuilder(std::vector<Shape> operandShapes, std::vector<Shape> resultShapes);
+
+  /// One dimension a tensor, -1 where the tensor has no such dimension. Does nothing for size 1.
+  ShardingRuleBuilder &addFactor(const std::vector<int> &operandDims,
+                                 const std::vector<int> &resultDims, int64_t size,
+                                 FactorKind kind = FactorKind::PassThrough,
+                                 ReduceKind reduce = ReduceKind::Sum);
+  /// One factor for each dimension of result 0; operands of rank 0 take no part, all other tensors
+  /// have its rank.
+  ShardingRuleBuilder &addPointwise();
+  /// Operand 0 reshaped to result 0: the coarsest common factors. What has none (2 × 3 to 3 × 2) is
+  /// not sharded.
+  ShardingRuleBuilder &addReshape();
+  ShardingRuleBuilder &setLinear();
+  /// Fails where verify() does.
+  Result<ShardingRule> build() const;
+
+private:
+  void appendFactor(FactorDims &dims, size_t dim, int factor);
+  std::vector<Shape> operandShapes, resultShapes;
+  ShardingRule rule;
+};
+
+//===----------------------------------------------------------------------===//
+// Dimensions and factors
+//===----------------------------------------------------------------------===//
+
+/// A dimension made of factors of `sizes` (major to minor), the i-th cut in `counts[i]` parts, is
+/// stored in contiguous blocks of ceil(product of sizes / product of counts). Are those blocks
+/// products of blocks of the factors (each ceil(size / count)), in the same order? True exactly if
+/// there is a factor j such that
+///   - all more major factors are cut into single elements, and all more minor ones are whole, and
+///   - count j divides size j; or nothing but factors of size 1 is more major, and the padded sizes
+///   agree:
+///     ceil(size_j · M / count_j) = ceil(size_j / count_j) · M, where M is the product of the minor
+///     sizes.
+/// Otherwise a sharded minor factor is strided in memory, and no axis list of the dimension says
+/// so.
+bool blocksAreFactorBlocks(const std::vector<int64_t> &sizes, const std::vector<int64_t> &counts);
+
+/// Axes of one tensor seen by factors.
+struct TensorFactors {
+  struct Entry {
+    AxisList axes;
+    bool present = false; ///< Does the tensor have this factor?
+    bool open = false;    ///< Of its dimension.
+    int priority = 0;     ///< Of its dimension.
+  };
+  std::vector<Entry> factors;     ///< One per factor of the rule.
+  std::vector<AxisList> overflow; ///< Per dimension: what fits no factor; minor to all that does.
+  AxisList pending;
+};
+
+/// Distributes each dimension's axes over its factors, splitting an axis where a factor is full.
+TensorFactors projectToFactors(const ShardingRule &rule, const FactorDims &dims,
+                               const Sharding &sharding);
+
+/// The sharding (closed, not pending) of a tensor whose factors have these axes; nullopt if the
+/// axes of some dimension are not blocks of its factors.
+std::optional<Sharding> shardingOf(const ShardingRule &rule, const FactorDims &dims,
+                                   const std::vector<AxisList> &factorAxes);
+
+//===----------------------------------------------------------------------===//
+// Propagation
+//===----------------------------------------------------------------------===//
+
+struct PropagateOptions {
+  int priority = INT_MAX; ///< Dimensions of larger priority neither give nor take.
+  bool forward = true;    ///< Operands to results.
+  bool backward = true;   ///< Results to operands. With both also between operands.
+};
+
+struct PropagateResult {
+  std::vector<Sharding> operands, results;
+  bool changed = false;
+  std::vector<std::string> conflicts; ///< Who disagrees with whom, for the report.
+};
+
+/// Extends open dimensions by the axes on which all tensors with that factor agree (the compatible
+/// major axes). Never removes an axis. An axis that two factors of a tensor want goes to the factor
+/// of smaller priority, then of the larger tensor. `bytes` are the global sizes of operands, then
+/// results; may be empty.
+PropagateResult propagateOp(const ShardingRule &rule, const Mesh &mesh,
+                            const std::vector<Sharding> &operands,
+                            const std::vector<Sharding> &results,
+                            const PropagateOptions &options = PropagateOptions(),
+                            const std::vector<int64_t> &bytes = {});
+
+//===----------------------------------------------------------------------===//
+// Choice by cost
+//===----------------------------------------------------------------------===//
+
+struct TensorInfo {
+  Shape shape; ///< Global.
+  int64_t elementBytes = 4;
+};
+
+/// What an op is given, and what is wanted of it.
+struct FactorRequest {
+  std::vector<TensorInfo> operandTypes, resultTypes;
+  std::vector<Sharding> operands;
+  /// nullopt: nobody cares; a pending reduction is then charged as an all-reduce.
+  std::vector<std::optional<Sharding>> results;
+  /// Time of one iteration over all factors (a multiply-add for a matmul): redundant work is not
+  /// free.
+  double nanosPerPoint = 0.02;
+  /// Cut a reduction unevenly: only if the partitioner masks the padding with the neutral element.
+  bool allowUnevenReduction = false;
+};
+
+struct FactorAssignment {
+  std::vector<AxisList> axes;     ///< One per factor.
+  AxisList passedPending;         ///< Pending sums that pass through (linear ops).
+  std::vector<Sharding> operands; ///< What the op needs.
+  std::vector<Sharding> results;  ///< What it produces, pending reductions included.
+  double micros = 0;              ///< Reshards of operands and results, and the computation.
+  double reshardMicros = 0;
+  std::string reason; ///< What was chosen, what it costs, what lost to it.
+};
+
+/// Chooses one axis list for each factor, no axis on two, so that operands, computation and results
+/// agree, minimising the time to reshard operands, compute, and reshard results. Candidates are the
+/// axes that some tensor has or wants on the factor, and their prefixes. Exact up to 20,000
+/// combinations; then the best of those looked at.
+Result<FactorAssignment> chooseFactorAxes(const ShardingRule &rule, ReshardPlanner &planner,
+                                          const FactorRequest &request);
+
+} // namespace shardc
+
+#endif // SHARDC_SHARDING_FACTORSHARDING_H
