@@ -1,7 +1,8 @@
 //===- ShardingRule.h - Which dimensions of an op's tensors go together --*- C++ -*-===//
 //
-// The theory of one op without IR: its factors, and for every tensor dimension the ordered list of factors
-// that it is made of. Idea: GSPMD (arXiv 2105.04663); factor form after Shardy's op sharding rules.
+// The theory of one op without IR: its factors, and for every tensor dimension the ordered list of
+// factors that it is made of. Idea: GSPMD (arXiv 2105.04663); factor form after Shardy's op
+// sharding rules.
 //
 //   einsum "mk,kn->mn": factors m, n pass through, k is reduced
 //   reshape [6] -> [2,3]: factors a=2, b=3; input dim 0 = [a, b], result dims = [a], [b]
@@ -45,17 +46,19 @@ struct ShardingRule {
 ///   rule.add(m, {0, -1}, {0}); …
 class ShardingRuleBuilder {
 public:
-  ShardingRuleBuilder(const std::vector<int64_t> &operandRanks, const std::vector<int64_t> &resultRanks) {
+  ShardingRuleBuilder(const std::vector<int64_t> &operandRanks,
+                      const std::vector<int64_t> &resultRanks) {
     for (int64_t rank : operandRanks)
       rule.operands.emplace_back(rank);
     for (int64_t rank : resultRanks)
       rule.results.emplace_back(rank);
   }
 
-  /// A new factor that is appended (as the next more minor one) to the given dimension of each operand and
-  /// result; -1 where a tensor does not have it. Returns its index.
-  int add(int64_t size, const std::vector<int64_t> &operandDims, const std::vector<int64_t> &resultDims,
-          FactorKind kind = FactorKind::PassThrough, ReduceKind reduce = ReduceKind::Sum) {
+  /// A new factor that is appended (as the next more minor one) to the given dimension of each
+  /// operand and result; -1 where a tensor does not have it. Returns its index.
+  int add(int64_t size, const std::vector<int64_t> &operandDims,
+          const std::vector<int64_t> &resultDims, FactorKind kind = FactorKind::PassThrough,
+          ReduceKind reduce = ReduceKind::Sum) {
     int index = static_cast<int>(rule.factors.size());
     rule.factors.push_back({size, kind, reduce});
     for (size_t n = 0; n < operandDims.size(); ++n)

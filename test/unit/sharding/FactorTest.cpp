@@ -525,9 +525,9 @@ DeviceBuffers distribute(const Mesh &mesh, const Sharding &sharding, const Shape
 }
 
 /// All devices: reshard operands, run the op on local buffers, reshard the result.
-void checkOp(const Mesh &mesh, const ShardingRule &rule, const Op &op,
+void checkOp(ReshardPlanner &planner, const ShardingRule &rule, const Op &op,
              const FactorRequest &request) {
-  ReshardPlanner planner(mesh, MeshCosts::uniform(mesh));
+  const Mesh &mesh = planner.getMesh();
   Result<FactorAssignment> chosen = chooseFactorAxes(rule, planner, request);
   ASSERT_TRUE(chosen) << chosen.error;
   std::vector<Buffer> globals;
@@ -579,6 +579,7 @@ void checkOp(const Mesh &mesh, const ShardingRule &rule, const Op &op,
 /// Every `stride`-th combination of shardings of operands and result.
 void checkAll(const Mesh &mesh, const ShardingRule &rule, const Op &op,
               const std::vector<Shape> &operandShapes, const Shape &resultShape, size_t stride) {
+  ReshardPlanner planner(mesh, MeshCosts::uniform(mesh));
   FactorRequest request;
   std::vector<std::vector<Sharding>> choices;
   size_t combinations = 1;
@@ -598,7 +599,7 @@ void checkAll(const Mesh &mesh, const ShardingRule &rule, const Op &op,
       rest /= choices[i].size();
     }
     request.results = {choices.back()[rest]};
-    checkOp(mesh, rule, op, request);
+    checkOp(planner, rule, op, request);
     if (testing::Test::HasFatalFailure())
       return;
   }
