@@ -27,6 +27,8 @@ def Shard_Dialect : Dialect {
     static constexpr ::llvm::StringLiteral kShardingsAttr = "shard.shardings";
     /// Sharding of a function argument or result, as argument or result attribute.
     static constexpr ::llvm::StringLiteral kShardingAttr = "shard.sharding";
+    /// Unit attribute of a module whose types are local.
+    static constexpr ::llvm::StringLiteral kPartitionedAttr = "shard.partitioned";
     /// Why a collective is there, for `shardc explain`.
     static constexpr ::llvm::StringLiteral kOriginAttr = "shard.origin";
   }];

@@ -2,12 +2,12 @@
 
 #include "dialects/Graph/Graph.h"
 #include "dialects/Shard/Shard.h"
+#include "shardc/Interpret/Command.h"
 
 #include "shardc/Outline/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "mlir/Transforms/Passes.h"
 
 int main(int argc, char **argv) {
@@ -15,10 +15,11 @@ int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   registry.insert<mlir::func::FuncDialect, mlir::arith::ArithDialect, shardc::graph::GraphDialect,
                   shardc::shard::ShardDialect>();
+  if (shardc::isInterpretCommand(argc, argv))
+    return shardc::runInterpretCommand(argc, argv, registry);
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
   mlir::registerSymbolDCEPass();
   shardc::registerOutlinePasses();
-  return mlir::asMainReturnCode(
-      mlir::MlirOptMain(argc, argv, "shard-opt: shard transformer graphs\n", registry));
+  return shardc::runOptTool(argc, argv, "shard-opt: shard transformer graphs\n", registry);
 }
