@@ -134,7 +134,24 @@ bool Search::nests(size_t dim, const std::string &coarse, const std::string &fin
 // Search
 //===----------------------------------------------------------------------===//
 
+/// At least one more step for what is in the wrong dimension (or pends): with the latency of its
+/// axis, whatever the step. Never more than the true rest, and falling by no more than a step
+/// costs, as A* needs.
+double Search::restMicros(const State &state) const {
+  double latency = -1;
+  for (size_t i = 0; i < state.lists.size(); ++i)
+    for (char atom : state.lists[i])
+      if (target.lists[i].find(atom) == std::string::npos)
+        latency = std::max(latency, costs.axes[refOf(atom).axis].latencyMicros);
+  return latency < 0 ? 0 : costs.stepMicros + latency;
+}
+
 void Search::relax(int from, State state, Move move) {
+  std::string key = state.key();
+  auto known = nodeOf.find(key);
+  double least = nodes[from].cost + costs.stepMicros;
+  if (known != nodeOf.end() && (nodes[known->second].done || nodes[known->second].cost <= least))
+    return;
   ReshardStep step;
   step.kind = move.kind;
   if (move.kind == StepKind::Permute && !move.makesPending)
@@ -143,21 +160,21 @@ void Search::relax(int from, State state, Move move) {
   if (move.kind == StepKind::Permute && !move.makesPending)
     step.pairs = {{0, 1}}; // Not local; the real pairs are made for the chosen route only.
   estimateStep(costs, localBytes(nodes[from].state), localBytes(state), step);
-  double cost = nodes[from].cost + step.micros;
-  if (cost > bound)
+  double cost = nodes[from].cost + step.micros, rest = restMicros(state);
+  if (cost + rest > bound)
     return;
-  auto [entry, isNew] = nodeOf.try_emplace(state.key(), static_cast<int>(nodes.size()));
-  if (isNew)
+  int index = known == nodeOf.end() ? static_cast<int>(nodes.size()) : known->second;
+  if (known == nodeOf.end()) {
+    nodeOf.emplace(std::move(key), index);
     nodes.push_back({std::move(state), cost, from, std::move(move)});
-  else if (nodes[entry->second].done || nodes[entry->second].cost <= cost)
+  } else if (cost < nodes[index].cost) {
+    nodes[index].cost = cost;
+    nodes[index].previous = from;
+    nodes[index].move = std::move(move);
+  } else {
     return;
-  Node &node = nodes[entry->second];
-  if (!isNew) {
-    node.cost = cost;
-    node.previous = from;
-    node.move = std::move(move);
   }
-  queue.push({cost, entry->second});
+  queue.push({cost + rest, index});
 }
 
 bool Search::run() {

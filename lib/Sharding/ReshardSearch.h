@@ -53,7 +53,8 @@ struct Node {
   bool done = false;
 };
 
-/// Dijkstra's algorithm, from one sharding of one tensor to another.
+/// A* (Dijkstra's algorithm with a lower bound of the rest), from one sharding of one tensor to
+/// another.
 class Search {
 public:
   Search(const Mesh &mesh, const Shape &shape, int64_t elementBytes, const Sharding &from,
@@ -85,6 +86,7 @@ private:
   bool nests(size_t dim, const std::string &coarse, const std::string &fine) const;
 
   // Edges.
+  double restMicros(const State &state) const;
   void relax(int from, State state, Move move);
   void expand(int node);
   void expandGathers(int node);
