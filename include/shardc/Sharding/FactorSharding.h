@@ -145,6 +145,7 @@ struct PropagateResult {
   std::vector<std::string> conflicts; ///< Who disagrees with whom, for the report.
 };
 
+/// Rule and shardings must fit each other (ShardingRule::verify, verify).
 /// Extends open dimensions by the axes on which all tensors with that factor agree (the compatible
 /// major axes). Never removes an axis. An axis that two factors of a tensor want goes to the factor
 /// of smaller priority, then of the larger tensor. `bytes` are the global sizes of operands, then

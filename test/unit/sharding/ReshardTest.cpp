@@ -82,6 +82,8 @@ double combine(ReduceKind kind, double a, double b) {
 
 /// The term that device `index` of `count` holds of `value`; all operations on them are exact.
 double termOf(ReduceKind kind, double value, int64_t index, int64_t count) {
+  if (std::isnan(value)) // Padding.
+    return value;
   bool last = index + 1 == count;
   switch (kind) {
   case ReduceKind::Sum:
