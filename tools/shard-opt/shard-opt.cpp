@@ -4,6 +4,7 @@
 #include "dialects/Shard/Shard.h"
 #include "shardc/Interpret/Command.h"
 
+#include "shardc/Annotate/Passes.h"
 #include "shardc/Outline/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -20,6 +21,7 @@ int main(int argc, char **argv) {
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
   mlir::registerSymbolDCEPass();
+  shardc::registerAnnotatePasses();
   shardc::registerOutlinePasses();
   return shardc::runOptTool(argc, argv, "shard-opt: shard transformer graphs\n", registry);
 }

@@ -1,0 +1,26 @@
+//===- Passes.td - apply plans -----------------------------------------------*- tablegen -*-===//
+
+#ifndef SHARDC_ANNOTATE_PASSES
+#define SHARDC_ANNOTATE_PASSES
+
+include "mlir/Pass/PassBase.td"
+
+def AnnotatePass : Pass<"shard-annotate", "::mlir::ModuleOp"> {
+  let summary = "Put a device mesh and a tensor-parallel plan on a model";
+  let description = [{
+    Creates the mesh, gives every parameter that the plan names its sharding, and constrains activations where a style
+    says so. What the plan does not name is left to propagation. Example: test/Annotate/annotate.mlir.
+  }];
+  let options = [
+    Option<"mesh", "mesh", "std::string", "\"tp=1\"", "Axes and sizes, major to minor: dp_shard=2,tp=4">,
+    Option<"plan", "plan", "std::string", "\"\"", "Built-in plan's name, or a YAML or JSON file; default: the base plan">,
+    Option<"sequenceParallel", "sequence-parallel", "bool", "false", "Cut the residual stream along the sequence over tp">,
+    Option<"strict", "strict", "bool", "false", "A plan line that matches nothing is an error">,
+    Option<"printPlan", "print-plan", "bool", "false", "Print the style of every parameter and where it came from">,
+    Option<"keepOutputsSharded", "keep-outputs-sharded", "bool", "false", "Leave outputs as propagation makes them">,
+    Option<"entry", "entry", "std::string", "\"main\"", "The model's function">,
+  ];
+  let dependentDialects = ["::shardc::shard::ShardDialect"];
+}
+
+#endif

@@ -1,0 +1,217 @@
+//===- Annotate.cpp - a mesh and a plan on a model --------------------------------------------------===//
+//
+// Input:  a global-view model without shardings.
+// Output: the same with a mesh, shardings on the parameters that the plan names, constraints on activations, batch
+//         dimensions of inputs over the data-parallel axes, and outputs whole (unless asked otherwise).
+//
+// 1. Make the mesh. 2. Select the plan. 3. Match every parameter: by its own name, its module's path, or the role that
+// Raise found; the first matching line wins. 4. Apply styles. 5. Inputs and outputs. 6. Report lines that match
+// nothing.
+//
+//===----------------------------------------------------------------------===//
+
+#include "ApplyStyle.h"
+#include "shardc/Annotate/Passes.h"
+
+#include "llvm/Support/Format.h"
+
+using namespace mlir;
+
+namespace shardc {
+#define GEN_PASS_DEF_ANNOTATEPASS
+#include "lib/Annotate/Passes.h.inc"
+
+/// "dp_shard=2,tp=4" as a mesh; the message says what is wrong.
+static Result<Mesh> parseMesh(StringRef text) {
+  Mesh mesh;
+  mesh.name = "mesh";
+  SmallVector<StringRef> parts;
+  text.split(parts, ',', -1, /*KeepEmpty=*/false);
+  for (StringRef part : parts) {
+    auto [name, size] = part.split('=');
+    MeshAxis axis{name.trim().str(), 0};
+    if (size.trim().getAsInteger(10, axis.size))
+      return Result<Mesh>::failure("mesh \"" + text.str() + "\": \"" + part.str() + "\" is not of the form axis=size");
+    mesh.axes.push_back(axis);
+  }
+  if (Error error = mesh.verify())
+    return Result<Mesh>::failure("mesh \"" + text.str() + "\": " + *error);
+  return mesh;
+}
+
+static StringRef modulePath(StringRef parameter) { return parameter.rsplit('.').first; }
+
+/// What Raise says that a parameter is for.
+static StringRef roleOf(graph::ParameterOp parameter) {
+  if (auto role = parameter->getAttrOfType<StringAttr>("graph.role"))
+    return role.getValue();
+  for (const ParameterUse &use : findUses(parameter))
+    if (auto role = use.op()->getAttrOfType<StringAttr>("graph.role"))
+      return role.getValue();
+  return {};
+}
+
+/// The plan line for a parameter, or -1.
+static int findEntry(const Plan &plan, graph::ParameterOp parameter) {
+  StringRef name = parameter.getName(), role;
+  for (StringRef path : {name, modulePath(name)})
+    for (auto [n, entry] : llvm::enumerate(plan.entries))
+      if (!StringRef(entry.pattern).starts_with("role:") && matchesPattern(entry.pattern, path))
+        return static_cast<int>(n);
+  role = roleOf(parameter);
+  for (auto [n, entry] : llvm::enumerate(plan.entries))
+    if (!role.empty() && entry.pattern == "role:" + role.str())
+      return static_cast<int>(n);
+  return -1;
+}
+
+namespace {
+struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
+  using AnnotatePassBase::AnnotatePassBase;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    auto function = module.lookupSymbol<func::FuncOp>(entry);
+    if (!function || function.isExternal()) {
+      module.emitError() << "no function @" << entry << " to annotate";
+      return signalPassFailure();
+    }
+    shard::MeshOp mesh = makeMesh();
+    if (!mesh)
+      return signalPassFailure();
+    llvm::Expected<Plan> chosen = selectPlan(plan);
+    if (!chosen) {
+      module.emitError() << llvm::toString(chosen.takeError());
+      return signalPassFailure();
+    }
+    std::optional<int> tp = mesh.getMesh().findAxis("tp");
+    if (tp && failed(applyPlan(function, mesh, *tp, *chosen)))
+      return signalPassFailure();
+    annotateInputs(function, mesh);
+    if (!keepOutputsSharded)
+      wholeOutputs(function, mesh);
+  }
+
+  shard::MeshOp makeMesh() {
+    if (auto existing = shard::getOnlyMesh(getOperation()))
+      return existing;
+    Result<Mesh> parsed = parseMesh(mesh);
+    if (!parsed) {
+      getOperation().emitError() << parsed.error;
+      return {};
+    }
+    OpBuilder b = OpBuilder::atBlockBegin(getOperation().getBody());
+    SmallVector<StringRef> names;
+    SmallVector<int64_t> sizes;
+    for (const MeshAxis &axis : parsed->axes) {
+      names.push_back(axis.name);
+      sizes.push_back(axis.size);
+    }
+    return shard::MeshOp::create(b, getOperation().getLoc(), b.getStringAttr("mesh"), b.getStrArrayAttr(names),
+                                 b.getDenseI64ArrayAttr(sizes), nullptr, nullptr);
+  }
+
+  LogicalResult applyPlan(func::FuncOp function, shard::MeshOp mesh, int tp, const Plan &chosen) {
+    StyleApplier applier(mesh, tp, sequenceParallel);
+    std::vector<size_t> matches(chosen.entries.size(), 0);
+    SmallVector<graph::ParameterOp> parameters(function.getBody().getOps<graph::ParameterOp>());
+    for (graph::ParameterOp parameter : parameters) {
+      int line = findEntry(chosen, parameter);
+      if (line >= 0) {
+        ++matches[line];
+        if (failed(applier.apply(parameter, chosen.entries[line])))
+          return failure();
+        parameter->setAttr("shard.plan", StringAttr::get(&getContext(), describe(chosen.entries[line])));
+      }
+      if (printPlan)
+        printLine(parameter, line < 0 ? nullptr : &chosen.entries[line], applier.getMesh());
+    }
+    applyModuleStyles(function, chosen, applier, matches);
+    return reportUnmatched(function, chosen, matches);
+  }
+
+  static std::string describe(const PlanEntry &entry) {
+    return styleName(entry.style).str() + " (" + entry.origin + ": \"" + entry.pattern + "\")";
+  }
+
+  /// Styles that speak of a module's outputs rather than of parameters.
+  void applyModuleStyles(func::FuncOp function, const Plan &chosen, StyleApplier &applier, std::vector<size_t> &matches) {
+    for (auto [n, entry] : llvm::enumerate(chosen.entries)) {
+      if (entry.style != Style::MoeTpExperts && entry.style != Style::AllReduce)
+        continue;
+      llvm::SetVector<StringRef> modules;
+      for (Operation &op : function.getBody().front())
+        if (auto path = op.getAttrOfType<StringAttr>(graph::GraphDialect::kPathAttr))
+          if (matchesPattern(entry.pattern, path.getValue()))
+            modules.insert(path.getValue());
+      for (StringRef module : modules)
+        applier.reduceOutputs(function, module, entry);
+      matches[n] += modules.size();
+    }
+  }
+
+  void printLine(graph::ParameterOp parameter, const PlanEntry *entry, const Mesh &mesh) {
+    llvm::outs() << llvm::left_justify(parameter.getName(), 56) << " ";
+    if (!entry) {
+      llvm::outs() << "propagated (no plan line)\n";
+      return;
+    }
+    shard::ShardingAttr sharding = shard::getSharding(parameter.getResult());
+    llvm::outs() << llvm::left_justify(styleName(entry->style), 22) << " "
+                 << (sharding ? str(mesh, *sharding.resolve(mesh)) : "-") << "  from " << entry->origin << ": \""
+                 << entry->pattern << "\"\n";
+  }
+
+  /// Only a user's own lines are expected to match: built-in plans name what a family may have.
+  LogicalResult reportUnmatched(func::FuncOp function, const Plan &chosen, ArrayRef<size_t> matches) {
+    bool anyError = false, isUsers = !StringRef(chosen.name).starts_with("b");
+    for (auto [n, entry] : llvm::enumerate(chosen.entries)) {
+      if (matches[n])
+        continue;
+      if (printPlan)
+        llvm::outs() << "matches nothing: \"" << entry.pattern << "\" (" << entry.origin << ")\n";
+      if (strict && isUsers) {
+        function.emitError() << entry.origin << ": \"" << entry.pattern << "\" matches no parameter or module";
+        anyError = true;
+      } else if (isUsers && !printPlan) {
+        function.emitWarning() << entry.origin << ": \"" << entry.pattern << "\" matches no parameter or module";
+      }
+    }
+    return failure(anyError);
+  }
+
+  /// Batch over the data-parallel axes; all else may follow what propagation wants, as inputs are cut for free.
+  void annotateInputs(func::FuncOp function, shard::MeshOp meshOp) {
+    Mesh mesh = meshOp.getMesh();
+    AxisList data;
+    for (auto [n, axis] : llvm::enumerate(mesh.axes))
+      if (StringRef(axis.name).starts_with("dp"))
+        data.push_back(wholeAxis(mesh, static_cast<int>(n)));
+    for (BlockArgument argument : function.getArguments()) {
+      if (shard::getSharding(argument))
+        continue;
+      Sharding sharding = Sharding::replicated(cast<RankedTensorType>(argument.getType()).getRank());
+      for (DimSharding &dim : sharding.dims)
+        dim.open = true;
+      if (!sharding.dims.empty())
+        sharding.dims[0].axes = data;
+      shard::setSharding(argument, shard::ShardingAttr::get(FlatSymbolRefAttr::get(meshOp.getSymNameAttr()), mesh, sharding));
+    }
+  }
+
+  /// Outputs are gathered, but for a cache (an input with something appended), which stays as it is cut.
+  void wholeOutputs(func::FuncOp function, shard::MeshOp meshOp) {
+    Mesh mesh = meshOp.getMesh();
+    Operation *terminator = function.getBody().front().getTerminator();
+    for (auto [n, value] : llvm::enumerate(terminator->getOperands())) {
+      auto concat = value.getDefiningOp<graph::ConcatOp>();
+      if (concat && llvm::any_of(concat.getInputs(), llvm::IsaPred<BlockArgument>))
+        continue;
+      Sharding whole = Sharding::replicated(cast<RankedTensorType>(value.getType()).getRank());
+      function.setResultAttr(n, shard::ShardDialect::kShardingAttr,
+                             shard::ShardingAttr::get(FlatSymbolRefAttr::get(meshOp.getSymNameAttr()), mesh, whole));
+    }
+  }
+};
+} // namespace
+} // namespace shardc
