@@ -1,12 +1,13 @@
-/* Load a bundle, connect the ranks, set inputs, run an entry point, get outputs. One process (or thread) a rank:
+/* Load a bundle, connect the ranks, set inputs, run an entry point, get outputs. One process (or
+   thread) a rank:
 
      shardrt_bundle_open("llama.bundle", NULL, &bundle);
      shardrt_bundle_info(bundle, &info);              // info.ranks, info.arena_bytes, …
-     shardrt_channel_create_shm(&(shardrt_channel_options){.rank = r, .ranks = info.ranks, …}, &channel);
-     shardrt_session_create(bundle, channel, NULL, &session);
+     shardrt_channel_create_shm(&(shardrt_channel_options){.rank = r, .ranks = info.ranks, …},
+   &channel); shardrt_session_create(bundle, channel, NULL, &session);
      shardrt_session_set_input(session, "input_ids", SHARDRT_I64, shape, 2, ids);
      shardrt_session_run(session, "main");
-     shardrt_session_get_output(session, "logits", logits, bytes);                                            */
+     shardrt_session_get_output(session, "logits", logits, bytes); */
 #ifndef SHARDRT_RUNTIME_H
 #define SHARDRT_RUNTIME_H
 
@@ -23,12 +24,14 @@ typedef struct shardrt_bundle_facts {
   const char *model; /* lives as long as the bundle */
   const char *isa;   /* level of the kernels that were chosen, "x86-64-v4" */
   int32_t ranks, inputs, outputs;
-  int32_t max_groups;   /* for shardrt_channel_options */
-  uint64_t arena_bytes; /* for shardrt_channel_options: the program's arena and a small exchange area */
+  int32_t max_groups; /* for shardrt_channel_options */
+  uint64_t
+      arena_bytes; /* for shardrt_channel_options: the program's arena and a small exchange area */
   uint64_t fingerprint; /* for shardrt_channel_options: differs between different programs */
 } shardrt_bundle_facts;
 
-/* A model input or output in the global view; the strings and the shape live as long as the bundle. */
+/* A model input or output in the global view; the strings and the shape live as long as the bundle.
+ */
 typedef struct shardrt_value_facts {
   const char *name, *alias; /* alias: the input whose storage this output replaces, or null */
   shardrt_dtype dtype;
@@ -38,33 +41,45 @@ typedef struct shardrt_value_facts {
 } shardrt_value_facts;
 
 typedef struct shardrt_session_options {
-  const char *weights; /* .safetensors file, *.index.json or directory; null: the bundle's own weights/ */
-  int32_t threads;     /* compute threads of this rank; 0: one */
-  int32_t pin;         /* bind thread t to processor (local_rank * threads + t) of those allowed */
-  int32_t local_rank;  /* this rank's number on its machine */
-  int32_t trace;       /* record every command */
+  const char
+      *weights; /* .safetensors file, *.index.json or directory; null: the bundle's own weights/ */
+  int32_t threads;    /* compute threads of this rank; 0: one */
+  int32_t pin;        /* bind thread t to processor (local_rank * threads + t) of those allowed */
+  int32_t local_rank; /* this rank's number on its machine */
+  int32_t trace;      /* record every command */
 } shardrt_session_options;
 
-/* Reads and checks everything but the weights. isa: force a level, null: the best that this processor runs. */
+/* Reads and checks everything but the weights. isa: force a level, null: the best that this
+ * processor runs. */
 shardrt_status shardrt_bundle_open(const char *path, const char *isa, shardrt_bundle *out_bundle);
 void shardrt_bundle_release(shardrt_bundle bundle); /* after its sessions */
 shardrt_status shardrt_bundle_info(shardrt_bundle bundle, shardrt_bundle_facts *out_facts);
-shardrt_status shardrt_bundle_input(shardrt_bundle bundle, int32_t index, shardrt_value_facts *out_facts);
-shardrt_status shardrt_bundle_output(shardrt_bundle bundle, int32_t index, shardrt_value_facts *out_facts);
+shardrt_status shardrt_bundle_input(shardrt_bundle bundle, int32_t index,
+                                    shardrt_value_facts *out_facts);
+shardrt_status shardrt_bundle_output(shardrt_bundle bundle, int32_t index,
+                                     shardrt_value_facts *out_facts);
 
 /* Loads kernels, constants and this rank's part of the weights into the channel's arena. */
-shardrt_status shardrt_session_create(shardrt_bundle bundle, shardrt_channel channel, const shardrt_session_options *options, shardrt_session *out_session);
+shardrt_status shardrt_session_create(shardrt_bundle bundle, shardrt_channel channel,
+                                      const shardrt_session_options *options,
+                                      shardrt_session *out_session);
 void shardrt_session_release(shardrt_session session); /* before its channel */
 
-/* `data` is the whole (global) tensor, row-major; this rank copies its part. The value stays set for later runs; an
-   input that an output aliases is replaced by that output after each run, and is zero if never set. */
-shardrt_status shardrt_session_set_input(shardrt_session session, const char *name, shardrt_dtype dtype, const int64_t *shape, int32_t dims, const void *data);
+/* `data` is the whole (global) tensor, row-major; this rank copies its part. The value stays set
+   for later runs; an input that an output aliases is replaced by that output after each run, and is
+   zero if never set. */
+shardrt_status shardrt_session_set_input(shardrt_session session, const char *name,
+                                         shardrt_dtype dtype, const int64_t *shape, int32_t dims,
+                                         const void *data);
 /* Runs on all ranks together. entry: null for the first. */
 shardrt_status shardrt_session_run(shardrt_session session, const char *entry);
-/* Called on all ranks: rank 0 receives the whole tensor (`bytes` must be its size), the others may pass null. */
-shardrt_status shardrt_session_get_output(shardrt_session session, const char *name, void *data, uint64_t bytes);
+/* Called on all ranks: rank 0 receives the whole tensor (`bytes` must be its size), the others may
+ * pass null. */
+shardrt_status shardrt_session_get_output(shardrt_session session, const char *name, void *data,
+                                          uint64_t bytes);
 /* This rank's part, in the arena, valid until the next run. */
-shardrt_status shardrt_session_local_output(shardrt_session session, const char *name, const void **out_data, uint64_t *out_bytes);
+shardrt_status shardrt_session_local_output(shardrt_session session, const char *name,
+                                            const void **out_data, uint64_t *out_bytes);
 /* Called on all ranks: rank 0 writes the events recorded so far as a Chrome / Perfetto trace. */
 shardrt_status shardrt_session_write_trace(shardrt_session session, const char *path);
 

@@ -23,8 +23,9 @@ typedef enum shardrt_dtype {
   SHARDRT_BOOL = 12
 } shardrt_dtype;
 
-/* Reductions go over the ranks of the group in order 0, 1, …, G-1; f16 and bf16 are accumulated in f32 and
-   rounded once. max and min propagate NaN. On bool, sum and max are "or", prod and min are "and". */
+/* Reductions go over the ranks of the group in order 0, 1, …, G-1; f16 and bf16 are accumulated in
+   f32 and rounded once. max and min propagate NaN. On bool, sum and max are "or", prod and min are
+   "and". */
 typedef enum shardrt_reduce {
   SHARDRT_SUM = 0,
   SHARDRT_MAX = 1,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "runtime/channels/Collective.h"
+#include "shardrt/status.h"
 #include <cstddef>
 
 namespace shardrt {
@@ -19,7 +20,7 @@ public:
   virtual void run(const Collective &call) = 0;
   virtual bool concurrent() const = 0;
   /// Makes the other ranks' calls fail. Only the first abort of a job counts.
-  virtual void abort(const std::string &message) noexcept = 0;
+  virtual void abort(const std::string &message, shardrt_status status) noexcept = 0;
 
   int rank = 0, ranks = 1;
   int64_t arenaBytes = 0;
@@ -37,6 +38,7 @@ struct ChannelOptions {
   double timeout; // seconds
   double linkBytesPerSecond;
   int maxGroups;
+  bool openMpi; // mpi: the job was started by Open MPI
 };
 
 } // namespace shardrt

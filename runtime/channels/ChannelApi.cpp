@@ -2,6 +2,8 @@
 #include "runtime/channels/Factories.h"
 #include "runtime/core/Error.h"
 
+#include <cstdlib>
+
 using namespace shardrt;
 
 static const int defaultMaxGroups = 64;
@@ -23,8 +25,9 @@ ChannelOptions shardrt::resolveOptions(const shardrt_channel_options &given) {
   options.mpiShim = given.mpi_shim ? given.mpi_shim : "";
   options.fingerprint = given.fingerprint;
   options.timeout = given.timeout_s == 0 ? SHARDRT_DEFAULT_TIMEOUT_S : given.timeout_s;
-  options.linkBytesPerSecond = given.link_gbps * 1e9;
+  options.linkBytesPerSecond = given.link_gbps * 1e9 / 8;
   options.maxGroups = given.max_groups ? given.max_groups : defaultMaxGroups;
+  options.openMpi = std::getenv("OMPI_COMM_WORLD_RANK") != nullptr;
   return options;
 }
 
@@ -199,5 +202,5 @@ shardrt_status shardrt_wait(shardrt_channel channel, int64_t ticket) {
 }
 
 void shardrt_channel_abort(shardrt_channel channel, const char *message) {
-  channel->progress->channel().abort(message);
+  channel->progress->channel().abort(message, SHARDRT_INTERNAL);
 }

@@ -88,3 +88,7 @@ int64_t AllToAllView::srcOffset(int64_t b, int64_t split, int64_t m, int64_t con
 int64_t AllToAllView::dstOffset(int64_t b, int64_t split, int64_t m, int64_t concat) const {
   return offsetOf(*this, splitLocal, concatTotal, b, split, m, concat);
 }
+
+int64_t AllToAllView::blockOffset(int64_t b, int64_t split, int64_t m, int64_t concat) const {
+  return offsetOf(*this, splitLocal, concatLocal, b, split, m, concat);
+}

@@ -52,6 +52,8 @@ struct AllToAllView {
   /// Element offset in src (split whole, concat local) and in dst (split local, concat whole).
   int64_t srcOffset(int64_t b, int64_t split, int64_t m, int64_t concat) const;
   int64_t dstOffset(int64_t b, int64_t split, int64_t m, int64_t concat) const;
+  /// In a message from one rank to another (both local).
+  int64_t blockOffset(int64_t b, int64_t split, int64_t m, int64_t concat) const;
 };
 
 } // namespace shardrt

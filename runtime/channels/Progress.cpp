@@ -15,7 +15,8 @@ Progress::~Progress() {
     std::lock_guard<std::mutex> lock(mutex);
     stopping = true;
     if (!queue.empty()) // the thread may be waiting for ranks that are not coming
-      target->abort(cat("rank ", target->rank, " ended with collectives under way"));
+      target->abort(cat("rank ", target->rank, " ended with collectives under way"),
+                    SHARDRT_INTERNAL);
   }
   queued.notify_all();
   if (thread.joinable())
@@ -26,8 +27,12 @@ void Progress::execute(const Collective &call, int64_t command, Trace::Track tra
   int64_t begin = trace ? nowNs() : 0;
   try {
     target->run(call);
+  } catch (const AbortedError &) {
+    throw;
   } catch (const std::exception &error) {
-    target->abort(cat("rank ", target->rank, ": ", error.what()));
+    auto *known = dynamic_cast<const Error *>(&error);
+    target->abort(cat("rank ", target->rank, ": ", error.what()),
+                  known ? known->status() : SHARDRT_INTERNAL);
     throw;
   }
   if (trace)

@@ -3,17 +3,43 @@
 // building.
 #include "runtime/core/JsonNode.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 using namespace shardrt;
 using Json = nlohmann::json;
 
+static const int maxDepth = 64; // far above any valid file; findPath and others recurse
+
+/// Nesting of brackets outside of strings.
+static int depthOf(std::string_view text) {
+  int depth = 0, deepest = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (quoted && c == '\\')
+      ++i;
+    else if (c == '"')
+      quoted = !quoted;
+    else if (!quoted && (c == '[' || c == '{'))
+      deepest = std::max(deepest, ++depth);
+    else if (!quoted && (c == ']' || c == '}'))
+      --depth;
+  }
+  return deepest;
+}
+
 JsonDocument::JsonDocument(std::string_view text, std::string fileName, shardrt_status onError)
     : file(std::move(fileName)), status(onError) {
+  if (int depth = depthOf(text); depth > maxDepth)
+    throw Error(status,
+                cat(file, ": JSON is nested ", depth, " deep, at most ", maxDepth, " is allowed"));
   try {
     json = std::make_unique<Json>(Json::parse(text.begin(), text.end()));
   } catch (const Json::parse_error &error) {
     throw Error(status, cat(file, ": not valid JSON at byte ", error.byte, " of ", text.size()));
+  } catch (const Json::exception &error) { // a number beyond all limits
+    throw Error(status, cat(file, ": not valid JSON: ", error.what()));
   }
 }
 

@@ -33,7 +33,7 @@ ranks
       --pin                bind each thread to one processor
       --isa LEVEL          use the kernels of this level, for example x86-64-v3 (default: the best that runs here)
       --timeout SECONDS    give up when a rank waits longer than this for another one (default 300)
-      --link-gbps N        pretend that ranks are connected by a network of N gigabytes a second
+      --link-gbps N        pretend that ranks are connected by a network of N gigabits a second
 
 measuring
       --runs N             run N times; outputs that replace inputs carry over

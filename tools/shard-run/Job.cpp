@@ -170,7 +170,9 @@ void shardrt::runRank(const Job &job, std::unique_ptr<Channel> channel) {
   try {
     runSession(job, progress);
   } catch (const std::exception &error) {
-    progress.channel().abort(cat("rank ", progress.channel().rank, ": ", error.what()));
+    auto *known = dynamic_cast<const Error *>(&error);
+    progress.channel().abort(cat("rank ", progress.channel().rank, ": ", error.what()),
+                             known ? known->status() : SHARDRT_INTERNAL);
     throw;
   }
 }

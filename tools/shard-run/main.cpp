@@ -1,5 +1,6 @@
 // shard-run: check everything that can be checked before ranks exist, then start them or join those
 // of a launcher.
+#include "runtime/channels/mpi/Shim.h"
 #include "runtime/core/Error.h"
 #include "tools/shard-run/Launch.h"
 #include "tools/shard-run/Spawn.h"
@@ -17,17 +18,19 @@ static void checkRanks(const Bundle &bundle, const RunOptions &options, const La
                                         launch.launcher, " started ", launch.ranks));
 }
 
+/// Under mpirun, MPI if its shim was built; otherwise shared memory, which reaches one machine
+/// only.
 static std::unique_ptr<Channel> joinChannel(const Job &job, const Launch &launch) {
-  std::string kind = job.options.channel;
+  const std::string &kind = job.options.channel;
   ChannelOptions options = channelOptions(job, launch.rank, launch.job);
   bool oneMachine = launch.localRanks == launch.ranks;
-  if (kind == "mpi" || (kind == "auto" && launch.launcher == "mpirun") ||
-      (kind == "auto" && !oneMachine))
+  bool preferMpi = launch.launcher == "mpirun" && haveShim("", launch.isOpenMpi);
+  if (kind == "mpi" || (kind == "auto" && (preferMpi || !oneMachine)))
     return createMpiChannel(options);
   if (!oneMachine)
     throw Error(SHARDRT_INVALID_ARGUMENT,
                 cat(launch.launcher, " started ", launch.ranks, " ranks, ", launch.localRanks,
-                    " of them on this machine; more than one machine needs --channel mpi"));
+                    " of them on this machine; shared memory reaches one machine only"));
   return createShmChannel(options);
 }
 

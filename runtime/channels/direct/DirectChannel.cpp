@@ -106,7 +106,7 @@ void DirectChannel::run(const Collective &call) {
   ++group.collectives;
 }
 
-void DirectChannel::abort(const std::string &message) noexcept {
+void DirectChannel::abort(const std::string &message, shardrt_status) noexcept {
   RegionHeader &header = region->header();
   uint32_t running = 0;
   if (!header.abortState.compare_exchange_strong(running, 1))

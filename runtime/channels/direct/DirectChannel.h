@@ -24,7 +24,7 @@ public:
   int groupIndex(int group) const override { return groupAt(group).index; }
   void run(const Collective &call) override;
   bool concurrent() const override { return true; }
-  void abort(const std::string &message) noexcept override;
+  void abort(const std::string &message, shardrt_status status) noexcept override;
 
 private:
   struct Group {

@@ -57,6 +57,7 @@ struct Deadline {
 } // namespace
 
 static const int pollMs = 100;
+static const double hearingSeconds = 2;
 
 static sockaddr_un addressOf(const std::string &job, socklen_t &length) {
   sockaddr_un address = {};
@@ -153,13 +154,39 @@ static std::string welcome(int listener, const Hello &mine, std::vector<Descript
       getsockopt(peer.fd, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0 || who.uid != getuid())
     return ""; // a stranger
   std::string problem = disagreement(mine, hello, peers);
-  if (!problem.empty()) {
+  bool hasPlace = hello.rank > 0 && hello.rank < mine.ranks && peers[hello.rank].fd < 0;
+  if (!hasPlace) {
     answer(peer.fd, verdictOf(SHARDRT_INVALID_ARGUMENT, problem), {}, -1);
     return problem;
   }
   pids[hello.rank] = hello.pid;
   peers[hello.rank].fd = peer.release();
-  return "";
+  return problem;
+}
+
+/// Waits for all ranks. After a disagreement it waits a little longer, so that most ranks hear the
+/// reason.
+static std::string welcomeAll(int listener, const ChannelOptions &options,
+                              std::vector<Descriptor> &peers, std::vector<int> &pids) {
+  Hello mine = helloOf(options);
+  Deadline deadline(options.timeout), hearing(0);
+  std::string problem;
+  for (;;) {
+    std::string missing = missingRanks(peers);
+    if (missing.empty() || hearing.passed())
+      return problem;
+    pollfd ready = {listener, POLLIN, 0};
+    if (poll(&ready, 1, pollMs) > 0) {
+      std::string found = welcome(listener, mine, peers, pids);
+      if (problem.empty() && !found.empty()) {
+        problem = found;
+        hearing = Deadline(hearingSeconds);
+      }
+    } else if (deadline.passed()) {
+      throw Error(SHARDRT_TIMEOUT,
+                  cat("waited ", options.timeout, " s for ranks ", missing, " to join"));
+    }
+  }
 }
 
 static Meeting host(const ChannelOptions &options, int64_t bytes) {
@@ -178,18 +205,7 @@ static Meeting host(const ChannelOptions &options, int64_t bytes) {
                     : cat("cannot listen for the other ranks: ", systemError()));
   std::vector<Descriptor> peers(options.ranks);
   std::vector<int> pids(options.ranks, getpid());
-  Hello mine = helloOf(options);
-  Deadline deadline(options.timeout);
-  std::string problem;
-  for (std::string missing = missingRanks(peers); problem.empty() && !missing.empty();
-       missing = missingRanks(peers)) {
-    pollfd ready = {listener.fd, POLLIN, 0};
-    if (poll(&ready, 1, pollMs) > 0)
-      problem = welcome(listener.fd, mine, peers, pids);
-    else if (deadline.passed())
-      throw Error(SHARDRT_TIMEOUT,
-                  cat("waited ", options.timeout, " s for ranks ", missing, " to join"));
-  }
+  std::string problem = welcomeAll(listener.fd, options, peers, pids);
   Verdict verdict = verdictOf(problem.empty() ? SHARDRT_OK : SHARDRT_INVALID_ARGUMENT, problem);
   for (const Descriptor &peer : peers)
     if (peer.fd >= 0)
