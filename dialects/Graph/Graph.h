@@ -26,6 +26,16 @@ struct OpCost {
 
 namespace graph {
 
+/// Where one device's part of an op lies; Partition knows.
+class LocalPart {
+public:
+  virtual ~LocalPart() = default;
+  /// Global index, as a scalar i64 tensor, of the first element that this device holds along a dimension; null if
+  /// the dimension is whole.
+  virtual mlir::Value operandBegin(unsigned operand, int64_t dim) = 0;
+  virtual mlir::Value resultBegin(unsigned result, int64_t dim) = 0;
+};
+
 /// How an op becomes code; see LoweringOpInterface.
 enum class LoweringClass {
   Source,  ///< no code: a parameter (or an argument)
@@ -51,6 +61,14 @@ public:
 
   mlir::OpBuilder &builder;
 };
+
+/// The op itself on other operands, with other result types.
+mlir::Operation *cloneLocal(mlir::OpBuilder &builder, mlir::Operation *op, mlir::ValueRange operands,
+                            mlir::TypeRange resultTypes);
+
+/// `scalar` (rank 0) repeated over `shape`.
+mlir::Value broadcastScalar(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value scalar,
+                            llvm::ArrayRef<int64_t> shape);
 
 /// The type that scalars of `elementType` are computed in (f16 and bf16: f32; ui32: i32; …).
 mlir::Type computeType(mlir::Type elementType);

@@ -22,6 +22,19 @@ def ShardingRuleOpInterface : OpInterface<"ShardingRuleOpInterface"> {
   ];
 }
 
+def LocalizeOpInterface : OpInterface<"LocalizeOpInterface"> {
+  let cppNamespace = "::shardc::graph";
+  let description = [{
+    What one device computes of an op, for ops that hold an absolute position or a size in an attribute or
+    operand. Without it the local op is the same op with local types.
+  }];
+  let methods = [
+    InterfaceMethod<"Local results for local operands.", "::llvm::SmallVector<::mlir::Value>", "buildLocal",
+                    (ins "::mlir::OpBuilder &":$builder, "::mlir::ValueRange":$operands,
+                         "::mlir::TypeRange":$resultTypes, "::shardc::graph::LocalPart &":$part)>,
+  ];
+}
+
 def EvaluateOpInterface : OpInterface<"EvaluateOpInterface"> {
   let cppNamespace = "::shardc::graph";
   let description = [{

@@ -50,7 +50,7 @@ def Graph_EinsumOp : Graph_MathOp<"einsum", "Library"> {
   }];
 }
 
-def Graph_GroupedMatmulOp : Graph_MathOp<"grouped_matmul", "Library"> {
+def Graph_GroupedMatmulOp : Graph_MathOp<"grouped_matmul", "Library", [DeclareOpInterfaceMethods<LocalizeOpInterface>]> {
   let summary = "Each row multiplied by the matrix of its group: mixture-of-experts product";
   let description = [{
     result[t, n] = sum_k x[t, k] * w[groups[t], n, k]. Groups outside [0, E) give zero rows (an expert of another rank).
@@ -61,7 +61,7 @@ def Graph_GroupedMatmulOp : Graph_MathOp<"grouped_matmul", "Library"> {
   let hasVerifier = 1;
 }
 
-def Graph_ConvOp : Graph_MathOp<"conv", "Loops"> {
+def Graph_ConvOp : Graph_MathOp<"conv", "Loops", [DeclareOpInterfaceMethods<LocalizeOpInterface>]> {
   let summary = "N-dimensional convolution [N, C, spatial...] with weight [O, C/group, spatial...]";
   let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$weight, DenseI64ArrayAttr:$strides,
                        DenseI64ArrayAttr:$padLow, DenseI64ArrayAttr:$padHigh, DenseI64ArrayAttr:$dilations, I64Attr:$group);

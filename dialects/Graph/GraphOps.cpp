@@ -35,16 +35,6 @@ Operation *GraphDialect::materializeConstant(OpBuilder &builder, Attribute value
 // Helpers of the generated methods
 //===----------------------------------------------------------------------===//
 
-ShardingRule graph::detail::pointwiseRule(Operation *op) {
-  auto type = cast<RankedTensorType>(op->getResult(0).getType());
-  ShardingRuleBuilder rule(std::vector<int64_t>(op->getNumOperands(), type.getRank()), {type.getRank()});
-  for (auto [dim, size] : llvm::enumerate(type.getShape())) {
-    int64_t d = static_cast<int64_t>(dim);
-    rule.add(size, std::vector<int64_t>(op->getNumOperands(), d), {d});
-  }
-  return rule.build();
-}
-
 OpCost graph::detail::elementwiseCost(Operation *op, double flopsPerElement) {
   OpCost cost;
   for (Value operand : op->getOperands())

@@ -13,19 +13,51 @@ using namespace shardc::graph;
 
 static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
-/// Builder with the ranks of an op's operands and results.
-static ShardingRuleBuilder startRule(Operation *op) {
-  std::vector<int64_t> operands, results;
-  for (Value operand : op->getOperands())
-    operands.push_back(typeOf(operand).getRank());
-  for (Value result : op->getResults())
-    results.push_back(typeOf(result).getRank());
-  return ShardingRuleBuilder(operands, results);
+namespace {
+/// Builder of an op's rule. Factors of size 1 are left out: nothing can be cut there.
+class RuleBuilder {
+public:
+  explicit RuleBuilder(Operation *op) : rule(shapesOf(op->getOperands()), shapesOf(op->getResults())) {}
+
+  /// Appends a factor (as the next more minor one) to the given dimension of each operand and result; -1 where a
+  /// tensor does not have it.
+  void add(int64_t size, const std::vector<int64_t> &operandDims, const std::vector<int64_t> &resultDims,
+           FactorKind kind = FactorKind::PassThrough, ReduceKind reduce = ReduceKind::Sum) {
+    rule.addFactor({operandDims.begin(), operandDims.end()}, {resultDims.begin(), resultDims.end()}, size, kind,
+                   reduce);
+  }
+  /// Pending sums of all operands may pass through.
+  void setLinear() { rule.setLinear(); }
+
+  ShardingRule build() {
+    Result<ShardingRule> built = rule.build();
+    assert(built && "the rule of a verified op is well formed");
+    return *built;
+  }
+
+  ShardingRuleBuilder rule;
+
+private:
+  static std::vector<Shape> shapesOf(ValueRange values) {
+    std::vector<Shape> shapes;
+    for (Value value : values)
+      shapes.emplace_back(typeOf(value).getShape().begin(), typeOf(value).getShape().end());
+    return shapes;
+  }
+};
+} // namespace
+
+ShardingRule graph::detail::pointwiseRule(Operation *op) {
+  RuleBuilder rule(op);
+  rule.rule.addPointwise();
+  if (isa<AddOp, SubOp, NegOp>(op))
+    rule.setLinear();
+  return rule.build();
 }
 
 /// The same dimension everywhere; those in `whole` need replication.
 static ShardingRule sameDims(Operation *op, ArrayRef<int64_t> whole) {
-  ShardingRuleBuilder rule = startRule(op);
+  RuleBuilder rule(op);
   for (auto [dim, size] : llvm::enumerate(typeOf(op->getOperand(0)).getShape())) {
     int64_t d = static_cast<int64_t>(dim);
     rule.add(size, std::vector<int64_t>(op->getNumOperands(), d), std::vector<int64_t>(op->getNumResults(), d),
@@ -43,10 +75,9 @@ ShardingRule ParameterOp::getShardingRule() { return graph::detail::pointwiseRul
 ShardingRule ConstantOp::getShardingRule() { return graph::detail::pointwiseRule(*this); }
 
 ShardingRule IotaOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   for (auto [dim, size] : llvm::enumerate(getType().getShape()))
-    rule.add(size, {}, {static_cast<int64_t>(dim)},
-             dim == getDim() ? FactorKind::NeedReplication : FactorKind::PassThrough);
+    rule.add(size, {}, {static_cast<int64_t>(dim)});
   return rule.build();
 }
 
@@ -55,50 +86,22 @@ ShardingRule IotaOp::getShardingRule() {
 //===----------------------------------------------------------------------===//
 
 ShardingRule ReshapeOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
-  ArrayRef<int64_t> from = getInput().getType().getShape(), to = getType().getShape();
-  if (llvm::is_contained(from, 0))
-    return rule.build();
-  // Peel common factors from the major end: gcd of what is left of the two current dimensions.
-  size_t i = 0, o = 0;
-  int64_t leftIn = from.empty() ? 1 : from[0], leftOut = to.empty() ? 1 : to[0];
-  auto advance = [](ArrayRef<int64_t> shape, size_t &at, int64_t &left) {
-    while (left == 1 && at < shape.size()) {
-      ++at;
-      left = at < shape.size() ? shape[at] : 1;
-    }
-  };
-  advance(from, i, leftIn);
-  advance(to, o, leftOut);
-  while (i < from.size() && o < to.size()) {
-    int64_t size = std::min(leftIn, leftOut);
-    if (std::max(leftIn, leftOut) % size)
-      break; // e.g. [6] -> [4, ...]: no common factor from here on
-    rule.add(size, {static_cast<int64_t>(i)}, {static_cast<int64_t>(o)});
-    leftIn /= size;
-    leftOut /= size;
-    advance(from, i, leftIn);
-    advance(to, o, leftOut);
-  }
-  // What remains belongs to one side only and must be whole.
-  for (; i < from.size(); leftIn = ++i < from.size() ? from[i] : 1)
-    if (leftIn > 1)
-      rule.add(leftIn, {static_cast<int64_t>(i)}, {-1}, FactorKind::NeedReplication);
-  for (; o < to.size(); leftOut = ++o < to.size() ? to[o] : 1)
-    if (leftOut > 1)
-      rule.add(leftOut, {-1}, {static_cast<int64_t>(o)}, FactorKind::NeedReplication);
+  RuleBuilder rule(*this);
+  rule.rule.addReshape();
+  rule.setLinear();
   return rule.build();
 }
 
 ShardingRule TransposeOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   for (auto [d, p] : llvm::enumerate(getPermutation()))
     rule.add(getType().getDimSize(d), {p}, {static_cast<int64_t>(d)});
+  rule.setLinear();
   return rule.build();
 }
 
 ShardingRule BroadcastOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   for (int64_t d = 0; d < getType().getRank(); ++d) {
     const int64_t *at = llvm::find(getDims(), d);
     int64_t inputDim = at == getDims().end() ? -1 : at - getDims().begin();
@@ -106,6 +109,7 @@ ShardingRule BroadcastOp::getShardingRule() {
       inputDim = -1;
     rule.add(getType().getDimSize(d), {inputDim}, {d});
   }
+  rule.setLinear();
   return rule.build();
 }
 
@@ -114,7 +118,7 @@ ShardingRule SliceOp::getShardingRule() {
   for (int64_t d = 0; d < getType().getRank(); ++d)
     if (getType().getDimSize(d) != getInput().getType().getDimSize(d))
       whole.push_back(d);
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   for (int64_t d = 0; d < getType().getRank(); ++d) {
     if (!llvm::is_contained(whole, d)) {
       rule.add(getType().getDimSize(d), {d}, {d});
@@ -123,13 +127,14 @@ ShardingRule SliceOp::getShardingRule() {
     rule.add(getInput().getType().getDimSize(d), {d}, {-1}, FactorKind::NeedReplication);
     rule.add(getType().getDimSize(d), {-1}, {d}, FactorKind::NeedReplication);
   }
+  rule.setLinear();
   return rule.build();
 }
 
 ShardingRule ReverseOp::getShardingRule() { return sameDims(*this, getDims()); }
 
 ShardingRule PadOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   for (int64_t d = 0; d < getType().getRank(); ++d) {
     if (getLow()[d] == 0 && getHigh()[d] == 0) {
       rule.add(getType().getDimSize(d), {d}, {d});
@@ -142,7 +147,7 @@ ShardingRule PadOp::getShardingRule() {
 }
 
 ShardingRule ConcatOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   int64_t count = getInputs().size();
   for (int64_t d = 0; d < getType().getRank(); ++d) {
     if (d != static_cast<int64_t>(getDim())) {
@@ -156,11 +161,12 @@ ShardingRule ConcatOp::getShardingRule() {
       rule.add(typeOf(getInputs()[n]).getDimSize(d), dims, {-1}, FactorKind::NeedReplication);
     }
   }
+  rule.setLinear();
   return rule.build();
 }
 
 ShardingRule GatherOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto data = getData().getType();
   int64_t axis = getAxis(), indexRank = getIndices().getType().getRank();
   for (int64_t d = 0; d < axis; ++d)
@@ -176,7 +182,7 @@ ShardingRule GatherOp::getShardingRule() {
 }
 
 ShardingRule GatherNdOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto data = getData().getType(), indices = getIndices().getType();
   int64_t batch = getBatchDims(), outer = indices.getRank() - 1, depth = indices.getShape().back();
   for (int64_t d = 0; d < outer; ++d)
@@ -190,7 +196,7 @@ ShardingRule GatherNdOp::getShardingRule() {
 }
 
 ShardingRule GatherElementsOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto data = getData().getType(), indices = getIndices().getType();
   for (int64_t d = 0; d < data.getRank(); ++d) {
     if (d == static_cast<int64_t>(getAxis())) {
@@ -207,7 +213,7 @@ ShardingRule GatherElementsOp::getShardingRule() {
 }
 
 ShardingRule ScatterElementsOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto data = getData().getType(), indices = getIndices().getType();
   for (int64_t d = 0; d < data.getRank(); ++d) {
     bool same = d != static_cast<int64_t>(getAxis()) && data.getDimSize(d) == indices.getDimSize(d);
@@ -222,7 +228,7 @@ ShardingRule ScatterElementsOp::getShardingRule() {
 }
 
 ShardingRule ScatterNdOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto data = getData().getType(), indices = getIndices().getType();
   int64_t outer = indices.getRank() - 1, depth = indices.getShape().back();
   for (int64_t d = 0; d < outer; ++d)
@@ -242,7 +248,7 @@ ShardingRule ScatterNdOp::getShardingRule() {
 //===----------------------------------------------------------------------===//
 
 ShardingRule EinsumOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   Letters letters = getLetters();
   auto at = [](StringRef names, char letter) -> int64_t {
     size_t found = names.find(letter);
@@ -261,7 +267,7 @@ ShardingRule EinsumOp::getShardingRule() {
 }
 
 ShardingRule GroupedMatmulOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto x = getInput().getType(), w = getWeight().getType();
   rule.add(x.getDimSize(0), {0, -1, 0}, {0});
   rule.add(w.getDimSize(1), {-1, 1, -1}, {1});
@@ -272,7 +278,7 @@ ShardingRule GroupedMatmulOp::getShardingRule() {
 }
 
 ShardingRule ConvOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto x = getInput().getType(), w = getWeight().getType();
   rule.add(x.getDimSize(0), {0, -1}, {0});
   if (getGroup() == 1) {
@@ -292,7 +298,7 @@ ShardingRule ConvOp::getShardingRule() {
 }
 
 ShardingRule ReduceOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   FactorKind kind = FactorKind::Reduction;
   ReduceKind reduce = ReduceKind::Sum;
   switch (getKind()) {
@@ -307,11 +313,13 @@ ShardingRule ReduceOp::getShardingRule() {
     rule.add(getInput().getType().getDimSize(d), {d}, {reduced ? -1 : out++},
              reduced ? kind : FactorKind::PassThrough, reduce);
   }
+  if (getKind() == Reduction::Sum)
+    rule.setLinear();
   return rule.build();
 }
 
 ShardingRule ArgReduceOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   int64_t out = 0;
   for (int64_t d = 0; d < getInput().getType().getRank(); ++d) {
     bool reduced = d == static_cast<int64_t>(getDim());
@@ -324,7 +332,7 @@ ShardingRule ArgReduceOp::getShardingRule() {
 ShardingRule CumsumOp::getShardingRule() { return sameDims(*this, {static_cast<int64_t>(getDim())}); }
 
 ShardingRule TopKOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto input = getInput().getType();
   for (int64_t d = 0; d < input.getRank(); ++d) {
     if (d != static_cast<int64_t>(getDim())) {
@@ -345,7 +353,7 @@ ShardingRule SoftmaxOp::getShardingRule() { return sameDims(*this, {static_cast<
 
 /// Leading dimensions pass, the normalised ones are whole; weight and bias have the latter only.
 static ShardingRule normRule(Operation *op, RankedTensorType type, int64_t normDims) {
-  ShardingRuleBuilder rule = startRule(op);
+  RuleBuilder rule(op);
   int64_t leading = type.getRank() - normDims;
   for (int64_t d = 0; d < type.getRank(); ++d) {
     std::vector<int64_t> operands(op->getNumOperands(), d < leading ? -1 : d - leading);
@@ -359,7 +367,7 @@ ShardingRule RmsNormOp::getShardingRule() { return normRule(*this, getType(), ge
 ShardingRule LayerNormOp::getShardingRule() { return normRule(*this, getType(), getNormDims()); }
 
 ShardingRule RopeOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto type = getType();
   bool batched = getCos().getType().getDimSize(0) == type.getDimSize(0);
   rule.add(type.getDimSize(0), {0, batched ? 0 : -1, batched ? 0 : -1}, {0});
@@ -371,7 +379,7 @@ ShardingRule RopeOp::getShardingRule() {
 }
 
 ShardingRule AttentionOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto q = getQuery().getType(), k = getKey().getType();
   unsigned count = getOperation()->getNumOperands();
   int maskAt = getMask() ? 3 : -1, sinksAt = getSinks() ? (getMask() ? 4 : 3) : -1;
@@ -403,7 +411,7 @@ ShardingRule AttentionOp::getShardingRule() {
 }
 
 ShardingRule SoftmaxCrossEntropyOp::getShardingRule() {
-  ShardingRuleBuilder rule = startRule(*this);
+  RuleBuilder rule(*this);
   auto logits = getLogits().getType();
   for (int64_t d = 0; d + 1 < logits.getRank(); ++d)
     rule.add(logits.getDimSize(d), {d, d}, {d});

@@ -74,7 +74,7 @@ def Graph_ConstantOp : Graph_Op<"constant", [ConstantLike, AllTypesMatch<["value
   }];
 }
 
-def Graph_IotaOp : Graph_Movement<"iota"> {
+def Graph_IotaOp : Graph_Movement<"iota", [DeclareOpInterfaceMethods<LocalizeOpInterface>]> {
   let summary = "Index along a dimension";
   let description = [{`%i = graph.iota dim 1 : tensor<2x4xi64>` holds the column number everywhere.}];
   let arguments = (ins I64Attr:$dim);
@@ -147,7 +147,7 @@ def Graph_ConcatOp : Graph_Movement<"concat"> {
   let hasFolder = 1;
 }
 
-def Graph_GatherOp : Graph_Movement<"gather"> {
+def Graph_GatherOp : Graph_Movement<"gather", [DeclareOpInterfaceMethods<LocalizeOpInterface>]> {
   let summary = "Slices of `data` along one axis, chosen by indices: embedding lookup, take";
   let description = [{
     result[a..., i..., b...] = data[a..., indices[i...], b...] with `a` the dimensions before the axis.

@@ -3,7 +3,7 @@
 #ifndef SHARDC_DIALECTS_SHARD_SHARD_H
 #define SHARDC_DIALECTS_SHARD_SHARD_H
 
-#include "shardc/Sharding/Sharding.h"
+#include "shardc/Sharding/Reshard.h"
 #include "shardc/Support/HostTensor.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"
@@ -40,6 +40,9 @@ MeshOp lookupMesh(mlir::Operation *from, mlir::FlatSymbolRefAttr symbol);
 
 /// The only mesh of a module; null if there is none or more than one.
 MeshOp getOnlyMesh(mlir::ModuleOp module);
+
+/// What moving bytes costs on a mesh: its bandwidths and latencies, defaults where it has none.
+MeshCosts getMeshCosts(MeshOp mesh);
 
 /// Sharding of a value as its defining op or function argument says; null if it says nothing.
 ShardingAttr getSharding(mlir::Value value);

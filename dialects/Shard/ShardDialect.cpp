@@ -38,6 +38,17 @@ MeshOp shard::getOnlyMesh(ModuleOp module) {
   return *meshes.begin();
 }
 
+MeshCosts shard::getMeshCosts(MeshOp mesh) {
+  MeshCosts costs = MeshCosts::uniform(mesh.getMesh());
+  for (size_t axis = 0; axis < costs.axes.size(); ++axis) {
+    if (mesh.getBandwidth())
+      costs.axes[axis].gigabytesPerSecond = (*mesh.getBandwidth())[axis];
+    if (mesh.getLatency())
+      costs.axes[axis].latencyMicros = (*mesh.getLatency())[axis];
+  }
+  return costs;
+}
+
 ShardingAttr shard::getSharding(Value value) {
   if (auto argument = dyn_cast<BlockArgument>(value)) {
     auto function = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());

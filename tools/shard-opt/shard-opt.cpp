@@ -6,6 +6,7 @@
 
 #include "shardc/Annotate/Passes.h"
 #include "shardc/Outline/Passes.h"
+#include "shardc/Partition/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -23,5 +24,6 @@ int main(int argc, char **argv) {
   mlir::registerSymbolDCEPass();
   shardc::registerAnnotatePasses();
   shardc::registerOutlinePasses();
+  shardc::registerPartitionPasses();
   return shardc::runOptTool(argc, argv, "shard-opt: shard transformer graphs\n", registry);
 }

@@ -16,63 +16,64 @@
 namespace shardc {
 
 enum class FactorKind {
-  PassThrough,     ///< each device computes its part from its part
-  Reduction,       ///< summed (max-ed, …) over: a sharded factor leaves the result pending
-  NeedReplication, ///< the op needs the whole dimension on every device
-  Permutation      ///< parts move between devices (shift, roll): needs communication of its own
+  PassThrough,     ///< Free to shard: every device computes its part of the results.
+  Reduction,       ///< In operands only; sharding it leaves the results pending.
+  NeedReplication, ///< The op needs all of it (sort, softmax without a merge).
+  Permutation, ///< Propagated, but the op needs all of it (pad, slice, reverse: data moves along
+               ///< it).
 };
+const char *str(FactorKind kind);
 
-/// One independent index of an op.
+/// One loop of the op; `size` iterations. `reduce` counts only for kind Reduction.
 struct Factor {
   int64_t size = 1;
   FactorKind kind = FactorKind::PassThrough;
-  ReduceKind reduce = ReduceKind::Sum; ///< for Reduction
+  ReduceKind reduce = ReduceKind::Sum;
 };
 
-/// Factors of one tensor dimension, major to minor; their sizes multiply to the dimension's size.
-using FactorList = std::vector<int>;
-
-/// Factors of the dimensions of one tensor. A dimension without factors is never sharded.
-using TensorFactors = std::vector<FactorList>;
+/// Per dimension of a tensor its factors, major to minor. Several: a merged dimension, the product
+/// of their sizes. None: a dimension of any size that is never sharded.
+using FactorDims = std::vector<std::vector<int>>;
 
 struct ShardingRule {
   std::vector<Factor> factors;
-  std::vector<TensorFactors> operands;
-  std::vector<TensorFactors> results;
+  std::vector<FactorDims> operands, results;
+  /// The op is linear in all operands together (add, transpose, reshape, sum, copy): pending sums
+  /// of all operands over the same axes may pass through to the results. Not for products of
+  /// operands.
+  bool linear = false;
+
+  /// Every index in range, every factor at most once a tensor, products of factor sizes equal to
+  /// dimension sizes, reductions in no result and pass-through factors in at least one.
+  Error verify(const std::vector<Shape> &operandShapes,
+               const std::vector<Shape> &resultShapes) const;
+  /// `([i, k], [k, j]) -> ([i, j]) {i=64, k=32 sum, j=16}`
+  std::string str() const;
 };
 
-/// Builds a rule tensor by tensor.
-///   ShardingRuleBuilder rule(/*operandRanks=*/{2, 2}, /*resultRanks=*/{2});
-///   rule.add(m, {0, -1}, {0}); …
+/// Builds a rule factor by factor; on a merged dimension add major factors first.
 class ShardingRuleBuilder {
 public:
-  ShardingRuleBuilder(const std::vector<int64_t> &operandRanks,
-                      const std::vector<int64_t> &resultRanks) {
-    for (int64_t rank : operandRanks)
-      rule.operands.emplace_back(rank);
-    for (int64_t rank : resultRanks)
-      rule.results.emplace_back(rank);
-  }
+  ShardingRuleBuilder(std::vector<Shape> operandShapes, std::vector<Shape> resultShapes);
 
-  /// A new factor that is appended (as the next more minor one) to the given dimension of each
-  /// operand and result; -1 where a tensor does not have it. Returns its index.
-  int add(int64_t size, const std::vector<int64_t> &operandDims,
-          const std::vector<int64_t> &resultDims, FactorKind kind = FactorKind::PassThrough,
-          ReduceKind reduce = ReduceKind::Sum) {
-    int index = static_cast<int>(rule.factors.size());
-    rule.factors.push_back({size, kind, reduce});
-    for (size_t n = 0; n < operandDims.size(); ++n)
-      if (operandDims[n] >= 0)
-        rule.operands[n][operandDims[n]].push_back(index);
-    for (size_t n = 0; n < resultDims.size(); ++n)
-      if (resultDims[n] >= 0)
-        rule.results[n][resultDims[n]].push_back(index);
-    return index;
-  }
-
-  ShardingRule build() { return std::move(rule); }
+  /// One dimension a tensor, -1 where the tensor has no such dimension. Does nothing for size 1.
+  ShardingRuleBuilder &addFactor(const std::vector<int> &operandDims,
+                                 const std::vector<int> &resultDims, int64_t size,
+                                 FactorKind kind = FactorKind::PassThrough,
+                                 ReduceKind reduce = ReduceKind::Sum);
+  /// One factor for each dimension of result 0; operands of rank 0 take no part, all other tensors
+  /// have its rank.
+  ShardingRuleBuilder &addPointwise();
+  /// Operand 0 reshaped to result 0: the coarsest common factors. What has none (2 × 3 to 3 × 2) is
+  /// not sharded.
+  ShardingRuleBuilder &addReshape();
+  ShardingRuleBuilder &setLinear();
+  /// Fails where verify() does.
+  Result<ShardingRule> build() const;
 
 private:
+  void appendFactor(FactorDims &dims, size_t dim, int factor);
+  std::vector<Shape> operandShapes, resultShapes;
   ShardingRule rule;
 };
 

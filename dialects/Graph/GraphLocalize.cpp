@@ -1,0 +1,75 @@
+//===- GraphLocalize.cpp - what one device computes, where that is not the op itself ------------===//
+//
+// Ops with absolute positions (iota, gather, expert numbers) are shifted by the place of the device's
+// part; sizes in attributes become local.
+//
+//===----------------------------------------------------------------------===//
+
+#include "dialects/Graph/GraphDetail.h"
+
+using namespace mlir;
+using namespace shardc;
+using namespace shardc::graph;
+
+Value graph::broadcastScalar(OpBuilder &b, Location loc, Value scalar, ArrayRef<int64_t> shape) {
+  auto type = cast<RankedTensorType>(scalar.getType());
+  if (type.getShape() == shape)
+    return scalar;
+  return BroadcastOp::create(b, loc, type.clone(shape), scalar, b.getDenseI64ArrayAttr({}));
+}
+
+static Value castTo(OpBuilder &b, Location loc, Value value, Type elementType) {
+  if (cast<RankedTensorType>(value.getType()).getElementType() == elementType)
+    return value;
+  return CastOp::create(b, loc, value, elementType);
+}
+
+Operation *graph::cloneLocal(OpBuilder &b, Operation *op, ValueRange operands, TypeRange types) {
+  Operation *local = b.insert(op->clone());
+  local->setOperands(operands);
+  for (auto [result, type] : llvm::zip(local->getResults(), types))
+    result.setType(type);
+  return local;
+}
+
+/// Indices counted from `begin`. As i64: a narrow type might not hold the difference. What lies before or behind
+/// this device's part is out of range, which reads zero.
+static Value shiftIndices(OpBuilder &b, Location loc, Value indices, Value begin) {
+  indices = castTo(b, loc, indices, b.getI64Type());
+  auto shape = cast<RankedTensorType>(indices.getType()).getShape();
+  return SubOp::create(b, loc, indices, broadcastScalar(b, loc, begin, shape));
+}
+
+SmallVector<Value> IotaOp::buildLocal(OpBuilder &b, ValueRange, TypeRange types, LocalPart &part) {
+  auto type = cast<RankedTensorType>(types[0]);
+  Value begin = part.resultBegin(0, getDim());
+  if (!begin)
+    return {IotaOp::create(b, getLoc(), type, getDim())};
+  // In i64: the sum of two rounded f16 would not be the rounded sum.
+  Value local = IotaOp::create(b, getLoc(), type.clone(b.getI64Type()), getDim());
+  Value index = AddOp::create(b, getLoc(), local, broadcastScalar(b, getLoc(), begin, type.getShape()));
+  return {castTo(b, getLoc(), index, type.getElementType())};
+}
+
+SmallVector<Value> GatherOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types, LocalPart &part) {
+  SmallVector<Value> local(operands);
+  if (Value begin = part.operandBegin(0, getAxis()))
+    local[1] = shiftIndices(b, getLoc(), local[1], begin);
+  return cloneLocal(b, *this, local, types)->getResults();
+}
+
+SmallVector<Value> GroupedMatmulOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types,
+                                               LocalPart &part) {
+  SmallVector<Value> local(operands);
+  if (Value begin = part.operandBegin(1, 0))
+    local[2] = shiftIndices(b, getLoc(), local[2], begin);
+  return cloneLocal(b, *this, local, types)->getResults();
+}
+
+SmallVector<Value> ConvOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types, LocalPart &) {
+  auto conv = cast<ConvOp>(cloneLocal(b, *this, operands, types));
+  // Depthwise (the rule shards no other grouping): as many groups as channels.
+  if (getGroup() != 1 && static_cast<int64_t>(getGroup()) == getInput().getType().getDimSize(1))
+    conv.setGroup(conv.getInput().getType().getDimSize(1));
+  return conv->getResults();
+}
