@@ -56,7 +56,7 @@ FailureOr<int64_t> StyleApplier::ways(graph::ParameterOp parameter, const Parame
   std::optional<int64_t> blocks;
   if (use.roles[dim] == DimRole::Out) {
     auto rule = cast<graph::ShardingRuleOpInterface>(use.op()).getShardingRule();
-    const FactorList &mine = rule.operands[use.operand->getOperandNumber()][use.dims[dim]];
+    const std::vector<int> &mine = rule.operands[use.operand->getOperandNumber()][use.dims[dim]];
     for (auto [d, factors] : llvm::enumerate(rule.results[0]))
       if (factors == mine)
         blocks = findBlocks(use.op()->getResult(0), static_cast<int64_t>(d), /*forward=*/true);

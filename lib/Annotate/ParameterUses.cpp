@@ -30,7 +30,7 @@ static SmallVector<DimRole> rolesIn(OpOperand &operand) {
 }
 
 /// Dimension of `result` that is dimension `dim` of `operand` alone, or -1.
-static int64_t followDim(Operation *op, const TensorFactors &from, const TensorFactors &to, int64_t dim) {
+static int64_t followDim(Operation *op, const FactorDims &from, const FactorDims &to, int64_t dim) {
   if (from[dim].size() != 1)
     return -1;
   for (auto [d, factors] : llvm::enumerate(to))
@@ -104,7 +104,7 @@ std::optional<int64_t> findBlocks(Value value, int64_t dim, bool forward) {
       for (OpOperand &use : value.getUses()) // the first user that says anything about the dimension
         if (auto ruled = dyn_cast<graph::ShardingRuleOpInterface>(use.getOwner())) {
           ShardingRule rule = ruled.getShardingRule();
-          const FactorList &factors = rule.operands[use.getOperandNumber()][dim];
+          const std::vector<int> &factors = rule.operands[use.getOperandNumber()][dim];
           if (factors.size() > 1)
             return rule.factors[factors.front()].size;
           if (!op && use.getOwner()->getNumResults() == 1) {
@@ -119,10 +119,10 @@ std::optional<int64_t> findBlocks(Value value, int64_t dim, bool forward) {
     if (!ruled || op->getNumResults() != 1 || (!forward && op->getNumOperands() == 0))
       return std::nullopt;
     ShardingRule rule = ruled.getShardingRule();
-    const TensorFactors &from = forward ? rule.operands[index] : rule.results[0];
+    const FactorDims &from = forward ? rule.operands[index] : rule.results[0];
     if (from[dim].size() > 1)
       return rule.factors[from[dim].front()].size;
-    const TensorFactors &to = forward ? rule.results[0] : rule.operands[0];
+    const FactorDims &to = forward ? rule.results[0] : rule.operands[0];
     dim = followDim(op, from, to, dim);
     if (dim < 0)
       return std::nullopt;
