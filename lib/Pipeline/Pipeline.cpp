@@ -1,0 +1,71 @@
+//===- Pipeline.cpp - the whole order of the compiler ---------------------------------------------===//
+//
+//  1. Raise      first, on the flat program: constants (masks, rope tables) are still beside what reads them. Per kind
+//                of layer would be less work, but the pass is linear and fast enough on 80 layers.
+//  2. Unpack     packed weights, so that plans see q, k and v.
+//  3. Roles      after Unpack, so that each piece has its own.
+//  4. Annotate   on the flat program: plans name modules, and a plan may treat layers differently. What it
+//                puts on ops and weights is part of a layer's kind.
+//  5. Outline    from here on work is per kind of layer.
+//  6. Propagate  shardings to all values, through calls.
+//  7. Partition  local types and collectives; then clean-up, since planned reshards overlap (q, k and v
+//                gather the same input).
+//
+//===----------------------------------------------------------------------===//
+
+#include "shardc/Pipeline/Pipeline.h"
+
+#include "dialects/Graph/Graph.h"
+#include "dialects/Shard/Shard.h"
+#include "shardc/Annotate/Passes.h"
+#include "shardc/Outline/Passes.h"
+#include "shardc/Partition/Passes.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+
+namespace shardc {
+
+void buildAnnotatePipeline(OpPassManager &pm, const PipelineOptions &options) {
+  pm.addPass(createCanonicalizerPass());
+  AnnotatePassOptions annotate;
+  annotate.mesh = options.mesh;
+  annotate.plan = options.plan;
+  annotate.sequenceParallel = options.sequenceParallel;
+  annotate.strict = options.strict;
+  annotate.printPlan = options.printPlan;
+  annotate.keepOutputsSharded = options.keepOutputsSharded;
+  pm.addPass(createAnnotatePass(annotate));
+}
+
+void buildPartitionPipeline(OpPassManager &pm, const PipelineOptions &options) {
+  pm.addPass(createOutlinePass());
+  pm.addPass(createShardPartition());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+}
+
+void registerDialects(DialectRegistry &registry) {
+  registry.insert<func::FuncDialect, arith::ArithDialect, graph::GraphDialect, shard::ShardDialect>();
+}
+
+void registerPasses() {
+  registerCanonicalizerPass();
+  registerCSEPass();
+  registerSymbolDCEPass();
+  registerAnnotatePasses();
+  registerOutlinePasses();
+  registerPartitionPasses();
+  PassPipelineRegistration<PipelineOptions>(
+      "shard-pipeline", "Imported model to the program that each device runs: raise, annotate, outline, propagate, partition",
+      [](OpPassManager &pm, const PipelineOptions &options) {
+        buildAnnotatePipeline(pm, options);
+        buildPartitionPipeline(pm, options);
+      });
+}
+
+} // namespace shardc
