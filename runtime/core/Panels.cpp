@@ -33,7 +33,7 @@ struct Tables {
 } // namespace
 
 template <typename Element>
-static void packPanel(const Tables &t, int64_t index, const Element *src, Element *dst) {
+static void packPanel(const Tables &t, int64_t index, const std::byte *src, Element *dst) {
   int64_t base = t.b[index / t.panels], firstN = index % t.panels * t.nTile;
   int64_t columns = std::min<int64_t>(t.nTile, static_cast<int64_t>(t.n.size()) - firstN);
   int64_t panelSize = t.depth * t.nTile * t.group;
@@ -45,10 +45,11 @@ static void packPanel(const Tables &t, int64_t index, const Element *src, Elemen
     if (t.k[k] < 0)
       continue;
     Element *row = panel + k / t.group * t.nTile * t.group + k % t.group;
-    const Element *from = src + base + t.k[k];
+    // Not a pointer to Element: tensors in a file need not be aligned to their elements.
+    const std::byte *from = src + (base + t.k[k]) * sizeof(Element);
     for (int64_t n = 0; n < columns; ++n)
       if (t.n[firstN + n] >= 0)
-        row[n * t.group] = from[t.n[firstN + n]];
+        std::memcpy(row + n * t.group, from + t.n[firstN + n] * sizeof(Element), sizeof(Element));
   }
 }
 
@@ -57,8 +58,7 @@ static void packAll(const Tables &tables, const std::byte *src, std::byte *dst, 
   pool.parallelFor(tables.panels * static_cast<int64_t>(tables.b.size()),
                    [&](int, int64_t begin, int64_t end) {
                      for (int64_t i = begin; i < end; ++i)
-                       packPanel(tables, i, reinterpret_cast<const Element *>(src),
-                                 reinterpret_cast<Element *>(dst));
+                       packPanel(tables, i, src, reinterpret_cast<Element *>(dst));
                    });
 }
 

@@ -16,7 +16,9 @@ void DirectChannel::permute(Group &group, const Collective &call) {
 }
 
 void DirectChannel::broadcast(Group &group, const Collective &call) {
-  std::memmove(call.dst, peerSrc(group, call.root), call.count * dtypeSize(call.dtype));
+  const std::byte *src = peerSrc(group, call.root);
+  if (call.dst != src) // in place, the root must not even rewrite what others read
+    std::memmove(call.dst, src, call.count * dtypeSize(call.dtype));
 }
 
 void DirectChannel::gather(Group &group, const Collective &call) {

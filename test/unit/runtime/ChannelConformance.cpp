@@ -5,6 +5,7 @@
 #include "runtime/core/Error.h"
 #include "runtime/core/Mesh.h"
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -106,7 +107,7 @@ private:
              const Bytes &expected, const std::function<shardrt_status(const shardrt_call &)> &call,
              bool inPlace = false) {
     Bytes own = tensorOf(dtype, rank, srcCount);
-    std::memcpy(src, own.data(), own.size());
+    std::copy(own.begin(), own.end(), src);
     unsigned char *out = inPlace ? src : dst;
     if (!inPlace)
       std::memset(dst, 0xee, expected.size() + 64);
@@ -119,7 +120,7 @@ private:
     for (size_t i = expected.size(); i < expected.size() + 64 && !inPlace; ++i)
       if (out[i] != 0xee)
         throw Failure{cat(where, ": rank ", rank, " wrote behind its result")};
-    if (!inPlace && std::memcmp(src, own.data(), own.size()) != 0)
+    if (!inPlace && !std::equal(own.begin(), own.end(), src))
       throw Failure{cat(where, ": rank ", rank, " finds its source changed")};
   }
 

@@ -5,6 +5,7 @@
 #include "runtime/core/Safetensors.h"
 #include "runtime/core/Sha256.h"
 
+#include <cstring>
 #include <filesystem>
 #include <gtest/gtest.h>
 
@@ -88,7 +89,9 @@ TEST(Safetensors, FileDirectoryAndIndex) {
   EXPECT_FALSE(folder.find("c"));
   WeightFiles single(directory / "two.safetensors");
   EXPECT_FALSE(single.find("a"));
-  EXPECT_EQ(*reinterpret_cast<const int64_t *>(single.find("b")->data), 7);
+  int64_t value = 0;
+  std::memcpy(&value, single.find("b")->data, 8);
+  EXPECT_EQ(value, 7);
   Json index = {{"weight_map",
                  {{"a", "one.safetensors"}, {"c", "one.safetensors"}, {"d", "none.safetensors"}}}};
   writeText(directory / "model.safetensors.index.json", index.dump());
