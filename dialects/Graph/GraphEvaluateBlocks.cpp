@@ -1,5 +1,4 @@
-//===- GraphEvaluateBlocks.cpp - reference evaluation: normalisation, rope, attention, loss
-//----===//
+//===- GraphEvaluateBlocks.cpp - reference evaluation: normalisation, rope, attention, loss ---===//
 //
 // Straight from the formulas of GraphMath.td, in double.
 //

@@ -1,5 +1,4 @@
-//===- GraphEvaluateShape.cpp - reference evaluation: views, movement, gather, scatter
-//---------===//
+//===- GraphEvaluateShape.cpp - reference evaluation: views, movement, gather, scatter ----===//
 //
 // Views are strided walks. Every op is total: a gather reads zero at an index that is out of range
 // and a scatter drops the update, so that a shard may look up its part of a table, and padding may

@@ -1,5 +1,4 @@
-//===- ShardEvaluate.cpp - reference evaluation of collectives
-//---------------------------------===//
+//===- ShardEvaluate.cpp - reference evaluation of collectives ----------------------------===//
 //
 // All ranks at once. Reductions run in rank order 0, 1, …, G-1 of the group, for f16 and bf16 in
 // f32 with one rounding at the end: the order that the in-process and shared-memory channels keep,

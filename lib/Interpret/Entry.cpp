@@ -1,5 +1,4 @@
-//===- Entry.cpp - what an entry function takes and gives, in the global view
-//------------------===//
+//===- Entry.cpp - what an entry function takes and gives, in the global view -------------===//
 //
 // Before Partition types are global. After it the attributes graph.global_type and shard.sharding
 // of arguments and results say what the local types are parts of.

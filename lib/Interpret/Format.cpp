@@ -1,5 +1,4 @@
-//===- Format.cpp - outputs as text and JSON
-//---------------------------------------------------===//
+//===- Format.cpp - outputs as text and JSON ----------------------------------------------===//
 
 #include "Format.h"
 

@@ -1,5 +1,4 @@
-//===- Random.cpp - seeded inputs and weights for runs without data
-//----------------------------===//
+//===- Random.cpp - seeded inputs and weights for runs without data -----------------------===//
 
 #include "shardc/Interpret/Random.h"
 

@@ -1,5 +1,4 @@
-//===- Shards.cpp - tensors between the global view and the devices' parts
-//---------------------===//
+//===- Shards.cpp - tensors between the global view and the devices' parts ----------------===//
 
 #include "shardc/Interpret/Shards.h"
 

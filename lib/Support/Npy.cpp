@@ -1,5 +1,4 @@
-//===- Npy.cpp - tensors in numpy's .npy files
-//-------------------------------------------------===//
+//===- Npy.cpp - tensors in numpy's .npy files --------------------------------------------===//
 //
 // Format: "\x93NUMPY", version, header length, a Python dictionary literal with descr,
 // fortran_order and shape, padded to 64 bytes, then the elements (numpy/lib/format.py).
