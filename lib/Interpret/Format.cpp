@@ -2,6 +2,7 @@
 
 #include "Format.h"
 
+#include "llvm/Support/Format.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/xxhash.h"
@@ -99,8 +100,8 @@ void shardc::printOutput(llvm::raw_ostream &os, StringRef name, const HostTensor
     return;
   }
   Summary summary(tensor);
-  os << llvm::formatv(" min {0:g} max {1:g} mean {2:g} hash {3}", summary.min, summary.max,
-                      summary.mean, summary.hash);
+  os << llvm::format(" min %g max %g mean %g hash ", summary.min, summary.max, summary.mean)
+     << summary.hash;
   if (summary.nans)
     os << " with " << summary.nans << " NaN";
   os << '\n';
