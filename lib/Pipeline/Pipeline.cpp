@@ -20,6 +20,7 @@
 #include "shardc/Annotate/Passes.h"
 #include "shardc/Outline/Passes.h"
 #include "shardc/Partition/Passes.h"
+#include "shardc/Raise/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -31,6 +32,7 @@ using namespace mlir;
 namespace shardc {
 
 void buildAnnotatePipeline(OpPassManager &pm, const PipelineOptions &options) {
+  pm.addPass(createRaisePass());
   pm.addPass(createCanonicalizerPass());
   AnnotatePassOptions annotate;
   annotate.mesh = options.mesh;
@@ -60,6 +62,7 @@ void registerPasses() {
   registerAnnotatePasses();
   registerOutlinePasses();
   registerPartitionPasses();
+  registerRaisePasses();
   PassPipelineRegistration<PipelineOptions>(
       "shard-pipeline", "Imported model to the program that each device runs: raise, annotate, outline, propagate, partition",
       [](OpPassManager &pm, const PipelineOptions &options) {

@@ -1,0 +1,32 @@
+//===- Masks.h - which keys a mask shows to a query ---------------------------------------------------===//
+
+#ifndef SHARDC_LIB_RAISE_MASKS_H
+#define SHARDC_LIB_RAISE_MASKS_H
+
+#include "mlir/IR/Value.h"
+
+#include <cstdint>
+#include <optional>
+
+namespace shardc::raise {
+
+/// Query i sees keys j with low <= j - i <= high: every mask that attention's attributes can say is such a band.
+struct Band {
+  static constexpr int64_t kNone = INT64_C(1) << 40; ///< beyond any sequence
+  int64_t low = -kNone, high = kNone;
+};
+
+/// The band of a mask [.., queries, keys], float (0 or hidden) or bool, if it is one, is the same in all other dimensions
+/// and shows every query at least one key. Constants are read; comparisons of positions are solved.
+std::optional<Band> analyzeMask(mlir::Value mask);
+
+/// What attention's attributes say of a band.
+struct KeyRange {
+  bool causal = false;
+  int64_t offset = 0, window = 0;
+};
+std::optional<KeyRange> keyRangeOf(Band band, int64_t queries, int64_t keys);
+
+} // namespace shardc::raise
+
+#endif // SHARDC_LIB_RAISE_MASKS_H

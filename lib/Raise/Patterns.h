@@ -1,0 +1,17 @@
+//===- Patterns.h - the raising patterns, by subject ------------------------------------------------===//
+
+#ifndef SHARDC_LIB_RAISE_PATTERNS_H
+#define SHARDC_LIB_RAISE_PATTERNS_H
+
+#include "mlir/IR/PatternMatch.h"
+
+namespace shardc::raise {
+
+void populateNormPatterns(mlir::RewritePatternSet &patterns);
+void populateActivationPatterns(mlir::RewritePatternSet &patterns);
+void populateAttentionPatterns(mlir::RewritePatternSet &patterns);
+void populateAttentionOperandPatterns(mlir::RewritePatternSet &patterns);
+
+} // namespace shardc::raise
+
+#endif // SHARDC_LIB_RAISE_PATTERNS_H
