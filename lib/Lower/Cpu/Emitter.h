@@ -62,6 +62,10 @@ struct Emitter {
     mlir::vector::MaskedStoreOp::create(b, loc, buffer, i, mask, vector);
   }
   void storeScalar(Value value, Value buffer, Value i) { mlir::memref::StoreOp::create(b, loc, value, buffer, i); }
+  /// Asks for the line at element i, which may lie beyond the buffer.
+  void prefetch(Value buffer, Value i) {
+    mlir::memref::PrefetchOp::create(b, loc, buffer, i, /*isWrite=*/false, /*localityHint=*/3, /*isDataCache=*/true);
+  }
   /// True in the first `count` lanes; all of them from `lanes` on, none below zero.
   Value mask(int64_t lanes, Value count) {
     return mlir::vector::CreateMaskOp::create(b, loc, vec(lanes, b.getI1Type()), mlir::ValueRange{count});

@@ -242,7 +242,7 @@ void GemmBuilder::strips(const PlacedA &a, Value b, Value bBase, Value batch, Va
 
 void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Value b, Value bBase, Value steps, Value acc) {
   MicroTile tile{tileRows, level.strip / level.lanes, level.lanes, plan.accType, level.step, spec.b.type};
-  MicroOperands operands{a.buffer, e.add(a.base, e.mul(row, a.rowStride)), a.rowStride, a.kStride, b, bBase, spec.nTile};
+  MicroOperands operands{a.buffer, e.add(a.base, e.mul(row, a.rowStride)), a.rowStride, a.kStride, b, bBase, spec.nTile, !level.prepareB};
   auto place = [&](int64_t i) { return e.add(acc, i * level.lanes); };
   SmallVector<Value> sums;
   for (int64_t i = 0; i < tileRows * tile.vecs; ++i)

@@ -9,6 +9,9 @@
 using namespace mlir;
 
 namespace shardc {
+/// Rows of k are pages apart, where the hardware does not look ahead.
+static constexpr int64_t kPrefetchRows = 16;
+
 namespace {
 
 struct Packer {
@@ -63,29 +66,30 @@ struct Packer {
 
   /// dst[unit·dstStride + x] for x < count (vectors round up) from source[base + k·kStride + x].
   void copyAcross(Value source, Value base, int64_t kStride, Value k, Value count, Value dst, int64_t dstStride) {
-    auto vectors = [&](Value x, llvm::function_ref<Value(Value)> load) {
-      e.loop(e.index(0), units(k), 1, [&](Value unit) {
-        Value first = e.mul(unit, perUnit());
-        Value at = e.add(e.add(base, e.mul(first, kStride)), x);
-        Value result;
-        if (level.dot) {
-          Value even = load(at);
-          Value inside = e.less(e.add(first, 1), k);
-          Value next = arith::SelectOp::create(e.b, e.loc, inside, e.add(at, kStride), at);
-          Value odd = arith::SelectOp::create(e.b, e.loc, inside, load(next), e.zero(even.getType()));
-          result = makePairs(e, even, odd);
-        } else {
-          result = e.convert(load(at), plan.accType);
-        }
-        e.store(result, dst, e.add(e.mul(unit, dstStride), x));
-      });
-    };
     Value full = e.roundDown(count, lanes());
-    e.loop(e.index(0), full, lanes(), [&](Value x) { vectors(x, [&](Value at) { return e.load(source, at, lanes()); }); });
-    e.ifThen(e.less(full, count), [&] {
-      Value mask = e.mask(lanes(), e.sub(count, full));
-      vectors(full, [&](Value at) { return e.loadMasked(source, at, lanes(), mask); });
+    Value mask = e.mask(lanes(), e.sub(count, full));
+    e.loop(e.index(0), units(k), 1, [&](Value unit) {
+      Value first = e.mul(unit, perUnit());
+      Value row = e.add(base, e.mul(first, kStride));
+      Value ahead = e.add(row, kPrefetchRows * perUnit() * kStride);
+      auto vector = [&](Value x, llvm::function_ref<Value(Value)> load) {
+        e.prefetch(source, e.add(ahead, x));
+        e.store(unitVector(load, e.add(row, x), kStride, first, k), dst, e.add(e.mul(unit, dstStride), x));
+      };
+      e.loop(e.index(0), full, lanes(), [&](Value x) { vector(x, [&](Value at) { return e.load(source, at, lanes()); }); });
+      e.ifThen(e.less(full, count), [&] { vector(full, [&](Value at) { return e.loadMasked(source, at, lanes(), mask); }); });
     });
+  }
+
+  /// Converted elements at `at`, or pairs with those of the next k.
+  Value unitVector(llvm::function_ref<Value(Value)> load, Value at, int64_t kStride, Value k, Value kEnd) {
+    if (!level.dot)
+      return e.convert(load(at), plan.accType);
+    Value inside = e.less(e.add(k, 1), kEnd);
+    Value next = arith::SelectOp::create(e.b, e.loc, inside, e.add(at, kStride), at);
+    Value even = load(at);
+    Value odd = arith::SelectOp::create(e.b, e.loc, inside, load(next), e.zero(even.getType()));
+    return makePairs(e, even, odd);
   }
 };
 

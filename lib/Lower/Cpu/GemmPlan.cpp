@@ -7,8 +7,10 @@ using namespace mlir;
 
 namespace shardc {
 
-/// k of one block: a panel of 32 columns is then at most 320 KiB.
+/// k of one block: a panel of 32 columns is then at most 320 KiB. Where B is packed for each block of rows, blocks are shorter and
+/// taller, so that more rows share the packing.
 static constexpr int64_t kMaxKBytes = 2560 * 4;
+static constexpr int64_t kMaxKBytesPacking = 1024 * 4;
 /// A's block may take this much of L2.
 static constexpr int64_t kBlockBytes = 640 * 1024;
 /// Row blocks are multiples of the tile rows of every level (12 or 6).
@@ -52,22 +54,23 @@ GemmPlan planGemm(const GemmSpec &spec) {
   plan.batchCount = std::accumulate(spec.batch.begin(), spec.batch.end(), int64_t(1), std::multiplies<>());
   plan.panels = llvm::divideCeil(spec.n, spec.nTile);
   int64_t accBytes = elementBytes(plan.accType);
-  int64_t maxK = kMaxKBytes / accBytes;
+  bool prepareB = mustPrepareB(spec, plan.accType, false);
+  int64_t maxK = (!spec.packedB && spec.m > 96 ? kMaxKBytesPacking : kMaxKBytes) / accBytes;
   plan.kBlocks = llvm::divideCeil(spec.k, maxK);
   plan.kBlock = plan.kBlocks == 1 ? spec.k : llvm::alignTo(llvm::divideCeil(spec.k, plan.kBlocks), 16);
   plan.kBlocks = llvm::divideCeil(spec.k, plan.kBlock);
 
   int64_t rows = kBlockBytes / (plan.kBlock * accBytes) / kRowUnit * kRowUnit;
-  rows = std::clamp<int64_t>(rows, 48, 384);
+  int64_t minRows = prepareB ? 96 : 48;
+  rows = std::clamp<int64_t>(rows, minRows, 384);
   int64_t wantedBlocks = llvm::divideCeil(kWantedTiles, plan.batchCount * plan.panels);
   int64_t evenRows = llvm::alignTo(llvm::divideCeil(spec.m, wantedBlocks), kRowUnit);
-  rows = std::min(rows, std::max<int64_t>(evenRows, 48));
+  rows = std::min(rows, std::max(evenRows, minRows));
   plan.blockRows = std::min(rows, spec.m);
   plan.rowBlocks = llvm::divideCeil(spec.m, plan.blockRows);
 
   bool pairsInB = spec.packedB && isPaired(spec.b.type);
   bool copyA = mustCopyA(spec, plan.accType, false, pairsInB) || (canDot(spec) && mustCopyA(spec, plan.accType, true, pairsInB));
-  bool prepareB = mustPrepareB(spec, plan.accType, false);
   plan.rowsFastest = prepareB && !copyA && plan.kBlocks == 1;
   // With several blocks of k nothing is kept between tiles, so that a tile has to be large enough to pay for the copies.
   plan.panelsPerUnit = plan.kBlocks == 1 ? 1 : std::min<int64_t>(plan.panels, 4);
@@ -88,7 +91,8 @@ GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget 
   level.dot = target.bf16Dot && canDot(spec);
   level.lanes = target.vectorBytes / elementBytes(plan.accType);
   level.lanes = std::min(level.lanes, spec.nTile);
-  level.strip = std::min(2 * level.lanes, spec.nTile);
+  // With 16 registers one or two rows leave room for whole panels, which are then read in one stream.
+  level.strip = std::min((!target.avx512 && spec.m <= 2 ? 4 : 2) * level.lanes, spec.nTile);
   int64_t maxRows = maxTileRows(target, level.strip / level.lanes);
   if (plan.rowBlocks > 1)
     level.tileRows = std::min(maxRows, kRowUnit); // divides blockRows
@@ -99,8 +103,8 @@ GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget 
   level.copyA = mustCopyA(spec, plan.accType, level.dot, pairs);
   level.prepareB = mustPrepareB(spec, plan.accType, level.dot);
   level.step = level.dot ? StepKind::DotPair : StepKind::Element;
-  // One row block meets each panel once: converting in registers is cheaper than through scratch.
-  if (pairs && plan.accType.isF32() && spec.m <= level.tileRows) {
+  // Few rows meet each panel: converting in registers (two operations for bf16, more for f16) is cheaper than through scratch.
+  if (pairs && plan.accType.isF32() && spec.m <= level.tileRows * (spec.b.type.isBF16() ? 2 : 1)) {
     level.step = StepKind::ConvertPair;
     level.prepareB = false;
   }

@@ -6,8 +6,12 @@ using namespace mlir;
 
 namespace shardc {
 
+static constexpr int64_t kPrefetchSteps = 64; ///< 8 KiB of a panel of 32 floats
+
 int64_t maxTileRows(const CpuTarget &target, int64_t vecs) {
   // vecs vectors of B and one broadcast beside the accumulators: 14·2+3 of 32 registers, 6·2+3 of 16.
+  if (vecs == 4)
+    return target.avx512 ? 6 : 2;
   int64_t rows = target.avx512 ? 14 : 6;
   return vecs == 1 ? rows + (target.avx512 ? 10 : 6) : rows;
 }
@@ -77,6 +81,8 @@ struct StepEmitter {
     SmallVector<Value> even, odd;
     Value row = e.add(o.bBase, e.mul(i, o.bStep));
     for (int64_t v = 0; v < tile.vecs; ++v) {
+      if (o.prefetchB)
+        e.prefetch(o.b, e.add(row, v * tile.lanes + kPrefetchSteps * o.bStep));
       Value b = e.load(o.b, e.add(row, v * tile.lanes), tile.lanes);
       if (tile.step == StepKind::ConvertPair) {
         auto [first, second] = convertPair(e, b, tile.pairType);

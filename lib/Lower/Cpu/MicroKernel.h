@@ -32,6 +32,7 @@ struct MicroOperands {
   int64_t aRow, aK;
   mlir::Value b, bBase;
   int64_t bStep;
+  bool prefetchB = false; ///< B streams from memory: ask for it two pages ahead, where the hardware stops at each page
 };
 
 /// The most rows of a tile that is `vecs` vectors wide such that nothing is spilled.
