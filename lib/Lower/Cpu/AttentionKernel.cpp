@@ -4,11 +4,12 @@
 //
 //   1. The queries, scaled, in f32; running maximum -inf (or the sink) and sum 0 (or 1); output 0.
 //   2. For each block of keys that any of the queries can see:
-//      scores = Q·Kᵀ; per row: hide, new maximum, exponentials, rescale sum and output; output += P·V.
+//      scores = Q·Kᵀ; hide, maximum of each row; factors that rescale what was summed before, for many rows at once; weights;
+//      output += P·V.
 //   3. Output divided by the sum, rounded once; the log-sum-exp.
 //
-// After Dao et al., "FlashAttention-2" (2023). All arithmetic is f32. Keys and values are copied (and transposed) per block, which
-// costs a tenth of the multiplications at 84 queries.
+// After Dao et al., "FlashAttention-2" (2023). All arithmetic is f32, scores are in units of log 2. Keys and values are copied (and
+// transposed) into panels; where several tiles in turn share them and they fit L2, they are kept from tile to tile.
 //
 //===----------------------------------------------------------------------===//
 #include "GemmPacking.h"
@@ -26,6 +27,9 @@ static constexpr int64_t kMaxRows = 84;    ///< queries of a tile: a multiple of
 static constexpr int64_t kKeyBlock = 64;   ///< keys at a time
 static constexpr int64_t kPanel = 32;      ///< columns of a packed panel
 static constexpr int64_t kWantedTiles = 32;
+static constexpr int64_t kMaxLanes = 16;
+static constexpr int64_t kKeptBytes = 1024 * 1024; ///< panels of one head that may stay in scratch
+static constexpr double kLog2E = 1.44269504088896341;
 
 namespace {
 
@@ -34,7 +38,9 @@ struct AttentionPlan {
   int64_t group;       ///< query heads per key head
   bool mergeHeads;     ///< a tile holds all queries of all heads of a group
   int64_t rows, blocks, paddedRows, paddedDim;
-  int64_t qOffset, kOffset, vOffset, scoreOffset, outOffset, maxOffset, sumOffset, scratchBytes;
+  bool keepPanels;     ///< all panels of a key head stay in scratch for the tiles that follow
+  int64_t panelBlocks; ///< blocks of keys that scratch has room for
+  int64_t qOffset, kOffset, vOffset, scoreOffset, outOffset, maxOffset, blockMaxOffset, factorOffset, sumOffset, scratchBytes;
   int64_t tiles;
 
   explicit AttentionPlan(const AttentionSpec &spec) {
@@ -46,17 +52,24 @@ struct AttentionPlan {
     rows = mergeHeads ? group * spec.queries : llvm::divideCeil(spec.queries, blocks);
     blocks = mergeHeads ? 1 : llvm::divideCeil(spec.queries, rows);
     tiles = heads * blocks;
-    paddedRows = rows + 14;
+    paddedRows = llvm::alignTo(rows + 14, kMaxLanes);
     paddedDim = llvm::alignTo(spec.valueDim, kPanel);
+    int64_t keyBlocks = llvm::divideCeil(spec.keys, kKeyBlock);
+    bool shared = !mergeHeads && group * blocks > 1;
+    keepPanels = shared && !spec.left && keyBlocks * kKeyBlock * (spec.dim + paddedDim) * 4 <= kKeptBytes;
+    panelBlocks = keepPanels ? keyBlocks : 1;
     int64_t next = 0;
     auto place = [&](int64_t floats) { return std::exchange(next, next + int64_t(llvm::alignTo(floats * 4, 64))); };
     qOffset = place(paddedRows * spec.dim);
-    kOffset = place(kKeyBlock * llvm::alignTo(spec.dim, 16));
-    vOffset = place(kKeyBlock * paddedDim);
+    // A transposition stores whole squares: room for the last one's overhang.
+    kOffset = place(kKeyBlock * spec.dim * panelBlocks + kMaxLanes * kPanel);
+    vOffset = place(kKeyBlock * paddedDim * panelBlocks + kMaxLanes * kPanel);
     scoreOffset = place(paddedRows * kKeyBlock);
     outOffset = place(paddedRows * paddedDim);
     maxOffset = place(paddedRows);
-    sumOffset = place(paddedRows);
+    blockMaxOffset = place(paddedRows);
+    factorOffset = place(paddedRows);
+    sumOffset = place(paddedRows * kMaxLanes);
     scratchBytes = next;
   }
 };
@@ -70,7 +83,7 @@ class AttentionBuilder {
 public:
   AttentionBuilder(OpBuilder &builder, const AttentionSpec &spec, const CpuTarget &target)
       : e{builder, builder.getUnknownLoc()}, spec(spec), plan(spec), lanes(target.vectorBytes / 4),
-        tileRows(std::min(maxTileRows(target, 2), plan.rows)), f32(builder.getF32Type()) {}
+        tileRows(llvm::divideCeil(plan.rows, llvm::divideCeil(plan.rows, maxTileRows(target, 2)))), f32(builder.getF32Type()) {}
 
   Kernel build(ModuleOp module);
 
@@ -81,7 +94,9 @@ private:
   const int64_t lanes, tileRows;
   const Type f32;
   AttentionBuffers buffers;
-  Value queries, keyPanels, valuePanels, scores, outputs, maxima, sums; ///< views of scratch
+  Value queries, keyPanels, valuePanels, scores, outputs; ///< views of scratch
+  Value maxima, blockMaxima, factors;                     ///< per row; maxima over all keys seen, over this block's
+  Value sums;                                             ///< per row `lanes` partial sums of weights
 
   /// The tile being emitted.
   Value batch, keyHead, firstHead, firstQuery, rows;
@@ -99,10 +114,14 @@ private:
 
   void loadQueries();
   std::pair<Value, Value> visibleKeys();
-  void keyBlock(Value j0, Value end);
-  void pack(const AttentionOperand &operand, bool isKey, Value j0, Value count);
-  void multiply(Value a, int64_t aRow, Value b, int64_t bSteps, Value steps, Value c, int64_t cRow, int64_t columns, bool accumulate);
-  void softmaxRow(Value row, Value j0);
+  void keyBlock(Value j0, Value end, Value packedEnd);
+  void pack(const AttentionOperand &operand, bool isKey, Value j0, Value count, Value panelBase);
+  void multiply(Value a, int64_t aRow, Value b, Value panelBase, int64_t bSteps, Value steps, Value c, int64_t cRow,
+                int64_t columns, bool accumulate);
+  void maximumOfRow(Value row, Value j0);
+  void rescaleFactors();
+  Value finiteBase(Value maximum);
+  void weightsOfRow(Value row);
   SmallVector<Value> visibleScores(Value row, Value j0);
   Value maskVector(Value row, Value j, Value visible);
   void finish();
@@ -143,7 +162,9 @@ KernelBody AttentionBuilder::begin(ModuleOp module) {
   valuePanels = view(plan.vOffset, plan.scoreOffset);
   scores = view(plan.scoreOffset, plan.outOffset);
   outputs = view(plan.outOffset, plan.maxOffset);
-  maxima = view(plan.maxOffset, plan.sumOffset);
+  maxima = view(plan.maxOffset, plan.blockMaxOffset);
+  blockMaxima = view(plan.blockMaxOffset, plan.factorOffset);
+  factors = view(plan.factorOffset, plan.sumOffset);
   sums = view(plan.sumOffset, plan.scratchBytes);
   return kernel;
 }
@@ -155,7 +176,9 @@ Kernel AttentionBuilder::build(ModuleOp module) {
   shift = e.index(spec.offset);
   if (spec.runtimeOffset)
     shift = e.add(shift, toIndex(e.loadScalar(buffers.offset, e.index(0))));
-  e.loop(kernel.tileBegin, kernel.tileEnd, 1, [&](Value index) {
+  // Carried: the key head whose panels are in scratch, and up to which key.
+  Emitter::Values nothing = {e.index(-1), e.index(0)};
+  e.loop(kernel.tileBegin, kernel.tileEnd, 1, nothing, [&](Value index, ValueRange carried) {
     Value rest = e.div(index, plan.blocks);
     firstQuery = e.mul(e.rem(index, plan.blocks), plan.mergeHeads ? 0 : plan.rows);
     int64_t heads = plan.mergeHeads ? spec.keyHeads : spec.queryHeads;
@@ -169,8 +192,12 @@ Kernel AttentionBuilder::build(ModuleOp module) {
       keyEnd = e.max(e.index(0), e.min(keyEnd, toIndex(e.loadScalar(buffers.lengths, batch))));
     loadQueries();
     auto [begin, end] = visibleKeys();
-    e.loop(begin, end, kKeyBlock, [&, end = end](Value j0) { keyBlock(j0, end); });
+    Value packedFor = e.add(e.mul(batch, spec.keyHeads), keyHead);
+    Value same = e.equal(packedFor, carried[0]);
+    Value packedEnd = arith::SelectOp::create(e.b, e.loc, same, carried[1], e.index(0));
+    e.loop(begin, end, kKeyBlock, [&, end = end](Value j0) { keyBlock(j0, end, packedEnd); });
     finish();
+    return Emitter::Values{packedFor, e.max(packedEnd, end)};
   });
   return {spec.symbol, plan.tiles, plan.scratchBytes};
 }
@@ -190,7 +217,8 @@ void AttentionBuilder::loadQueries() {
     auto copy = [&](Value d, int64_t width) {
       Value at = e.add(from, e.mul(d, spec.q.column));
       Value x = width == 1 ? e.convert(e.loadScalar(buffers.q, at), f32) : e.convert(e.load(buffers.q, at, width), f32);
-      Value scale = width == 1 ? e.scalar(f32, spec.scale) : e.splat(width, f32, spec.scale);
+      double factor = spec.softCap == 0 ? spec.scale * kLog2E : spec.scale;
+      Value scale = width == 1 ? e.scalar(f32, factor) : e.splat(width, f32, factor);
       Value scaled = arith::MulFOp::create(e.b, e.loc, x, scale);
       if (width == 1)
         e.storeScalar(scaled, queries, e.add(to, d));
@@ -200,9 +228,12 @@ void AttentionBuilder::loadQueries() {
     int64_t whole = spec.q.column == 1 ? spec.dim / lanes * lanes : 0;
     e.loop(e.index(0), e.index(whole), lanes, [&](Value d) { copy(d, lanes); });
     e.loop(e.index(whole), e.index(spec.dim), 1, [&](Value d) { copy(d, 1); });
-    Value maximum = spec.sinks ? e.convert(e.loadScalar(buffers.sinks, head(row)), f32) : infinity();
-    e.storeScalar(maximum, maxima, row);
-    e.storeScalar(e.scalar(f32, spec.sinks ? 1 : 0), sums, row);
+    e.store(zeros, sums, e.mul(row, lanes));
+    if (!spec.sinks)
+      return e.storeScalar(infinity(), maxima, row);
+    Value sink = e.convert(e.loadScalar(buffers.sinks, head(row)), f32);
+    e.storeScalar(arith::MulFOp::create(e.b, e.loc, sink, e.scalar(f32, kLog2E)), maxima, row);
+    e.storeScalar(e.scalar(f32, 1), sums, e.mul(row, lanes));
   });
 }
 
@@ -218,17 +249,30 @@ std::pair<Value, Value> AttentionBuilder::visibleKeys() {
   return {begin, end};
 }
 
-void AttentionBuilder::keyBlock(Value j0, Value end) {
+void AttentionBuilder::keyBlock(Value j0, Value end, Value packedEnd) {
+  // Kept panels serve later tiles, which may see more of the block: all its keys are packed.
+  Value all = plan.keepPanels ? e.index(spec.keys) : end;
   Value count = e.min(e.index(kKeyBlock), e.sub(end, j0));
-  pack(spec.k, /*isKey=*/true, j0, count);
-  pack(spec.v, /*isKey=*/false, j0, count);
-  multiply(queries, spec.dim, keyPanels, spec.dim, e.index(spec.dim), scores, kKeyBlock, kKeyBlock, /*accumulate=*/false);
-  e.loop(e.index(0), rows, 1, [&](Value row) { softmaxRow(row, j0); });
-  multiply(scores, kKeyBlock, valuePanels, kKeyBlock, count, outputs, plan.paddedDim, plan.paddedDim, /*accumulate=*/true);
+  Value packed = e.min(e.index(kKeyBlock), e.sub(all, j0));
+  Value slot = plan.keepPanels ? j0 : e.index(0);
+  Value keyBase = e.mul(slot, spec.dim), valueBase = e.mul(slot, plan.paddedDim);
+  auto packBoth = [&] {
+    pack(spec.k, /*isKey=*/true, j0, packed, keyBase);
+    pack(spec.v, /*isKey=*/false, j0, packed, valueBase);
+  };
+  if (plan.keepPanels)
+    e.ifThen(e.compare(arith::CmpIPredicate::sge, j0, packedEnd), packBoth);
+  else
+    packBoth();
+  multiply(queries, spec.dim, keyPanels, keyBase, spec.dim, e.index(spec.dim), scores, kKeyBlock, kKeyBlock, /*accumulate=*/false);
+  e.loop(e.index(0), rows, 1, [&](Value row) { maximumOfRow(row, j0); });
+  rescaleFactors();
+  e.loop(e.index(0), rows, 1, [&](Value row) { weightsOfRow(row); });
+  multiply(scores, kKeyBlock, valuePanels, valueBase, kKeyBlock, count, outputs, plan.paddedDim, plan.paddedDim, /*accumulate=*/true);
 }
 
 /// Panels [dim][32] of keys, or [64][32] of values.
-void AttentionBuilder::pack(const AttentionOperand &operand, bool isKey, Value j0, Value count) {
+void AttentionBuilder::pack(const AttentionOperand &operand, bool isKey, Value j0, Value count, Value panelBase) {
   GemmSpec gemm;
   gemm.n = isKey ? spec.keys : spec.valueDim;
   gemm.nTile = kPanel;
@@ -237,28 +281,23 @@ void AttentionBuilder::pack(const AttentionOperand &operand, bool isKey, Value j
   gemmPlan.accType = f32;
   GemmLevel level{};
   level.lanes = lanes;
-  Value source = isKey ? buffers.k : buffers.v, target = isKey ? keyPanels : valuePanels;
-  int64_t panelSize = (isKey ? spec.dim : kKeyBlock) * kPanel, columns = isKey ? kKeyBlock : plan.paddedDim;
-  for (int64_t x = 0; x < columns; x += kPanel) {
-    Value panel = target;
-    if (x > 0)
-      panel = memref::SubViewOp::create(e.b, e.loc, target, ArrayRef<OpFoldResult>{e.b.getIndexAttr(x / kPanel * panelSize)},
-                                        ArrayRef<OpFoldResult>{e.b.getIndexAttr(panelSize)}, ArrayRef<OpFoldResult>{e.b.getIndexAttr(1)});
+  e.loop(e.index(0), e.index(isKey ? kKeyBlock : plan.paddedDim), kPanel, [&](Value x) {
+    Value to = e.add(panelBase, e.mul(x, isKey ? spec.dim : kKeyBlock));
     if (isKey)
-      prepareB(e, gemm, gemmPlan, level, source, keyBase(operand), e.add(j0, x), e.index(spec.dim), panel);
+      prepareB(e, gemm, gemmPlan, level, buffers.k, keyBase(operand), e.add(j0, x), e.index(spec.dim), keyPanels, to);
     else
-      prepareB(e, gemm, gemmPlan, level, source, e.add(keyBase(operand), e.mul(j0, operand.row)), e.index(x), count, panel);
-  }
+      prepareB(e, gemm, gemmPlan, level, buffers.v, e.add(keyBase(operand), e.mul(j0, operand.row)), x, count, valuePanels, to);
+  });
 }
 
 /// c (+)= a · panels, for whole register tiles of rows.
-void AttentionBuilder::multiply(Value a, int64_t aRow, Value b, int64_t bSteps, Value steps, Value c, int64_t cRow, int64_t columns,
-                                bool accumulate) {
+void AttentionBuilder::multiply(Value a, int64_t aRow, Value b, Value panelBase, int64_t bSteps, Value steps, Value c, int64_t cRow,
+                                int64_t columns, bool accumulate) {
   MicroTile tile{tileRows, 2, lanes, f32};
   int64_t strip = 2 * lanes;
   e.loop(e.index(0), e.index(columns), strip, [&](Value column) {
     Value inPanel = e.rem(column, kPanel);
-    Value bBase = e.add(e.mul(e.div(column, kPanel), bSteps * kPanel), inPanel);
+    Value bBase = e.add(e.add(panelBase, e.mul(e.div(column, kPanel), bSteps * kPanel)), inPanel);
     e.loop(e.index(0), rows, tileRows, [&](Value row) {
       auto place = [&](int64_t i) { return e.add(e.add(e.mul(e.add(row, i / 2), cRow), column), i % 2 * lanes); };
       SmallVector<Value> init;
@@ -306,13 +345,14 @@ SmallVector<Value> AttentionBuilder::visibleScores(Value row, Value j0) {
     Value score = e.load(scores, e.add(e.mul(row, kKeyBlock), x), lanes);
     if (spec.softCap != 0) {
       Value small = arith::MulFOp::create(e.b, e.loc, score, e.splat(lanes, f32, 1 / spec.softCap));
-      score = arith::MulFOp::create(e.b, e.loc, math::TanhOp::create(e.b, e.loc, small), e.splat(lanes, f32, spec.softCap));
+      score = arith::MulFOp::create(e.b, e.loc, math::TanhOp::create(e.b, e.loc, small),
+                                     e.splat(lanes, f32, spec.softCap * kLog2E));
     }
     if (spec.mask) {
       Value mask = maskVector(row, e.add(j0, x), visible);
       Type element = cast<VectorType>(mask.getType()).getElementType();
       if (isa<FloatType>(element))
-        score = arith::AddFOp::create(e.b, e.loc, score, e.convert(mask, f32));
+        score = e.fma(e.convert(mask, f32), e.splat(lanes, f32, kLog2E), score);
       else
         visible = arith::AndIOp::create(e.b, e.loc, visible, e.compare(arith::CmpIPredicate::ne, mask, e.zero(mask.getType())));
     }
@@ -321,37 +361,50 @@ SmallVector<Value> AttentionBuilder::visibleScores(Value row, Value j0) {
   return result;
 }
 
-void AttentionBuilder::softmaxRow(Value row, Value j0) {
+void AttentionBuilder::maximumOfRow(Value row, Value j0) {
   SmallVector<Value> vectors = visibleScores(row, j0);
-  auto reduce = [&](ArrayRef<Value> values, vector::CombiningKind kind) {
-    SmallVector<Value> level(values);
-    while (level.size() > 1) {
-      SmallVector<Value> next;
-      for (size_t i = 0; i + 1 < level.size(); i += 2)
-        next.push_back(vector::makeArithReduction(e.b, e.loc, kind, level[i], level[i + 1]));
-      level = std::move(next); // the count is a power of two
-    }
-    return vector::ReductionOp::create(e.b, e.loc, kind, level.front(), arith::FastMathFlags::reassoc);
-  };
-  Value old = e.loadScalar(maxima, row);
-  Value maximum = arith::MaximumFOp::create(e.b, e.loc, old, reduce(vectors, vector::CombiningKind::MAXIMUMF));
-  // Nothing seen yet: exp(-inf - 0) is zero where exp(-inf - -inf) would not be a number.
-  Value none = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::OEQ, maximum, infinity());
-  Value base = arith::SelectOp::create(e.b, e.loc, none, e.scalar(f32, 0), maximum);
-  Value wideBase = e.broadcast(lanes, base);
-  SmallVector<Value> weights;
-  for (auto [i, score] : llvm::enumerate(vectors)) {
-    weights.push_back(emitExpNonPositive(e, arith::SubFOp::create(e.b, e.loc, score, wideBase)));
-    e.store(weights.back(), scores, e.add(e.mul(row, kKeyBlock), i * lanes));
+  for (auto [i, score] : llvm::enumerate(vectors))
+    e.store(score, scores, e.add(e.mul(row, kKeyBlock), i * lanes));
+  while (vectors.size() > 1) { // a power of two
+    for (size_t i = 0; i < vectors.size() / 2; ++i)
+      vectors[i] = e.greater(vectors[2 * i], vectors[2 * i + 1]);
+    vectors.resize(vectors.size() / 2);
   }
-  Value factor = emitExpNonPositive(e, arith::SubFOp::create(e.b, e.loc, old, base));
-  Value sum = arith::MulFOp::create(e.b, e.loc, e.loadScalar(sums, row), factor);
-  sum = arith::AddFOp::create(e.b, e.loc, sum, reduce(weights, vector::CombiningKind::ADD));
-  e.storeScalar(sum, sums, row);
-  e.storeScalar(maximum, maxima, row);
-  Value changed = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::ONE, factor, e.scalar(f32, 1));
+  Value maximum = e.reduce(vectors.front(), [&](Value x, Value y) { return e.greater(x, y); });
+  e.storeScalar(maximum, blockMaxima, row);
+}
+
+/// New maxima, and what the sums and outputs so far are worth with them: 2^(old - new).
+void AttentionBuilder::rescaleFactors() {
+  e.loop(e.index(0), rows, lanes, [&](Value row) { // the rows beyond are scratch that nobody reads
+    Value old = e.load(maxima, row, lanes);
+    Value maximum = e.greater(e.load(blockMaxima, row, lanes), old);
+    e.store(maximum, maxima, row);
+    Value base = finiteBase(maximum);
+    e.store(base, blockMaxima, row);
+    e.store(emitExp2NonPositive(e, arith::SubFOp::create(e.b, e.loc, old, base)), factors, row);
+  });
+}
+
+/// Where nothing has been seen yet, 2^(-inf - 0) is zero and 2^(-inf - -inf) would not be a number.
+Value AttentionBuilder::finiteBase(Value maximum) {
+  Value none = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::OEQ, maximum, e.broadcast(lanes, infinity()));
+  return arith::SelectOp::create(e.b, e.loc, none, e.zero(maximum.getType()), maximum);
+}
+
+void AttentionBuilder::weightsOfRow(Value row) {
+  Value base = e.broadcast(lanes, e.loadScalar(blockMaxima, row)), sum;
+  for (int64_t x = 0; x < kKeyBlock; x += lanes) {
+    Value at = e.add(e.mul(row, kKeyBlock), x);
+    Value weight = emitExp2NonPositive(e, arith::SubFOp::create(e.b, e.loc, e.load(scores, at, lanes), base));
+    e.store(weight, scores, at);
+    sum = sum ? Value(arith::AddFOp::create(e.b, e.loc, sum, weight)) : weight;
+  }
+  Value factor = e.loadScalar(factors, row), wide = e.broadcast(lanes, factor), sumAt = e.mul(row, lanes);
+  e.store(e.fma(e.load(sums, sumAt, lanes), wide, sum), sums, sumAt);
+  Value changed = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::UNE, factor, e.scalar(f32, 1));
   e.ifThen(changed, [&] {
-    Value wide = e.broadcast(lanes, factor), from = e.mul(row, plan.paddedDim);
+    Value from = e.mul(row, plan.paddedDim);
     e.loop(e.index(0), e.index(plan.paddedDim), lanes, [&](Value d) {
       Value at = e.add(from, d);
       e.store(arith::MulFOp::create(e.b, e.loc, e.load(outputs, at, lanes), wide), outputs, at);
@@ -361,8 +414,10 @@ void AttentionBuilder::softmaxRow(Value row, Value j0) {
 
 void AttentionBuilder::finish() {
   e.loop(e.index(0), rows, 1, [&](Value row) {
-    Value sum = e.loadScalar(sums, row), zero = e.scalar(f32, 0);
-    Value any = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::OGT, sum, zero);
+    Value zero = e.scalar(f32, 0);
+    Value sum = e.reduce(e.load(sums, e.mul(row, lanes), lanes),
+                         [&](Value x, Value y) { return arith::AddFOp::create(e.b, e.loc, x, y); });
+    Value any = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::UNE, sum, zero); // and NaN stays NaN
     Value inverse = arith::DivFOp::create(e.b, e.loc, e.scalar(f32, 1), sum);
     Value wide = e.broadcast(lanes, arith::SelectOp::create(e.b, e.loc, any, inverse, zero));
     Value from = e.mul(row, plan.paddedDim), to = rowBase(spec.out, row);
@@ -379,7 +434,7 @@ void AttentionBuilder::finish() {
     if (!spec.logSumExp)
       return;
     Value log = math::LogOp::create(e.b, e.loc, arith::SelectOp::create(e.b, e.loc, any, sum, e.scalar(f32, 1)));
-    Value value = arith::AddFOp::create(e.b, e.loc, e.loadScalar(maxima, row), log);
+    Value value = math::FmaOp::create(e.b, e.loc, e.loadScalar(maxima, row), e.scalar(f32, 1 / kLog2E), log);
     Value at = e.add(e.mul(e.add(e.mul(batch, spec.queryHeads), head(row)), spec.queries), query(row));
     e.storeScalar(arith::SelectOp::create(e.b, e.loc, any, value, infinity()), buffers.logSumExp, at);
   });

@@ -1,6 +1,7 @@
 //===- Emitter.cpp - Shorthand for writing kernels ------------------------===//
 #include "Emitter.h"
 #include "mlir/IR/Matchers.h"
+#include <numeric>
 
 using namespace mlir;
 
@@ -103,6 +104,21 @@ Value Emitter::fma(Value x, Value y, Value acc) {
   if (isa<FloatType>(cast<VectorType>(acc.getType()).getElementType()))
     return vector::FMAOp::create(b, loc, x, y, acc);
   return arith::AddIOp::create(b, loc, arith::MulIOp::create(b, loc, x, y), acc);
+}
+
+Value Emitter::greater(Value x, Value y) {
+  Value isGreater = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, x, y);
+  return arith::SelectOp::create(b, loc, isGreater, x, y);
+}
+
+Value Emitter::reduce(Value vector, llvm::function_ref<Value(Value, Value)> combine) {
+  for (int64_t n = cast<VectorType>(vector.getType()).getDimSize(0) / 2; n >= 1; n /= 2) {
+    llvm::SmallVector<int64_t> low(n), high(n);
+    std::iota(low.begin(), low.end(), 0);
+    std::iota(high.begin(), high.end(), n);
+    vector = combine(shuffle(vector, vector, low), shuffle(vector, vector, high));
+  }
+  return vector::ExtractOp::create(b, loc, vector, 0);
 }
 
 // Interleaving row i with row i + n/2, log2(n) times, is a transposition: each step rotates the combined (row, lane) index by one bit.

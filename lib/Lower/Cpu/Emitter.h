@@ -80,6 +80,10 @@ struct Emitter {
   Value convert(Value value, mlir::Type element);
   /// acc + x·y, contracted where the type allows it.
   Value fma(Value x, Value y, Value acc);
+  /// The greater of two floats; y where either is NaN (one instruction).
+  Value greater(Value x, Value y);
+  /// Folds the lanes of a vector, halves at a time.
+  Value reduce(Value vector, llvm::function_ref<Value(Value, Value)> combine);
   /// Rows of a square matrix held in registers to its columns.
   Values transpose(mlir::ValueRange rows);
 

@@ -205,7 +205,7 @@ void GemmBuilder::kBlock(Value kIndex, Value batch, Value m0, Value rows, Value 
     Type type = level.dot ? Type(e.b.getI32Type()) : plan.accType;
     int64_t units = llvm::alignTo(plan.kBlock + 1, 16) / (level.dot ? 2 : 1);
     Value packed = e.view(kernel.scratch, plan.bOffset, type, units * spec.nTile);
-    auto fill = [&] { prepareB(e, spec, plan, level, bufferB(), source, e.mul(panel, spec.nTile), k, packed); };
+    auto fill = [&] { prepareB(e, spec, plan, level, bufferB(), source, e.mul(panel, spec.nTile), k, packed, e.index(0)); };
     if (plan.rowsFastest)
       e.ifThen(fresh, fill);
     else

@@ -64,8 +64,9 @@ struct Packer {
   // Rows of k, each a contiguous run across the other dimension (A stored [k][m], B stored [k][n])
   //===--------------------------------------------------------------------===//
 
-  /// dst[unit·dstStride + x] for x < count (vectors round up) from source[base + k·kStride + x].
-  void copyAcross(Value source, Value base, int64_t kStride, Value k, Value count, Value dst, int64_t dstStride) {
+  /// dst[dstBase + unit·dstStride + x] for x < count (vectors round up) from source[base + k·kStride + x].
+  void copyAcross(Value source, Value base, int64_t kStride, Value k, Value count, Value dst, Value dstBase,
+                  int64_t dstStride) {
     Value full = e.roundDown(count, lanes());
     Value mask = e.mask(lanes(), e.sub(count, full));
     e.loop(e.index(0), units(k), 1, [&](Value unit) {
@@ -74,7 +75,7 @@ struct Packer {
       Value ahead = e.add(row, kPrefetchRows * perUnit() * kStride);
       auto vector = [&](Value x, llvm::function_ref<Value(Value)> load) {
         e.prefetch(source, e.add(ahead, x));
-        e.store(unitVector(load, e.add(row, x), kStride, first, k), dst, e.add(e.mul(unit, dstStride), x));
+        e.store(unitVector(load, e.add(row, x), kStride, first, k), dst, e.add(e.add(dstBase, e.mul(unit, dstStride)), x));
       };
       e.loop(e.index(0), full, lanes(), [&](Value x) { vector(x, [&](Value at) { return e.load(source, at, lanes()); }); });
       e.ifThen(e.less(full, count), [&] { vector(full, [&](Value at) { return e.loadMasked(source, at, lanes(), mask); }); });
@@ -112,7 +113,7 @@ PlacedA copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gemm
   Packer p{e, spec, plan, level};
   PlacedA a = placeA(e, spec, plan, level, scratch);
   if (acrossK(spec)) {
-    p.copyAcross(source, base, spec.a.columnStride, k, rows, a.buffer, a.kStride);
+    p.copyAcross(source, base, spec.a.columnStride, k, rows, a.buffer, e.index(0), a.kStride);
     if (level.step == StepKind::ConvertPair && spec.k % 2 != 0) // the partner of the last k
       e.loop(e.index(0), rows, 1, [&](Value r) {
         e.storeScalar(e.zero(plan.accType), a.buffer, e.add(e.mul(k, a.kStride), r));
@@ -135,14 +136,14 @@ PlacedA copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gemm
 }
 
 /// A packed panel in another type: only a conversion.
-static void convertPanel(Packer &p, Value source, Value base, Value k, Value panel) {
+static void convertPanel(Packer &p, Value source, Value base, Value k, Value panel, Value panelBase) {
   Emitter &e = p.e;
   int64_t nTile = p.spec.nTile;
   bool pairs = isPaired(p.spec.b.type);
   e.loop(e.index(0), pairs ? e.div(e.add(k, 1), 2) : k, 1, [&](Value i) {
     for (int64_t x = 0; x < nTile; x += p.lanes()) {
       Value loaded = e.load(source, e.add(e.add(base, e.mul(i, nTile)), x), p.lanes());
-      Value to = e.add(e.mul(i, pairs ? 2 * nTile : nTile), x);
+      Value to = e.add(e.add(panelBase, e.mul(i, pairs ? 2 * nTile : nTile)), x);
       if (!pairs) {
         e.store(e.convert(loaded, p.plan.accType), panel, to);
         continue;
@@ -155,26 +156,26 @@ static void convertPanel(Packer &p, Value source, Value base, Value k, Value pan
 }
 
 /// k is contiguous: square blocks are transposed in registers. Columns beyond N repeat the last one; they are never stored in C.
-static void transposePanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel) {
+static void transposePanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel, Value panelBase) {
   Emitter &e = p.e;
   int64_t nTile = p.spec.nTile, lanes = p.lanes();
   Value last = e.index(p.spec.n - 1);
-  for (int64_t x = 0; x < nTile; x += lanes) {
+  e.loop(e.index(0), e.index(nTile), lanes, [&](Value x) {
     SmallVector<Value> rows;
     for (int64_t i = 0; i < lanes; ++i)
-      rows.push_back(e.add(base, e.mul(e.min(e.add(n0, x + i), last), p.spec.b.columnStride)));
+      rows.push_back(e.add(base, e.mul(e.min(e.add(e.add(n0, x), i), last), p.spec.b.columnStride)));
     p.alongRun(k, [&](Value first, auto load) {
       SmallVector<Value> block;
       for (Value row : rows)
         block.push_back(load(source, e.add(row, first)));
-      Value to = e.add(e.mul(e.div(first, p.perUnit()), nTile), x);
+      Value to = e.add(e.add(panelBase, e.mul(e.div(first, p.perUnit()), nTile)), x);
       for (auto [i, column] : llvm::enumerate(e.transpose(block)))
         e.store(column, panel, e.add(to, i * nTile));
     });
-  }
+  });
 }
 
-static void gatherPanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel) {
+static void gatherPanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel, Value panelBase) {
   Emitter &e = p.e;
   int64_t kStride = p.spec.b.rowStride;
   Value width = e.min(e.index(p.spec.nTile), e.sub(e.index(p.spec.n), n0));
@@ -182,24 +183,25 @@ static void gatherPanel(Packer &p, Value source, Value base, Value n0, Value k, 
     Value first = e.mul(unit, p.perUnit());
     e.loop(e.index(0), width, 1, [&](Value x) {
       Value at = e.add(e.add(base, e.mul(first, kStride)), e.mul(e.add(n0, x), p.spec.b.columnStride));
-      e.storeScalar(p.scalarUnit(source, at, kStride, first, k), panel, e.add(e.mul(unit, p.spec.nTile), x));
+      e.storeScalar(p.scalarUnit(source, at, kStride, first, k), panel,
+                    e.add(e.add(panelBase, e.mul(unit, p.spec.nTile)), x));
     });
   });
 }
 
 void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level, Value source, Value base, Value n0, Value k,
-              Value panel) {
+              Value panel, Value panelBase) {
   Packer p{e, spec, plan, level};
   if (spec.packedB)
-    return convertPanel(p, source, base, k, panel);
+    return convertPanel(p, source, base, k, panel, panelBase);
   if (spec.b.columnStride == 1) {
     Value width = e.min(e.index(spec.nTile), e.sub(e.index(spec.n), n0));
-    return p.copyAcross(source, e.add(base, n0), spec.b.rowStride, k, width, panel, spec.nTile);
+    return p.copyAcross(source, e.add(base, n0), spec.b.rowStride, k, width, panel, panelBase, spec.nTile);
   }
   bool square = llvm::isPowerOf2_64(p.lanes()) && p.lanes() <= 16;
   if (spec.b.rowStride == 1 && square)
-    return transposePanel(p, source, base, n0, k, panel);
-  gatherPanel(p, source, base, n0, k, panel);
+    return transposePanel(p, source, base, n0, k, panel, panelBase);
+  gatherPanel(p, source, base, n0, k, panel, panelBase);
 }
 
 } // namespace shardc

@@ -18,10 +18,10 @@ PlacedA copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gemm
 /// The place that copyA fills, without filling it.
 PlacedA placeA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level, mlir::Value scratch);
 
-/// Fills `panel` ([k][nTile], in pairs of k with dot products) with columns n0… of B, whose element (k, n) is at source[base + …].
+/// Fills panel[panelBase…] ([k][nTile], in pairs of k with dot products) with columns n0… of B, whose element (k, n) is at source[base + …].
 /// `base` is that of k's block, for packed weights that of the panel.
 void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level, mlir::Value source, mlir::Value base,
-              mlir::Value n0, mlir::Value k, mlir::Value panel);
+              mlir::Value n0, mlir::Value k, mlir::Value panel, mlir::Value panelBase);
 
 } // namespace shardc
 

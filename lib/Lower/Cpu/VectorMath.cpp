@@ -12,33 +12,30 @@ using namespace mlir;
 
 namespace shardc {
 
-// exp(x) = 2^n · exp(r), n = round(x / ln 2), |r| <= ln 2 / 2 in two parts (Cody and Waite), the polynomial of Cephes' expf.
-Value emitExpNonPositive(Emitter &e, Value x) {
+// 2^x = 2^n · 2^r, n = round(x), |r| <= 1/2: a minimax polynomial (relative error 2e-9, found by Remez exchange), and n added to the
+// exponent's bits.
+Value emitExp2NonPositive(Emitter &e, Value x) {
   Type type = x.getType();
   auto vectorType = dyn_cast<VectorType>(type);
   int64_t lanes = vectorType ? vectorType.getDimSize(0) : 0;
   Type f32 = e.b.getF32Type(), i32 = e.b.getI32Type();
   auto constant = [&](double v) { return vectorType ? e.splat(lanes, f32, v) : e.scalar(f32, v); };
-  auto fma = [&](Value a, Value b, Value c) { return math::FmaOp::create(e.b, e.loc, a, b, c); };
 
-  constexpr double kSmallest = -87.33654; // ln 2^-126
-  Value lowest = constant(kSmallest);
+  Value lowest = constant(-125);
   Value tiny = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::OLT, x, lowest);
-  Value bounded = arith::SelectOp::create(e.b, e.loc, tiny, lowest, x);
-  Value n = math::RoundEvenOp::create(e.b, e.loc, arith::MulFOp::create(e.b, e.loc, bounded, constant(1.44269504088896341)));
-  Value r = fma(n, constant(-0.693359375), bounded);
-  r = fma(n, constant(2.12194440e-4), r);
-  Value p = constant(1.9875691500e-4);
-  for (double coefficient : {1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1})
-    p = fma(p, r, constant(coefficient));
-  p = fma(arith::MulFOp::create(e.b, e.loc, r, r), p, arith::AddFOp::create(e.b, e.loc, r, constant(1)));
+  Value bounded = arith::SelectOp::create(e.b, e.loc, tiny, lowest, x); // NaN stays NaN
+  Value n = math::RoundEvenOp::create(e.b, e.loc, bounded);
+  Value r = arith::SubFOp::create(e.b, e.loc, bounded, n);
+  Value p = constant(1.5345812003834507e-4);
+  for (double coefficient : {1.339993121914494e-3, 9.618488957108423e-3, 5.5503287769656434e-2, 2.4022646890634292e-1,
+                             6.931472057372673e-1, 1.0})
+    p = math::FmaOp::create(e.b, e.loc, p, r, constant(coefficient));
 
   Type intType = vectorType ? Type(e.vec(lanes, i32)) : i32;
-  auto integer = [&](int64_t v) { return vectorType ? e.splat(lanes, i32, v) : e.scalar(i32, v); };
-  Value exponent = arith::FPToSIOp::create(e.b, e.loc, intType, n);
-  exponent = arith::ShLIOp::create(e.b, e.loc, arith::AddIOp::create(e.b, e.loc, exponent, integer(127)), integer(23));
-  Value result = arith::MulFOp::create(e.b, e.loc, p, arith::BitcastOp::create(e.b, e.loc, type, exponent));
-  return arith::SelectOp::create(e.b, e.loc, tiny, constant(0), result);
+  Value shift = vectorType ? e.splat(lanes, i32, 23) : e.scalar(i32, 23);
+  Value exponent = arith::ShLIOp::create(e.b, e.loc, arith::FPToSIOp::create(e.b, e.loc, intType, n), shift);
+  Value bits = arith::AddIOp::create(e.b, e.loc, arith::BitcastOp::create(e.b, e.loc, intType, p), exponent);
+  return arith::SelectOp::create(e.b, e.loc, tiny, constant(0), arith::BitcastOp::create(e.b, e.loc, type, bits));
 }
 
 // The angle is reduced to r in [-π/4, π/4] and a quadrant in f64: rotary embeddings ask for angles of 10^5 and more, where upstream's
