@@ -1,6 +1,7 @@
 //===- attention_bench.cpp - Speed of generated attention kernels ----------===//
 //
-// usage: attention_bench [level]   (default: native). GFLOP/s of one thread, counting the two products over visible scores only.
+// usage: attention_bench [level]   (default: native). GFLOP/s of one thread, counting the two
+// products over visible scores only.
 //
 //===----------------------------------------------------------------------===//
 #include "Measure.h"
@@ -39,28 +40,34 @@ static void bench(const CpuTarget &target, Case c, double peakRate) {
   EmitStatistics stats;
   KernelLibrary library = compileOrExit(*module, target, stats);
   int64_t bytes = elementBytes(type);
-  Buffer q(c.batch * c.queries * c.heads * c.dim * bytes), out(c.batch * c.queries * c.heads * c.dim * bytes);
-  Buffer k(c.batch * c.keys * c.keyHeads * c.dim * bytes), v(c.batch * c.keys * c.keyHeads * c.dim * bytes), scratch(kernel->scratchBytes);
+  Buffer q(c.batch * c.queries * c.heads * c.dim * bytes),
+      out(c.batch * c.queries * c.heads * c.dim * bytes);
+  Buffer k(c.batch * c.keys * c.keyHeads * c.dim * bytes),
+      v(c.batch * c.keys * c.keyHeads * c.dim * bytes), scratch(kernel->scratchBytes);
   void *buffers[] = {q.data, k.data, v.data, out.data};
   auto function = library.find("attention");
   double seconds = bestSeconds([&] { function(buffers, 0, kernel->tiles, scratch.data); });
   double visible = double(c.queries) * c.keys - (c.causal ? 0.5 * c.queries * (c.queries - 1) : 0);
   double rate = 4.0 * c.batch * c.heads * visible * c.dim / seconds;
-  std::printf("%-4s b=%lld heads=%lld/%lld queries=%-5lld keys=%-5lld dim=%-4lld %-6s %8.1f GFLOP/s %5.1f %%  %9.1f us  tiles %-4lld scratch "
-              "%-7lld lower %.0f ms codegen %.0f ms\n",
-              c.bf16 ? "bf16" : "f32", (long long)c.batch, (long long)c.heads, (long long)c.keyHeads, (long long)c.queries,
-              (long long)c.keys, (long long)c.dim, c.causal ? "causal" : "full", rate * 1e-9, 100 * rate / peakRate, seconds * 1e6,
-              (long long)kernel->tiles, (long long)kernel->scratchBytes, stats.lowerMs, stats.codegenMs);
+  std::printf("%-4s b=%lld heads=%lld/%lld queries=%-5lld keys=%-5lld dim=%-4lld %-6s %8.1f "
+              "GFLOP/s %5.1f %%  %9.1f us  tiles %-4lld scratch "
+              "%-7lld lower %.0f ms codegen %.0f ms of processor time\n",
+              c.bf16 ? "bf16" : "f32", (long long)c.batch, (long long)c.heads,
+              (long long)c.keyHeads, (long long)c.queries, (long long)c.keys, (long long)c.dim,
+              c.causal ? "causal" : "full", rate * 1e-9, 100 * rate / peakRate, seconds * 1e6,
+              (long long)kernel->tiles, (long long)kernel->scratchBytes, stats.lowerMs,
+              stats.codegenCpuMs);
 }
 
 int main(int argc, char **argv) {
   CpuTarget target = targetOrExit(argc, argv);
   double peak = peakRate(target, /*dot=*/false);
   std::printf("%s: peak %.1f GFLOP/s f32\n", target.name.c_str(), peak * 1e-9);
-  const Case cases[] = {{1, 8, 8, 512, 512, 64, false, false},  {1, 8, 8, 512, 512, 64, true, false},
-                        {1, 8, 2, 512, 512, 64, true, false},   {1, 8, 8, 1024, 1024, 128, true, false},
-                        {1, 8, 8, 1024, 1024, 128, true, true}, {4, 8, 8, 64, 64, 64, true, false},
-                        {8, 8, 2, 1, 1024, 64, true, false},    {8, 8, 8, 1, 1024, 64, true, false}};
+  const Case cases[] = {
+      {1, 8, 8, 512, 512, 64, false, false},  {1, 8, 8, 512, 512, 64, true, false},
+      {1, 8, 2, 512, 512, 64, true, false},   {1, 8, 8, 1024, 1024, 128, true, false},
+      {1, 8, 8, 1024, 1024, 128, true, true}, {4, 8, 8, 64, 64, 64, true, false},
+      {8, 8, 2, 1, 1024, 64, true, false},    {8, 8, 8, 1, 1024, 64, true, false}};
   for (Case c : cases)
     bench(target, c, peak);
 }

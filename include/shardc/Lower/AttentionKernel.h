@@ -1,7 +1,8 @@
 //===- AttentionKernel.h - Attention without a score matrix -----*- C++ -*-===//
 //
-// out[b, h, i] = sum over visible j of softmax_j(cap(scale · q[b, h, i] · k[b, h', j]) + mask[b, h, i, j]) · v[b, h', j], h' = h / group.
-// A row that sees no key is zero, and its log-sum-exp is -inf.
+// out[b, h, i] = sum over visible j of softmax_j(cap(scale · q[b, h, i] · k[b, h', j]) + mask[b, h,
+// i, j]) · v[b, h', j], h' = h / group. A row that sees no key is zero, and its log-sum-exp is
+// -inf.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SHARDC_LOWER_ATTENTIONKERNEL_H
@@ -26,8 +27,9 @@ struct AttentionSpec {
   double scale = 1;
   double softCap = 0; ///< cap·tanh(x / cap) before masks; 0 is none
 
-  /// Query i stands at key position p = i + offset. Key j is visible if p - left <= j <= p + right, for what is given.
-  /// Causal is right = 0 with offset = 0 (aligned to the start) or keys - queries (to the end); a window of w keys is left = w - 1.
+  /// Query i stands at key position p = i + offset. Key j is visible if p - left <= j <= p + right,
+  /// for what is given. Causal is right = 0 with offset = 0 (aligned to the start) or keys -
+  /// queries (to the end); a window of w keys is left = w - 1.
   std::optional<int64_t> left, right;
   int64_t offset = 0;
   bool runtimeOffset = false; ///< an i64 buffer holds what is added to offset
@@ -35,14 +37,14 @@ struct AttentionSpec {
 
   /// [b, h, i, j]; a float is added, i8 and i1 hide where zero. Strides may be 0.
   std::optional<AttentionOperand> mask;
-  mlir::Type sinks;        ///< type of one logit per query head that joins the denominator; null is none
-  bool logSumExp = false;  ///< write f32 [batch, queryHeads, queries]
+  mlir::Type sinks; ///< type of one logit per query head that joins the denominator; null is none
+  bool logSumExp = false; ///< write f32 [batch, queryHeads, queries]
 };
 
-/// Appends the kernel. Buffers: q, k, v, then as asked for mask, sinks, offset, key lengths, then out and, as asked for, log-sum-exp.
-/// Bad specs are reported at `module`.
-mlir::FailureOr<Kernel> buildAttention(mlir::OpBuilder &builder, mlir::ModuleOp module, const AttentionSpec &spec,
-                                       const CpuTarget &target);
+/// Appends the kernel. Buffers: q, k, v, then as asked for mask, sinks, offset, key lengths, then
+/// out and, as asked for, log-sum-exp. Bad specs are reported at `module`.
+mlir::FailureOr<Kernel> buildAttention(mlir::OpBuilder &builder, mlir::ModuleOp module,
+                                       const AttentionSpec &spec, const CpuTarget &target);
 
 } // namespace shardc
 

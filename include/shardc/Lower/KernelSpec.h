@@ -2,10 +2,12 @@
 //
 // A kernel in MLIR is an ordinary function over flat buffers and a range of independent tiles:
 //
-//     func.func @k(%buffer0: memref<…>, …, %begin: index, %end: index, %scratch: memref<Nxi8>) attributes {shardc.kernel}
+//     func.func @k(%buffer0: memref<…>, …, %begin: index, %end: index, %scratch: memref<Nxi8>)
+//     attributes {shardc.kernel}
 //
-// in upstream dialects only. The object emitter turns it into the C ABI of docs/contracts.md §4, so that nothing before it
-// knows pointers. Buffers are static identity-layout memrefs; the element type is the kernel's choice of view.
+// in upstream dialects only. The object emitter turns it into the C ABI of docs/contracts.md §4, so
+// that nothing before it knows pointers. Buffers are static identity-layout memrefs; the element
+// type is the kernel's choice of view.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SHARDC_LOWER_KERNELSPEC_H
@@ -22,7 +24,8 @@ namespace shardc {
 /// The discardable attribute that marks a function as a kernel.
 inline constexpr llvm::StringLiteral kKernelAttr = "shardc.kernel";
 
-/// An ISA level. Everything that a bundle shares between levels (tiles, scratch bytes, weight layouts) must not depend on it.
+/// An ISA level. Everything that a bundle shares between levels (tiles, scratch bytes, weight
+/// layouts) must not depend on it.
 struct CpuTarget {
   std::string name;         ///< as given: "x86-64-v4+avx512bf16"
   std::string cpu;          ///< LLVM's name: "x86-64-v4"
@@ -44,7 +47,8 @@ struct Kernel {
   int64_t scratchBytes = 0; ///< per thread
 };
 
-/// A kernel under construction; its arguments are ready to use and the builder stands before the return.
+/// A kernel under construction; its arguments are ready to use and the builder stands before the
+/// return.
 struct KernelBody {
   mlir::func::FuncOp function;
   llvm::SmallVector<mlir::Value> buffers;

@@ -1,20 +1,22 @@
 //===- AttentionKernel.cpp - Attention without a score matrix -------------===//
 //
-// A tile of the launch is one head (or one group of heads that share keys, where all its queries fit) and a block of queries:
+// A tile of the launch is one head (or one group of heads that share keys, where all its queries
+// fit) and a block of queries:
 //
 //   1. The queries, scaled, in f32; running maximum -inf (or the sink) and sum 0 (or 1); output 0.
 //   2. For each block of keys that any of the queries can see:
-//      scores = Q·Kᵀ; hide, maximum of each row; factors that rescale what was summed before, for many rows at once; weights;
-//      output += P·V.
+//      scores = Q·Kᵀ; hide, maximum of each row; factors that rescale what was summed before, for
+//      many rows at once; weights; output += P·V.
 //   3. Output divided by the sum, rounded once; the log-sum-exp.
 //
-// After Dao et al., "FlashAttention-2" (2023). All arithmetic is f32, scores are in units of log 2. Keys and values are copied (and
-// transposed) into panels; where several tiles in turn share them and they fit L2, they are kept from tile to tile.
+// After Dao et al., "FlashAttention-2" (2023). All arithmetic is f32, scores are in units of log 2.
+// Keys and values are copied (and transposed) into panels; where several tiles in turn share them
+// and they fit L2, they are kept from tile to tile.
 //
 //===----------------------------------------------------------------------===//
+#include "shardc/Lower/AttentionKernel.h"
 #include "GemmPacking.h"
 #include "VectorMath.h"
-#include "shardc/Lower/AttentionKernel.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include <limits>
 #include <numeric>
@@ -23,9 +25,10 @@ using namespace mlir;
 
 namespace shardc {
 
-static constexpr int64_t kMaxRows = 84;    ///< queries of a tile: a multiple of every level's tile rows
-static constexpr int64_t kKeyBlock = 64;   ///< keys at a time
-static constexpr int64_t kPanel = 32;      ///< columns of a packed panel
+static constexpr int64_t kMaxRows =
+    84; ///< queries of a tile: a multiple of every level's tile rows
+static constexpr int64_t kKeyBlock = 64; ///< keys at a time
+static constexpr int64_t kPanel = 32;    ///< columns of a packed panel
 static constexpr int64_t kWantedTiles = 32;
 static constexpr int64_t kMaxLanes = 16;
 static constexpr int64_t kKeptBytes = 1024 * 1024; ///< panels of one head that may stay in scratch
@@ -35,19 +38,21 @@ namespace {
 
 /// What is the same for all levels: rows of a tile and where things lie in scratch.
 struct AttentionPlan {
-  int64_t group;       ///< query heads per key head
-  bool mergeHeads;     ///< a tile holds all queries of all heads of a group
+  int64_t group;   ///< query heads per key head
+  bool mergeHeads; ///< a tile holds all queries of all heads of a group
   int64_t rows, blocks, paddedRows, paddedDim;
   bool keepPanels;     ///< all panels of a key head stay in scratch for the tiles that follow
   int64_t panelBlocks; ///< blocks of keys that scratch has room for
-  int64_t qOffset, kOffset, vOffset, scoreOffset, outOffset, maxOffset, blockMaxOffset, factorOffset, sumOffset, scratchBytes;
+  int64_t qOffset, kOffset, vOffset, scoreOffset, outOffset, maxOffset, blockMaxOffset,
+      factorOffset, sumOffset, scratchBytes;
   int64_t tiles;
 
   explicit AttentionPlan(const AttentionSpec &spec) {
     group = spec.queryHeads / spec.keyHeads;
     mergeHeads = group > 1 && group * spec.queries <= kMaxRows;
     int64_t heads = spec.batch * (mergeHeads ? spec.keyHeads : spec.queryHeads);
-    int64_t wanted = heads * llvm::divideCeil(spec.queries, kMaxRows) < kWantedTiles ? kMaxRows / 2 : kMaxRows;
+    int64_t wanted =
+        heads * llvm::divideCeil(spec.queries, kMaxRows) < kWantedTiles ? kMaxRows / 2 : kMaxRows;
     blocks = mergeHeads ? 1 : llvm::divideCeil(spec.queries, wanted);
     rows = mergeHeads ? group * spec.queries : llvm::divideCeil(spec.queries, blocks);
     blocks = mergeHeads ? 1 : llvm::divideCeil(spec.queries, rows);
@@ -56,10 +61,13 @@ struct AttentionPlan {
     paddedDim = llvm::alignTo(spec.valueDim, kPanel);
     int64_t keyBlocks = llvm::divideCeil(spec.keys, kKeyBlock);
     bool shared = !mergeHeads && group * blocks > 1;
-    keepPanels = shared && !spec.left && keyBlocks * kKeyBlock * (spec.dim + paddedDim) * 4 <= kKeptBytes;
+    keepPanels =
+        shared && !spec.left && keyBlocks * kKeyBlock * (spec.dim + paddedDim) * 4 <= kKeptBytes;
     panelBlocks = keepPanels ? keyBlocks : 1;
     int64_t next = 0;
-    auto place = [&](int64_t floats) { return std::exchange(next, next + int64_t(llvm::alignTo(floats * 4, 64))); };
+    auto place = [&](int64_t floats) {
+      return std::exchange(next, next + int64_t(llvm::alignTo(floats * 4, 64)));
+    };
     qOffset = place(paddedRows * spec.dim);
     // A transposition stores whole squares: room for the last one's overhang.
     kOffset = place(kKeyBlock * spec.dim * panelBlocks + kMaxLanes * kPanel);
@@ -83,7 +91,8 @@ class AttentionBuilder {
 public:
   AttentionBuilder(OpBuilder &builder, const AttentionSpec &spec, const CpuTarget &target)
       : e{builder, builder.getUnknownLoc()}, spec(spec), plan(spec), lanes(target.vectorBytes / 4),
-        tileRows(llvm::divideCeil(plan.rows, llvm::divideCeil(plan.rows, maxTileRows(target, 2)))), f32(builder.getF32Type()) {}
+        tileRows(llvm::divideCeil(plan.rows, llvm::divideCeil(plan.rows, maxTileRows(target, 2)))),
+        f32(builder.getF32Type()) {}
 
   Kernel build(ModuleOp module);
 
@@ -95,8 +104,8 @@ private:
   const Type f32;
   AttentionBuffers buffers;
   Value queries, keyPanels, valuePanels, scores, outputs; ///< views of scratch
-  Value maxima, blockMaxima, factors;                     ///< per row; maxima over all keys seen, over this block's
-  Value sums;                                             ///< per row `lanes` partial sums of weights
+  Value maxima, blockMaxima, factors; ///< per row; maxima over all keys seen, over this block's
+  Value sums;                         ///< per row `lanes` partial sums of weights
 
   /// The tile being emitted.
   Value batch, keyHead, firstHead, firstQuery, rows;
@@ -104,20 +113,27 @@ private:
 
   KernelBody begin(ModuleOp module);
   void tile(Value index);
-  Value head(Value row) { return plan.mergeHeads ? e.add(firstHead, e.div(row, spec.queries)) : firstHead; }
-  Value query(Value row) { return plan.mergeHeads ? e.rem(row, spec.queries) : e.add(firstQuery, row); }
-  Value rowBase(const AttentionOperand &operand, Value row) {
-    return e.add(e.add(e.mul(batch, operand.batch), e.mul(head(row), operand.head)), e.mul(query(row), operand.row));
+  Value head(Value row) {
+    return plan.mergeHeads ? e.add(firstHead, e.div(row, spec.queries)) : firstHead;
   }
-  Value keyBase(const AttentionOperand &operand) { return e.add(e.mul(batch, operand.batch), e.mul(keyHead, operand.head)); }
+  Value query(Value row) {
+    return plan.mergeHeads ? e.rem(row, spec.queries) : e.add(firstQuery, row);
+  }
+  Value rowBase(const AttentionOperand &operand, Value row) {
+    return e.add(e.add(e.mul(batch, operand.batch), e.mul(head(row), operand.head)),
+                 e.mul(query(row), operand.row));
+  }
+  Value keyBase(const AttentionOperand &operand) {
+    return e.add(e.mul(batch, operand.batch), e.mul(keyHead, operand.head));
+  }
   Value infinity() { return e.scalar(f32, -std::numeric_limits<double>::infinity()); }
 
   void loadQueries();
   std::pair<Value, Value> visibleKeys();
   void keyBlock(Value j0, Value end, Value packedEnd);
   void pack(const AttentionOperand &operand, bool isKey, Value j0, Value count, Value panelBase);
-  void multiply(Value a, int64_t aRow, Value b, Value panelBase, int64_t bSteps, Value steps, Value c, int64_t cRow,
-                int64_t columns, bool accumulate);
+  void multiply(Value a, int64_t aRow, Value b, Value panelBase, int64_t bSteps, Value steps,
+                Value c, int64_t cRow, int64_t columns, bool accumulate);
   void maximumOfRow(Value row, Value j0);
   void rescaleFactors();
   Value finiteBase(Value maximum);
@@ -134,8 +150,12 @@ KernelBody AttentionBuilder::begin(ModuleOp module) {
     types.push_back(MemRefType::get({count}, type));
     slots.push_back(&slot);
   };
-  auto operand = [&](Value &slot, const AttentionOperand &o, int64_t heads, int64_t rows, int64_t columns, Type type) {
-    buffer(slot, (spec.batch - 1) * o.batch + (heads - 1) * o.head + (rows - 1) * o.row + (columns - 1) * o.column + 1, type);
+  auto operand = [&](Value &slot, const AttentionOperand &o, int64_t heads, int64_t rows,
+                     int64_t columns, Type type) {
+    buffer(slot,
+           (spec.batch - 1) * o.batch + (heads - 1) * o.head + (rows - 1) * o.row +
+               (columns - 1) * o.column + 1,
+           type);
   };
   operand(buffers.q, spec.q, spec.queryHeads, spec.queries, spec.dim, spec.q.type);
   operand(buffers.k, spec.k, spec.keyHeads, spec.keys, spec.dim, spec.k.type);
@@ -156,7 +176,9 @@ KernelBody AttentionBuilder::begin(ModuleOp module) {
   KernelBody kernel = beginKernel(e.b, module, spec.symbol, types, plan.scratchBytes);
   for (auto [slot, value] : llvm::zip(slots, kernel.buffers))
     *slot = value;
-  auto view = [&](int64_t offset, int64_t end) { return e.view(kernel.scratch, offset, f32, (end - offset) / 4); };
+  auto view = [&](int64_t offset, int64_t end) {
+    return e.view(kernel.scratch, offset, f32, (end - offset) / 4);
+  };
   queries = view(plan.qOffset, plan.kOffset);
   keyPanels = view(plan.kOffset, plan.vOffset);
   valuePanels = view(plan.vOffset, plan.scoreOffset);
@@ -172,7 +194,9 @@ KernelBody AttentionBuilder::begin(ModuleOp module) {
 Kernel AttentionBuilder::build(ModuleOp module) {
   OpBuilder::InsertionGuard guard(e.b);
   KernelBody kernel = begin(module);
-  auto toIndex = [&](Value i64) { return arith::IndexCastOp::create(e.b, e.loc, e.b.getIndexType(), i64); };
+  auto toIndex = [&](Value i64) {
+    return arith::IndexCastOp::create(e.b, e.loc, e.b.getIndexType(), i64);
+  };
   shift = e.index(spec.offset);
   if (spec.runtimeOffset)
     shift = e.add(shift, toIndex(e.loadScalar(buffers.offset, e.index(0))));
@@ -186,7 +210,8 @@ Kernel AttentionBuilder::build(ModuleOp module) {
     batch = e.div(rest, heads);
     keyHead = plan.mergeHeads ? head : e.div(head, plan.group);
     firstHead = plan.mergeHeads ? e.mul(head, plan.group) : head;
-    rows = plan.blocks == 1 ? e.index(plan.rows) : e.min(e.index(plan.rows), e.sub(e.index(spec.queries), firstQuery));
+    rows = plan.blocks == 1 ? e.index(plan.rows)
+                            : e.min(e.index(plan.rows), e.sub(e.index(spec.queries), firstQuery));
     keyEnd = e.index(spec.keys);
     if (spec.keyLengths)
       keyEnd = e.max(e.index(0), e.min(keyEnd, toIndex(e.loadScalar(buffers.lengths, batch))));
@@ -206,17 +231,19 @@ void AttentionBuilder::loadQueries() {
   Value padded = e.mul(e.div(e.add(rows, tileRows - 1), tileRows), tileRows);
   Value zeros = e.zero(e.vec(lanes, f32));
   e.loop(rows, padded, 1, [&](Value row) { // rows that only fill the last register tile
-    e.loop(e.index(0), e.index(spec.dim), 1, [&](Value d) {
-      e.storeScalar(e.zero(f32), queries, e.add(e.mul(row, spec.dim), d));
-    });
-    e.loop(e.index(0), e.index(kKeyBlock), lanes, [&](Value j) { e.store(zeros, scores, e.add(e.mul(row, kKeyBlock), j)); });
+    e.loop(e.index(0), e.index(spec.dim), 1,
+           [&](Value d) { e.storeScalar(e.zero(f32), queries, e.add(e.mul(row, spec.dim), d)); });
+    e.loop(e.index(0), e.index(kKeyBlock), lanes,
+           [&](Value j) { e.store(zeros, scores, e.add(e.mul(row, kKeyBlock), j)); });
   });
-  e.loop(e.index(0), e.mul(padded, plan.paddedDim), lanes, [&](Value i) { e.store(zeros, outputs, i); });
+  e.loop(e.index(0), e.mul(padded, plan.paddedDim), lanes,
+         [&](Value i) { e.store(zeros, outputs, i); });
   e.loop(e.index(0), rows, 1, [&](Value row) {
     Value from = rowBase(spec.q, row), to = e.mul(row, spec.dim);
     auto copy = [&](Value d, int64_t width) {
       Value at = e.add(from, e.mul(d, spec.q.column));
-      Value x = width == 1 ? e.convert(e.loadScalar(buffers.q, at), f32) : e.convert(e.load(buffers.q, at, width), f32);
+      Value x = width == 1 ? e.convert(e.loadScalar(buffers.q, at), f32)
+                           : e.convert(e.load(buffers.q, at, width), f32);
       double factor = spec.softCap == 0 ? spec.scale * kLog2E : spec.scale;
       Value scale = width == 1 ? e.scalar(f32, factor) : e.splat(width, f32, factor);
       Value scaled = arith::MulFOp::create(e.b, e.loc, x, scale);
@@ -264,19 +291,23 @@ void AttentionBuilder::keyBlock(Value j0, Value end, Value packedEnd) {
     e.ifThen(e.compare(arith::CmpIPredicate::sge, j0, packedEnd), packBoth);
   else
     packBoth();
-  multiply(queries, spec.dim, keyPanels, keyBase, spec.dim, e.index(spec.dim), scores, kKeyBlock, kKeyBlock, /*accumulate=*/false);
+  multiply(queries, spec.dim, keyPanels, keyBase, spec.dim, e.index(spec.dim), scores, kKeyBlock,
+           kKeyBlock, /*accumulate=*/false);
   e.loop(e.index(0), rows, 1, [&](Value row) { maximumOfRow(row, j0); });
   rescaleFactors();
   e.loop(e.index(0), rows, 1, [&](Value row) { weightsOfRow(row); });
-  multiply(scores, kKeyBlock, valuePanels, valueBase, kKeyBlock, count, outputs, plan.paddedDim, plan.paddedDim, /*accumulate=*/true);
+  multiply(scores, kKeyBlock, valuePanels, valueBase, kKeyBlock, count, outputs, plan.paddedDim,
+           plan.paddedDim, /*accumulate=*/true);
 }
 
 /// Panels [dim][32] of keys, or [64][32] of values.
-void AttentionBuilder::pack(const AttentionOperand &operand, bool isKey, Value j0, Value count, Value panelBase) {
+void AttentionBuilder::pack(const AttentionOperand &operand, bool isKey, Value j0, Value count,
+                            Value panelBase) {
   GemmSpec gemm;
   gemm.n = isKey ? spec.keys : spec.valueDim;
   gemm.nTile = kPanel;
-  gemm.b = {operand.type, isKey ? operand.column : operand.row, isKey ? operand.row : operand.column, {}};
+  gemm.b = {
+      operand.type, isKey ? operand.column : operand.row, isKey ? operand.row : operand.column, {}};
   GemmPlan gemmPlan{};
   gemmPlan.accType = f32;
   GemmLevel level{};
@@ -284,22 +315,27 @@ void AttentionBuilder::pack(const AttentionOperand &operand, bool isKey, Value j
   e.loop(e.index(0), e.index(isKey ? kKeyBlock : plan.paddedDim), kPanel, [&](Value x) {
     Value to = e.add(panelBase, e.mul(x, isKey ? spec.dim : kKeyBlock));
     if (isKey)
-      prepareB(e, gemm, gemmPlan, level, buffers.k, keyBase(operand), e.add(j0, x), e.index(spec.dim), keyPanels, to);
+      prepareB(e, gemm, gemmPlan, level, buffers.k, keyBase(operand), e.add(j0, x),
+               e.index(spec.dim), keyPanels, to);
     else
-      prepareB(e, gemm, gemmPlan, level, buffers.v, e.add(keyBase(operand), e.mul(j0, operand.row)), x, count, valuePanels, to);
+      prepareB(e, gemm, gemmPlan, level, buffers.v, e.add(keyBase(operand), e.mul(j0, operand.row)),
+               x, count, valuePanels, to);
   });
 }
 
 /// c (+)= a · panels, for whole register tiles of rows.
-void AttentionBuilder::multiply(Value a, int64_t aRow, Value b, Value panelBase, int64_t bSteps, Value steps, Value c, int64_t cRow,
-                                int64_t columns, bool accumulate) {
+void AttentionBuilder::multiply(Value a, int64_t aRow, Value b, Value panelBase, int64_t bSteps,
+                                Value steps, Value c, int64_t cRow, int64_t columns,
+                                bool accumulate) {
   MicroTile tile{tileRows, 2, lanes, f32};
   int64_t strip = 2 * lanes;
   e.loop(e.index(0), e.index(columns), strip, [&](Value column) {
     Value inPanel = e.rem(column, kPanel);
     Value bBase = e.add(e.add(panelBase, e.mul(e.div(column, kPanel), bSteps * kPanel)), inPanel);
     e.loop(e.index(0), rows, tileRows, [&](Value row) {
-      auto place = [&](int64_t i) { return e.add(e.add(e.mul(e.add(row, i / 2), cRow), column), i % 2 * lanes); };
+      auto place = [&](int64_t i) {
+        return e.add(e.add(e.mul(e.add(row, i / 2), cRow), column), i % 2 * lanes);
+      };
       SmallVector<Value> init;
       for (int64_t i = 0; i < 2 * tileRows; ++i)
         init.push_back(accumulate ? e.load(c, place(i), lanes) : e.zero(e.vec(lanes, f32)));
@@ -318,11 +354,13 @@ Value AttentionBuilder::maskVector(Value row, Value j, Value visible) {
   if (spec.mask->column == 1)
     return e.loadMasked(buffers.mask, at, lanes, visible);
   Type i32 = e.b.getI32Type();
-  Value step = arith::MulIOp::create(e.b, e.loc, vector::StepOp::create(e.b, e.loc, e.vec(lanes, e.b.getIndexType())),
-                                     e.broadcast(lanes, e.index(spec.mask->column)));
+  Value step = arith::MulIOp::create(
+      e.b, e.loc, vector::StepOp::create(e.b, e.loc, e.vec(lanes, e.b.getIndexType())),
+      e.broadcast(lanes, e.index(spec.mask->column)));
   Value offsets = arith::IndexCastOp::create(e.b, e.loc, e.vec(lanes, i32), step);
   VectorType type = e.vec(lanes, cast<MemRefType>(buffers.mask.getType()).getElementType());
-  return vector::GatherOp::create(e.b, e.loc, type, buffers.mask, ValueRange{at}, offsets, visible, e.zero(type));
+  return vector::GatherOp::create(e.b, e.loc, type, buffers.mask, ValueRange{at}, offsets, visible,
+                                  e.zero(type));
 }
 
 SmallVector<Value> AttentionBuilder::visibleScores(Value row, Value j0) {
@@ -338,15 +376,17 @@ SmallVector<Value> AttentionBuilder::visibleScores(Value row, Value j0) {
   for (int64_t x = 0; x < kKeyBlock; x += lanes) {
     SmallVector<int32_t> numbers(lanes);
     std::iota(numbers.begin(), numbers.end(), x);
-    Value lane = arith::ConstantOp::create(e.b, e.loc, DenseElementsAttr::get(e.vec(lanes, i32), llvm::ArrayRef<int32_t>(numbers)));
+    Value lane = arith::ConstantOp::create(
+        e.b, e.loc, DenseElementsAttr::get(e.vec(lanes, i32), llvm::ArrayRef<int32_t>(numbers)));
     Value visible = e.compare(arith::CmpIPredicate::slt, lane, high);
     if (low)
-      visible = arith::AndIOp::create(e.b, e.loc, visible, e.compare(arith::CmpIPredicate::sge, lane, low));
+      visible = arith::AndIOp::create(e.b, e.loc, visible,
+                                      e.compare(arith::CmpIPredicate::sge, lane, low));
     Value score = e.load(scores, e.add(e.mul(row, kKeyBlock), x), lanes);
     if (spec.softCap != 0) {
       Value small = arith::MulFOp::create(e.b, e.loc, score, e.splat(lanes, f32, 1 / spec.softCap));
       score = arith::MulFOp::create(e.b, e.loc, math::TanhOp::create(e.b, e.loc, small),
-                                     e.splat(lanes, f32, spec.softCap * kLog2E));
+                                    e.splat(lanes, f32, spec.softCap * kLog2E));
     }
     if (spec.mask) {
       Value mask = maskVector(row, e.add(j0, x), visible);
@@ -354,9 +394,11 @@ SmallVector<Value> AttentionBuilder::visibleScores(Value row, Value j0) {
       if (isa<FloatType>(element))
         score = e.fma(e.convert(mask, f32), e.splat(lanes, f32, kLog2E), score);
       else
-        visible = arith::AndIOp::create(e.b, e.loc, visible, e.compare(arith::CmpIPredicate::ne, mask, e.zero(mask.getType())));
+        visible = arith::AndIOp::create(
+            e.b, e.loc, visible, e.compare(arith::CmpIPredicate::ne, mask, e.zero(mask.getType())));
     }
-    result.push_back(arith::SelectOp::create(e.b, e.loc, visible, score, e.broadcast(lanes, infinity())));
+    result.push_back(
+        arith::SelectOp::create(e.b, e.loc, visible, score, e.broadcast(lanes, infinity())));
   }
   return result;
 }
@@ -388,7 +430,8 @@ void AttentionBuilder::rescaleFactors() {
 
 /// Where nothing has been seen yet, 2^(-inf - 0) is zero and 2^(-inf - -inf) would not be a number.
 Value AttentionBuilder::finiteBase(Value maximum) {
-  Value none = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::OEQ, maximum, e.broadcast(lanes, infinity()));
+  Value none = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::OEQ, maximum,
+                                     e.broadcast(lanes, infinity()));
   return arith::SelectOp::create(e.b, e.loc, none, e.zero(maximum.getType()), maximum);
 }
 
@@ -396,13 +439,16 @@ void AttentionBuilder::weightsOfRow(Value row) {
   Value base = e.broadcast(lanes, e.loadScalar(blockMaxima, row)), sum;
   for (int64_t x = 0; x < kKeyBlock; x += lanes) {
     Value at = e.add(e.mul(row, kKeyBlock), x);
-    Value weight = emitExp2NonPositive(e, arith::SubFOp::create(e.b, e.loc, e.load(scores, at, lanes), base));
+    Value weight =
+        emitExp2NonPositive(e, arith::SubFOp::create(e.b, e.loc, e.load(scores, at, lanes), base));
     e.store(weight, scores, at);
     sum = sum ? Value(arith::AddFOp::create(e.b, e.loc, sum, weight)) : weight;
   }
-  Value factor = e.loadScalar(factors, row), wide = e.broadcast(lanes, factor), sumAt = e.mul(row, lanes);
+  Value factor = e.loadScalar(factors, row), wide = e.broadcast(lanes, factor),
+        sumAt = e.mul(row, lanes);
   e.store(e.fma(e.load(sums, sumAt, lanes), wide, sum), sums, sumAt);
-  Value changed = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::UNE, factor, e.scalar(f32, 1));
+  Value changed =
+      arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::UNE, factor, e.scalar(f32, 1));
   e.ifThen(changed, [&] {
     Value from = e.mul(row, plan.paddedDim);
     e.loop(e.index(0), e.index(plan.paddedDim), lanes, [&](Value d) {
@@ -417,26 +463,34 @@ void AttentionBuilder::finish() {
     Value zero = e.scalar(f32, 0);
     Value sum = e.reduce(e.load(sums, e.mul(row, lanes), lanes),
                          [&](Value x, Value y) { return arith::AddFOp::create(e.b, e.loc, x, y); });
-    Value any = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::UNE, sum, zero); // and NaN stays NaN
+    Value any = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::UNE, sum,
+                                      zero); // and NaN stays NaN
     Value inverse = arith::DivFOp::create(e.b, e.loc, e.scalar(f32, 1), sum);
     Value wide = e.broadcast(lanes, arith::SelectOp::create(e.b, e.loc, any, inverse, zero));
     Value from = e.mul(row, plan.paddedDim), to = rowBase(spec.out, row);
     auto result = [&](Value d) {
-      Value scaled = arith::MulFOp::create(e.b, e.loc, e.load(outputs, e.add(from, d), lanes), wide);
+      Value scaled =
+          arith::MulFOp::create(e.b, e.loc, e.load(outputs, e.add(from, d), lanes), wide);
       return e.convert(scaled, spec.out.type);
     };
     int64_t whole = spec.valueDim / lanes * lanes;
-    e.loop(e.index(0), e.index(whole), lanes, [&](Value d) { e.store(result(d), buffers.out, e.add(to, d)); });
+    e.loop(e.index(0), e.index(whole), lanes,
+           [&](Value d) { e.store(result(d), buffers.out, e.add(to, d)); });
     if (whole < spec.valueDim) {
       Value d = e.index(whole);
-      e.storeMasked(result(d), buffers.out, e.add(to, d), e.mask(lanes, e.index(spec.valueDim - whole)));
+      e.storeMasked(result(d), buffers.out, e.add(to, d),
+                    e.mask(lanes, e.index(spec.valueDim - whole)));
     }
     if (!spec.logSumExp)
       return;
-    Value log = math::LogOp::create(e.b, e.loc, arith::SelectOp::create(e.b, e.loc, any, sum, e.scalar(f32, 1)));
-    Value value = math::FmaOp::create(e.b, e.loc, e.loadScalar(maxima, row), e.scalar(f32, 1 / kLog2E), log);
-    Value at = e.add(e.mul(e.add(e.mul(batch, spec.queryHeads), head(row)), spec.queries), query(row));
-    e.storeScalar(arith::SelectOp::create(e.b, e.loc, any, value, infinity()), buffers.logSumExp, at);
+    Value log = math::LogOp::create(
+        e.b, e.loc, arith::SelectOp::create(e.b, e.loc, any, sum, e.scalar(f32, 1)));
+    Value value =
+        math::FmaOp::create(e.b, e.loc, e.loadScalar(maxima, row), e.scalar(f32, 1 / kLog2E), log);
+    Value at =
+        e.add(e.mul(e.add(e.mul(batch, spec.queryHeads), head(row)), spec.queries), query(row));
+    e.storeScalar(arith::SelectOp::create(e.b, e.loc, any, value, infinity()), buffers.logSumExp,
+                  at);
   });
 }
 
@@ -444,24 +498,29 @@ void AttentionBuilder::finish() {
 
 static LogicalResult verifyAttention(ModuleOp module, const AttentionSpec &spec) {
   auto error = [&] { return module.emitError() << "attention \"" << spec.symbol << "\": "; };
-  if (std::min({spec.batch, spec.queryHeads, spec.keyHeads, spec.queries, spec.keys, spec.dim, spec.valueDim}) < 1)
+  if (std::min({spec.batch, spec.queryHeads, spec.keyHeads, spec.queries, spec.keys, spec.dim,
+                spec.valueDim}) < 1)
     return error() << "sizes must be positive";
   if (spec.queryHeads % spec.keyHeads != 0)
-    return error() << spec.queryHeads << " query heads are not a multiple of " << spec.keyHeads << " key heads";
+    return error() << spec.queryHeads << " query heads are not a multiple of " << spec.keyHeads
+                   << " key heads";
   auto isFloat = [](Type type) { return type && (type.isF32() || type.isBF16() || type.isF16()); };
   for (const AttentionOperand *operand : {&spec.q, &spec.k, &spec.v, &spec.out})
     if (!isFloat(operand->type))
       return error() << "unsupported element type " << operand->type;
   if (spec.sinks && !isFloat(spec.sinks))
     return error() << "unsupported type of sinks " << spec.sinks;
-  if (spec.mask && !isFloat(spec.mask->type) && !spec.mask->type.isSignlessInteger(8) && !spec.mask->type.isSignlessInteger(1))
+  if (spec.mask && !isFloat(spec.mask->type) && !spec.mask->type.isSignlessInteger(8) &&
+      !spec.mask->type.isSignlessInteger(1))
     return error() << "unsupported type of the mask " << spec.mask->type;
   if (spec.out.column != 1)
-    return error() << "the result's columns have stride " << spec.out.column << ", must be contiguous";
+    return error() << "the result's columns have stride " << spec.out.column
+                   << ", must be contiguous";
   return success();
 }
 
-FailureOr<Kernel> buildAttention(OpBuilder &builder, ModuleOp module, const AttentionSpec &spec, const CpuTarget &target) {
+FailureOr<Kernel> buildAttention(OpBuilder &builder, ModuleOp module, const AttentionSpec &spec,
+                                 const CpuTarget &target) {
   if (failed(verifyAttention(module, spec)))
     return failure();
   return AttentionBuilder(builder, spec, target).build(module);

@@ -21,12 +21,13 @@ Value Emitter::mul(Value x, int64_t y) {
 }
 
 void Emitter::loop(Value begin, Value end, int64_t step, llvm::function_ref<void(Value)> body) {
-  scf::ForOp::create(b, loc, begin, end, index(step), ValueRange{}, [&](OpBuilder &inner, Location, Value i, ValueRange) {
-    OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPoint(inner.getInsertionBlock(), inner.getInsertionPoint());
-    body(i);
-    scf::YieldOp::create(b, loc);
-  });
+  scf::ForOp::create(b, loc, begin, end, index(step), ValueRange{},
+                     [&](OpBuilder &inner, Location, Value i, ValueRange) {
+                       OpBuilder::InsertionGuard guard(b);
+                       b.setInsertionPoint(inner.getInsertionBlock(), inner.getInsertionPoint());
+                       body(i);
+                       scf::YieldOp::create(b, loc);
+                     });
 }
 
 Emitter::Values Emitter::loop(Value begin, Value end, int64_t step, ValueRange init,
@@ -34,7 +35,8 @@ Emitter::Values Emitter::loop(Value begin, Value end, int64_t step, ValueRange i
   auto op = scf::ForOp::create(b, loc, begin, end, index(step), init,
                                [&](OpBuilder &inner, Location, Value i, ValueRange carried) {
                                  OpBuilder::InsertionGuard guard(b);
-                                 b.setInsertionPoint(inner.getInsertionBlock(), inner.getInsertionPoint());
+                                 b.setInsertionPoint(inner.getInsertionBlock(),
+                                                     inner.getInsertionPoint());
                                  scf::YieldOp::create(b, loc, body(i, carried));
                                });
   return Values(op.getResults());
@@ -47,7 +49,8 @@ void Emitter::ifThen(Value condition, llvm::function_ref<void()> then) {
   then();
 }
 
-void Emitter::ifThenElse(Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise) {
+void Emitter::ifThenElse(Value condition, llvm::function_ref<void()> then,
+                         llvm::function_ref<void()> otherwise) {
   auto op = scf::IfOp::create(b, loc, condition, /*withElseRegion=*/true);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(op.thenBlock());
@@ -63,8 +66,9 @@ Value Emitter::scalar(Type type, double value) {
 }
 
 Value Emitter::splat(int64_t lanes, Type type, double value) {
-  Attribute element = isa<FloatType>(type) ? Attribute(b.getFloatAttr(type, value))
-                                           : Attribute(b.getIntegerAttr(type, static_cast<int64_t>(value)));
+  Attribute element = isa<FloatType>(type)
+                          ? Attribute(b.getFloatAttr(type, value))
+                          : Attribute(b.getIntegerAttr(type, static_cast<int64_t>(value)));
   return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(vec(lanes, type), element));
 }
 
@@ -89,15 +93,18 @@ Value Emitter::convert(Value value, Type element) {
   if (fromFloat && toFloat) {
     if (fromBits == toBits) // bf16 <-> f16
       return convert(convert(value, b.getF32Type()), element);
-    return fromBits < toBits ? Value(arith::ExtFOp::create(b, loc, to, value)) : Value(arith::TruncFOp::create(b, loc, to, value));
+    return fromBits < toBits ? Value(arith::ExtFOp::create(b, loc, to, value))
+                             : Value(arith::TruncFOp::create(b, loc, to, value));
   }
   if (!fromFloat && toFloat)
-    return from.isInteger(1) ? Value(arith::UIToFPOp::create(b, loc, to, value)) : Value(arith::SIToFPOp::create(b, loc, to, value));
+    return from.isInteger(1) ? Value(arith::UIToFPOp::create(b, loc, to, value))
+                             : Value(arith::SIToFPOp::create(b, loc, to, value));
   if (fromFloat)
     return arith::FPToSIOp::create(b, loc, to, value);
   if (fromBits > toBits)
     return arith::TruncIOp::create(b, loc, to, value);
-  return from.isInteger(1) ? Value(arith::ExtUIOp::create(b, loc, to, value)) : Value(arith::ExtSIOp::create(b, loc, to, value));
+  return from.isInteger(1) ? Value(arith::ExtUIOp::create(b, loc, to, value))
+                           : Value(arith::ExtSIOp::create(b, loc, to, value));
 }
 
 Value Emitter::fma(Value x, Value y, Value acc) {
@@ -121,7 +128,8 @@ Value Emitter::reduce(Value vector, llvm::function_ref<Value(Value, Value)> comb
   return vector::ExtractOp::create(b, loc, vector, 0);
 }
 
-// Interleaving row i with row i + n/2, log2(n) times, is a transposition: each step rotates the combined (row, lane) index by one bit.
+// Interleaving row i with row i + n/2, log2(n) times, is a transposition: each step rotates the
+// combined (row, lane) index by one bit.
 Emitter::Values Emitter::transpose(ValueRange rows) {
   int64_t n = rows.size();
   llvm::SmallVector<int64_t> low, high;
@@ -142,7 +150,8 @@ Emitter::Values Emitter::transpose(ValueRange rows) {
 }
 
 Value Emitter::view(Value scratch, int64_t offset, Type type, int64_t count) {
-  return memref::ViewOp::create(b, loc, MemRefType::get({count}, type), scratch, index(offset), ValueRange{});
+  return memref::ViewOp::create(b, loc, MemRefType::get({count}, type), scratch, index(offset),
+                                ValueRange{});
 }
 
 } // namespace shardc

@@ -1,6 +1,7 @@
 //===- Emitter.h - Shorthand for writing kernels ----------------*- C++ -*-===//
 //
-// Index arithmetic that folds constants, loops as lambdas, and vector loads that convert. Used inside this folder only.
+// Index arithmetic that folds constants, loops as lambdas, and vector loads that convert. Used
+// inside this folder only.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SHARDC_LIB_LOWER_CPU_EMITTER_H
@@ -28,14 +29,20 @@ struct Emitter {
   Value add(Value x, int64_t y) { return y == 0 ? x : add(x, index(y)); }
   Value sub(Value x, Value y) { return b.createOrFold<mlir::arith::SubIOp>(loc, x, y); }
   Value mul(Value x, int64_t y);
-  Value div(Value x, int64_t y) { return y == 1 ? x : b.createOrFold<mlir::arith::DivUIOp>(loc, x, index(y)); }
-  Value rem(Value x, int64_t y) { return y == 1 ? index(0) : b.createOrFold<mlir::arith::RemUIOp>(loc, x, index(y)); }
+  Value div(Value x, int64_t y) {
+    return y == 1 ? x : b.createOrFold<mlir::arith::DivUIOp>(loc, x, index(y));
+  }
+  Value rem(Value x, int64_t y) {
+    return y == 1 ? index(0) : b.createOrFold<mlir::arith::RemUIOp>(loc, x, index(y));
+  }
   Value min(Value x, Value y) { return b.createOrFold<mlir::arith::MinSIOp>(loc, x, y); }
   Value max(Value x, Value y) { return b.createOrFold<mlir::arith::MaxSIOp>(loc, x, y); }
   Value roundDown(Value x, int64_t y) { return sub(x, rem(x, y)); }
   Value less(Value x, Value y) { return compare(mlir::arith::CmpIPredicate::slt, x, y); }
   Value equal(Value x, Value y) { return compare(mlir::arith::CmpIPredicate::eq, x, y); }
-  Value compare(mlir::arith::CmpIPredicate p, Value x, Value y) { return b.createOrFold<mlir::arith::CmpIOp>(loc, p, x, y); }
+  Value compare(mlir::arith::CmpIPredicate p, Value x, Value y) {
+    return b.createOrFold<mlir::arith::CmpIOp>(loc, p, x, y);
+  }
   /// Static value of a folded index, if it is one.
   static std::optional<int64_t> constant(Value v);
 
@@ -44,11 +51,16 @@ struct Emitter {
   Values loop(Value begin, Value end, int64_t step, mlir::ValueRange init,
               llvm::function_ref<Values(Value, mlir::ValueRange)> body);
   void ifThen(Value condition, llvm::function_ref<void()> then);
-  void ifThenElse(Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise);
+  void ifThenElse(Value condition, llvm::function_ref<void()> then,
+                  llvm::function_ref<void()> otherwise);
 
   // Vectors and scalars.
-  mlir::VectorType vec(int64_t lanes, mlir::Type type) { return mlir::VectorType::get(lanes, type); }
-  Value zero(mlir::Type type) { return mlir::arith::ConstantOp::create(b, loc, b.getZeroAttr(type)); }
+  mlir::VectorType vec(int64_t lanes, mlir::Type type) {
+    return mlir::VectorType::get(lanes, type);
+  }
+  Value zero(mlir::Type type) {
+    return mlir::arith::ConstantOp::create(b, loc, b.getZeroAttr(type));
+  }
   Value splat(int64_t lanes, mlir::Type type, double value);
   Value scalar(mlir::Type type, double value);
   Value broadcast(int64_t lanes, Value value) {
@@ -56,19 +68,27 @@ struct Emitter {
   }
   Value load(Value buffer, Value i, int64_t lanes);
   Value loadMasked(Value buffer, Value i, int64_t lanes, Value mask);
-  Value loadScalar(Value buffer, Value i) { return mlir::memref::LoadOp::create(b, loc, buffer, i); }
-  void store(Value vector, Value buffer, Value i) { mlir::vector::StoreOp::create(b, loc, vector, buffer, i); }
+  Value loadScalar(Value buffer, Value i) {
+    return mlir::memref::LoadOp::create(b, loc, buffer, i);
+  }
+  void store(Value vector, Value buffer, Value i) {
+    mlir::vector::StoreOp::create(b, loc, vector, buffer, i);
+  }
   void storeMasked(Value vector, Value buffer, Value i, Value mask) {
     mlir::vector::MaskedStoreOp::create(b, loc, buffer, i, mask, vector);
   }
-  void storeScalar(Value value, Value buffer, Value i) { mlir::memref::StoreOp::create(b, loc, value, buffer, i); }
+  void storeScalar(Value value, Value buffer, Value i) {
+    mlir::memref::StoreOp::create(b, loc, value, buffer, i);
+  }
   /// Asks for the line at element i, which may lie beyond the buffer.
   void prefetch(Value buffer, Value i) {
-    mlir::memref::PrefetchOp::create(b, loc, buffer, i, /*isWrite=*/false, /*localityHint=*/3, /*isDataCache=*/true);
+    mlir::memref::PrefetchOp::create(b, loc, buffer, i, /*isWrite=*/false, /*localityHint=*/3,
+                                     /*isDataCache=*/true);
   }
   /// True in the first `count` lanes; all of them from `lanes` on, none below zero.
   Value mask(int64_t lanes, Value count) {
-    return mlir::vector::CreateMaskOp::create(b, loc, vec(lanes, b.getI1Type()), mlir::ValueRange{count});
+    return mlir::vector::CreateMaskOp::create(b, loc, vec(lanes, b.getI1Type()),
+                                              mlir::ValueRange{count});
   }
   Value bitcast(Value vector, int64_t lanes, mlir::Type type) {
     return mlir::vector::BitCastOp::create(b, loc, vec(lanes, type), vector);

@@ -3,12 +3,15 @@
 // For each tile of the launch (GemmPlan.h):
 //
 //   for each block of k:
-//     A's block into scratch, if it cannot be read in place (kept for the next tile where that has the same rows)
-//     for each panel of B: into scratch if it is not a packed weight of the right type
-//       for each strip of the panel, for each tileRows rows: the register tile, into an accumulator tile in scratch
+//     A's block into scratch, if it cannot be read in place (kept for the next tile where that has
+//     the same rows) for each panel of B: into scratch if it is not a packed weight of the right
+//     type
+//       for each strip of the panel, for each tileRows rows: the register tile, into an accumulator
+//       tile in scratch
 //   the epilogue over the accumulator tile, row by row, and the store to C
 //
-// The epilogue reads the accumulators back from L1 so that it is emitted once, however large; this costs about 1 % at K = 512.
+// The epilogue reads the accumulators back from L1 so that it is emitted once, however large; this
+// costs about 1 % at K = 512.
 //
 //===----------------------------------------------------------------------===//
 #include "GemmPacking.h"
@@ -23,7 +26,8 @@ int64_t packedElements(int64_t k, int64_t n, int64_t nTile, Type type) {
   return llvm::divideCeil(n, nTile) * nTile * (isPaired(type) ? llvm::alignTo(k, 2) : k);
 }
 
-GemmSpec makeGemm(StringRef symbol, int64_t m, int64_t n, int64_t k, Type a, Type b, Type c, bool packedB) {
+GemmSpec makeGemm(StringRef symbol, int64_t m, int64_t n, int64_t k, Type a, Type b, Type c,
+                  bool packedB) {
   GemmSpec spec;
   spec.symbol = symbol.str();
   spec.m = m;
@@ -37,7 +41,8 @@ GemmSpec makeGemm(StringRef symbol, int64_t m, int64_t n, int64_t k, Type a, Typ
   return spec;
 }
 
-Value EpiloguePoint::load(OpBuilder &builder, Location loc, Value buffer, ValueRange indices) const {
+Value EpiloguePoint::load(OpBuilder &builder, Location loc, Value buffer,
+                          ValueRange indices) const {
   auto type = VectorType::get(lanes, cast<MemRefType>(buffer.getType()).getElementType());
   if (!mask)
     return vector::LoadOp::create(builder, loc, type, buffer, indices);
@@ -45,7 +50,8 @@ Value EpiloguePoint::load(OpBuilder &builder, Location loc, Value buffer, ValueR
   return vector::MaskedLoadOp::create(builder, loc, type, buffer, indices, mask, zero);
 }
 
-void EpiloguePoint::store(OpBuilder &builder, Location loc, Value vector, Value buffer, ValueRange indices) const {
+void EpiloguePoint::store(OpBuilder &builder, Location loc, Value vector, Value buffer,
+                          ValueRange indices) const {
   if (mask)
     vector::MaskedStoreOp::create(builder, loc, buffer, indices, mask, vector);
   else
@@ -65,7 +71,8 @@ int64_t span(const GemmSpec &spec, const GemmOperand &operand, int64_t rows, int
 class GemmBuilder {
 public:
   GemmBuilder(OpBuilder &builder, const GemmSpec &spec, const CpuTarget &target)
-      : e{builder, builder.getUnknownLoc()}, spec(spec), plan(planGemm(spec)), level(planLevel(spec, plan, target)) {}
+      : e{builder, builder.getUnknownLoc()}, spec(spec), plan(planGemm(spec)),
+        level(planLevel(spec, plan, target)) {}
 
   Kernel build(ModuleOp module);
 
@@ -82,16 +89,21 @@ private:
   Value bufferC() const { return kernel.buffers.back(); }
   bool pairsInA() const { return level.dot && !level.copyA; }
   bool pairsInB() const { return spec.packedB && isPaired(spec.b.type); }
-  int64_t panelUnits() const { return (pairsInB() ? llvm::divideCeil(spec.k, 2) : spec.k) * spec.nTile; }
+  int64_t panelUnits() const {
+    return (pairsInB() ? llvm::divideCeil(spec.k, 2) : spec.k) * spec.nTile;
+  }
   int64_t kUnit() const { return level.step == StepKind::Element ? 1 : 2; }
 
   SmallVector<MemRefType> bufferTypes();
   Value batchOffset(const GemmOperand &operand, Value batch);
   Value tile(Value index, Value cached);
-  void kBlock(Value kIndex, Value batch, Value m0, Value rows, Value firstPanel, Value endPanel, Value fresh);
+  void kBlock(Value kIndex, Value batch, Value m0, Value rows, Value firstPanel, Value endPanel,
+              Value fresh);
   PlacedA blockOfA(Value batch, Value m0, Value rows, Value k0, Value k, Value fresh);
-  void strips(const PlacedA &a, Value b, Value bBase, Value batch, Value m0, Value rows, Value panel, Value slot, Value k);
-  void registerTile(int64_t tileRows, const PlacedA &a, Value row, Value b, Value bBase, Value k, Value acc);
+  void strips(const PlacedA &a, Value b, Value bBase, Value batch, Value m0, Value rows,
+              Value panel, Value slot, Value k);
+  void registerTile(int64_t tileRows, const PlacedA &a, Value row, Value b, Value bBase, Value k,
+                    Value acc);
   void epilogue(Value batch, Value m, Value rows, Value n, Value acc);
   void epilogueRows(Value batch, Value m, Value rows, Value n, Value acc, bool masked);
   Value accBase(Value slot, Value strip);
@@ -109,7 +121,8 @@ SmallVector<MemRefType> GemmBuilder::bufferTypes() {
       sets += (size - 1) * stride;
     bCount = sets * plan.panels * panelUnits();
   }
-  SmallVector<MemRefType> types = {pairsInA() ? flat(llvm::divideCeil(aCount, 2), i32) : flat(aCount, spec.a.type),
+  SmallVector<MemRefType> types = {pairsInA() ? flat(llvm::divideCeil(aCount, 2), i32)
+                                              : flat(aCount, spec.a.type),
                                    flat(bCount, pairsInB() ? i32 : spec.b.type)};
   llvm::append_range(types, spec.extra);
   types.push_back(flat(span(spec, spec.c, spec.m, spec.n), spec.c.type));
@@ -130,13 +143,15 @@ Value GemmBuilder::batchOffset(const GemmOperand &operand, Value batch) {
 Kernel GemmBuilder::build(ModuleOp module) {
   OpBuilder::InsertionGuard guard(e.b);
   kernel = beginKernel(e.b, module, spec.symbol, bufferTypes(), plan.scratchBytes);
-  accTile = e.view(kernel.scratch, plan.accOffset, plan.accType, (plan.aOffset - plan.accOffset) / elementBytes(plan.accType));
+  accTile = e.view(kernel.scratch, plan.accOffset, plan.accType,
+                   (plan.aOffset - plan.accOffset) / elementBytes(plan.accType));
   e.loop(kernel.tileBegin, kernel.tileEnd, 1, e.index(-1),
          [&](Value index, ValueRange carried) { return Emitter::Values{tile(index, carried[0])}; });
   return {spec.symbol, plan.tiles(), plan.scratchBytes};
 }
 
-/// One tile of the launch. `cached` names the block that scratch holds from the tile before; the result names the one it holds now.
+/// One tile of the launch. `cached` names the block that scratch holds from the tile before; the
+/// result names the one it holds now.
 Value GemmBuilder::tile(Value index, Value cached) {
   Value block, group, batch;
   if (plan.rowsFastest) {
@@ -154,9 +169,12 @@ Value GemmBuilder::tile(Value index, Value cached) {
   Value fresh = plan.kBlocks > 1 ? Value() : e.compare(arith::CmpIPredicate::ne, key, cached);
 
   Value m0 = e.mul(block, plan.blockRows);
-  Value rows = plan.rowBlocks == 1 ? e.index(spec.m) : e.min(e.index(plan.blockRows), e.sub(e.index(spec.m), m0));
+  Value rows = plan.rowBlocks == 1 ? e.index(spec.m)
+                                   : e.min(e.index(plan.blockRows), e.sub(e.index(spec.m), m0));
   Value first = e.mul(group, plan.panelsPerUnit);
-  Value end = plan.panelsPerUnit == 1 ? e.add(first, 1) : e.min(e.add(first, plan.panelsPerUnit), e.index(plan.panels));
+  Value end = plan.panelsPerUnit == 1
+                  ? e.add(first, 1)
+                  : e.min(e.add(first, plan.panelsPerUnit), e.index(plan.panels));
   if (plan.kBlocks == 1) {
     kBlock(e.index(0), batch, m0, rows, first, end, fresh);
     return key;
@@ -165,7 +183,8 @@ Value GemmBuilder::tile(Value index, Value cached) {
   Value none = e.zero(e.vec(level.lanes, plan.accType));
   e.loop(e.index(0), e.index(plan.panelsPerUnit * spec.nTile * plan.blockRows), level.lanes,
          [&](Value i) { e.store(none, accTile, i); });
-  e.loop(e.index(0), e.index(plan.kBlocks), 1, [&](Value k) { kBlock(k, batch, m0, rows, first, end, fresh); });
+  e.loop(e.index(0), e.index(plan.kBlocks), 1,
+         [&](Value k) { kBlock(k, batch, m0, rows, first, end, fresh); });
   e.loop(first, end, 1, [&](Value panel) {
     e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
       Value n = e.add(e.mul(panel, spec.nTile), e.mul(strip, level.strip));
@@ -176,7 +195,8 @@ Value GemmBuilder::tile(Value index, Value cached) {
 }
 
 PlacedA GemmBuilder::blockOfA(Value batch, Value m0, Value rows, Value k0, Value k, Value fresh) {
-  Value base = e.add(e.add(batchOffset(spec.a, batch), e.mul(m0, spec.a.rowStride)), e.mul(k0, spec.a.columnStride));
+  Value base = e.add(e.add(batchOffset(spec.a, batch), e.mul(m0, spec.a.rowStride)),
+                     e.mul(k0, spec.a.columnStride));
   if (!level.copyA) {
     if (pairsInA())
       return {bufferA(), e.div(base, 2), spec.a.rowStride / 2, 1};
@@ -189,23 +209,28 @@ PlacedA GemmBuilder::blockOfA(Value batch, Value m0, Value rows, Value k0, Value
   return placeA(e, spec, plan, level, kernel.scratch);
 }
 
-void GemmBuilder::kBlock(Value kIndex, Value batch, Value m0, Value rows, Value firstPanel, Value endPanel, Value fresh) {
+void GemmBuilder::kBlock(Value kIndex, Value batch, Value m0, Value rows, Value firstPanel,
+                         Value endPanel, Value fresh) {
   Value k0 = e.mul(kIndex, plan.kBlock);
   bool even = spec.k % plan.kBlock == 0;
   Value k = even ? e.index(plan.kBlock) : e.min(e.index(plan.kBlock), e.sub(e.index(spec.k), k0));
   PlacedA a = blockOfA(batch, m0, rows, k0, k, fresh);
   Value bBatch = batchOffset(spec.b, batch);
   e.loop(firstPanel, endPanel, 1, [&](Value panel) {
-    Value source = spec.packedB ? e.add(e.mul(e.add(e.mul(bBatch, plan.panels), panel), panelUnits()),
-                                        e.mul(pairsInB() ? e.div(k0, 2) : k0, spec.nTile))
-                                : e.add(bBatch, e.mul(k0, spec.b.rowStride));
+    Value source = spec.packedB
+                       ? e.add(e.mul(e.add(e.mul(bBatch, plan.panels), panel), panelUnits()),
+                               e.mul(pairsInB() ? e.div(k0, 2) : k0, spec.nTile))
+                       : e.add(bBatch, e.mul(k0, spec.b.rowStride));
     Value slot = e.sub(panel, firstPanel);
     if (!level.prepareB)
       return strips(a, bufferB(), source, batch, m0, rows, panel, slot, k);
     Type type = level.dot ? Type(e.b.getI32Type()) : plan.accType;
     int64_t units = llvm::alignTo(plan.kBlock + 1, 16) / (level.dot ? 2 : 1);
     Value packed = e.view(kernel.scratch, plan.bOffset, type, units * spec.nTile);
-    auto fill = [&] { prepareB(e, spec, plan, level, bufferB(), source, e.mul(panel, spec.nTile), k, packed, e.index(0)); };
+    auto fill = [&] {
+      prepareB(e, spec, plan, level, bufferB(), source, e.mul(panel, spec.nTile), k, packed,
+               e.index(0));
+    };
     if (plan.rowsFastest)
       e.ifThen(fresh, fill);
     else
@@ -219,13 +244,15 @@ Value GemmBuilder::accBase(Value slot, Value strip) {
   return e.mul(column, plan.blockRows);
 }
 
-void GemmBuilder::strips(const PlacedA &a, Value b, Value bBase, Value batch, Value m0, Value rows, Value panel, Value slot, Value k) {
+void GemmBuilder::strips(const PlacedA &a, Value b, Value bBase, Value batch, Value m0, Value rows,
+                         Value panel, Value slot, Value k) {
   Value steps = kUnit() == 1 ? k : e.div(e.add(k, 1), 2);
   e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
     Value column = e.mul(strip, level.strip);
     Value b0 = e.add(bBase, column);
     e.loop(e.index(0), rows, level.tileRows, [&](Value row) {
-      Value acc = plan.kBlocks == 1 ? e.index(0) : e.add(accBase(slot, strip), e.mul(row, level.strip));
+      Value acc =
+          plan.kBlocks == 1 ? e.index(0) : e.add(accBase(slot, strip), e.mul(row, level.strip));
       Value left = e.min(e.index(level.tileRows), e.sub(rows, row));
       int64_t remainder = spec.m % level.tileRows;
       auto full = [&] { registerTile(level.tileRows, a, row, b, b0, steps, acc); };
@@ -240,13 +267,19 @@ void GemmBuilder::strips(const PlacedA &a, Value b, Value bBase, Value batch, Va
   });
 }
 
-void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Value b, Value bBase, Value steps, Value acc) {
-  MicroTile tile{tileRows, level.strip / level.lanes, level.lanes, plan.accType, level.step, spec.b.type};
-  MicroOperands operands{a.buffer, e.add(a.base, e.mul(row, a.rowStride)), a.rowStride, a.kStride, b, bBase, spec.nTile, !level.prepareB};
+void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Value b, Value bBase,
+                               Value steps, Value acc) {
+  MicroTile tile{tileRows,   level.strip / level.lanes, level.lanes, plan.accType, level.step,
+                 spec.b.type};
+  MicroOperands operands{a.buffer,    e.add(a.base, e.mul(row, a.rowStride)),
+                         a.rowStride, a.kStride,
+                         b,           bBase,
+                         spec.nTile,  !level.prepareB};
   auto place = [&](int64_t i) { return e.add(acc, i * level.lanes); };
   SmallVector<Value> sums;
   for (int64_t i = 0; i < tileRows * tile.vecs; ++i)
-    sums.push_back(plan.kBlocks == 1 ? e.zero(e.vec(level.lanes, plan.accType)) : e.load(accTile, place(i), level.lanes));
+    sums.push_back(plan.kBlocks == 1 ? e.zero(e.vec(level.lanes, plan.accType))
+                                     : e.load(accTile, place(i), level.lanes));
   for (auto [i, sum] : llvm::enumerate(emitMicroLoop(e, tile, operands, steps, sums)))
     e.store(sum, accTile, place(i));
 }
@@ -255,7 +288,9 @@ void GemmBuilder::epilogue(Value batch, Value m, Value rows, Value n, Value acc)
   if (spec.n % spec.nTile == 0)
     return epilogueRows(batch, m, rows, n, acc, false);
   Value inside = e.compare(arith::CmpIPredicate::sle, e.add(n, level.strip), e.index(spec.n));
-  e.ifThenElse(inside, [&] { epilogueRows(batch, m, rows, n, acc, false); }, [&] { epilogueRows(batch, m, rows, n, acc, true); });
+  e.ifThenElse(
+      inside, [&] { epilogueRows(batch, m, rows, n, acc, false); },
+      [&] { epilogueRows(batch, m, rows, n, acc, true); });
 }
 
 void GemmBuilder::epilogueRows(Value batch, Value m, Value rows, Value n, Value acc, bool masked) {
@@ -282,7 +317,8 @@ void GemmBuilder::epilogueRows(Value batch, Value m, Value rows, Value n, Value 
 
 } // namespace
 
-FailureOr<Kernel> buildGemm(OpBuilder &builder, ModuleOp module, const GemmSpec &spec, const CpuTarget &target) {
+FailureOr<Kernel> buildGemm(OpBuilder &builder, ModuleOp module, const GemmSpec &spec,
+                            const CpuTarget &target) {
   if (failed(verifyGemm(module, spec)))
     return failure();
   return GemmBuilder(builder, spec, target).build(module);

@@ -1,7 +1,7 @@
 //===- GemmPacking.cpp - Operands through scratch -------------------------===//
 //
-// Copies that convert to the accumulator's type or to pairs of bf16. Each follows the contiguous direction of its source; B with
-// contiguous k is transposed in registers.
+// Copies that convert to the accumulator's type or to pairs of bf16. Each follows the contiguous
+// direction of its source; B with contiguous k is transposed in registers.
 //
 //===----------------------------------------------------------------------===//
 #include "GemmPacking.h"
@@ -28,11 +28,14 @@ struct Packer {
 
   /// Vector of units from contiguous elements: converted, or 2·lanes bf16 seen as pairs.
   Value toUnits(Value loaded) {
-    return level.dot ? e.bitcast(loaded, lanes(), e.b.getI32Type()) : e.convert(loaded, plan.accType);
+    return level.dot ? e.bitcast(loaded, lanes(), e.b.getI32Type())
+                     : e.convert(loaded, plan.accType);
   }
 
-  /// Calls body(first element, loader) for each vector of units along a contiguous run of `count` elements; the last may be masked.
-  void alongRun(Value count, llvm::function_ref<void(Value, llvm::function_ref<Value(Value, Value)>)> body) {
+  /// Calls body(first element, loader) for each vector of units along a contiguous run of `count`
+  /// elements; the last may be masked.
+  void alongRun(Value count,
+                llvm::function_ref<void(Value, llvm::function_ref<Value(Value, Value)>)> body) {
     int64_t width = lanes() * perUnit();
     Value full = e.roundDown(count, width);
     e.loop(e.index(0), full, width, [&](Value i) {
@@ -40,7 +43,8 @@ struct Packer {
     });
     e.ifThen(e.less(full, count), [&] {
       Value mask = e.mask(width, e.sub(count, full));
-      body(full, [&](Value source, Value at) { return toUnits(e.loadMasked(source, at, width, mask)); });
+      body(full,
+           [&](Value source, Value at) { return toUnits(e.loadMasked(source, at, width, mask)); });
     });
   }
 
@@ -49,13 +53,15 @@ struct Packer {
     if (!level.dot)
       return e.convert(e.loadScalar(source, at), plan.accType);
     auto bits = [&](Value v) {
-      return arith::ExtUIOp::create(e.b, e.loc, e.b.getI32Type(), arith::BitcastOp::create(e.b, e.loc, e.b.getI16Type(), v));
+      return arith::ExtUIOp::create(e.b, e.loc, e.b.getI32Type(),
+                                    arith::BitcastOp::create(e.b, e.loc, e.b.getI16Type(), v));
     };
     Value even = e.loadScalar(source, at);
     // An odd k has no partner in the last pair; reading the even one again stays in bounds.
     Value inside = e.less(e.add(k, 1), kEnd);
     Value next = arith::SelectOp::create(e.b, e.loc, inside, e.add(at, kStride), at);
-    Value odd = arith::SelectOp::create(e.b, e.loc, inside, e.loadScalar(source, next), e.zero(even.getType()));
+    Value odd = arith::SelectOp::create(e.b, e.loc, inside, e.loadScalar(source, next),
+                                        e.zero(even.getType()));
     Value high = arith::ShLIOp::create(e.b, e.loc, bits(odd), e.scalar(e.b.getI32Type(), 16));
     return arith::OrIOp::create(e.b, e.loc, bits(even), high);
   }
@@ -64,9 +70,10 @@ struct Packer {
   // Rows of k, each a contiguous run across the other dimension (A stored [k][m], B stored [k][n])
   //===--------------------------------------------------------------------===//
 
-  /// dst[dstBase + unit·dstStride + x] for x < count (vectors round up) from source[base + k·kStride + x].
-  void copyAcross(Value source, Value base, int64_t kStride, Value k, Value count, Value dst, Value dstBase,
-                  int64_t dstStride) {
+  /// dst[dstBase + unit·dstStride + x] for x < count (vectors round up) from source[base +
+  /// k·kStride + x].
+  void copyAcross(Value source, Value base, int64_t kStride, Value k, Value count, Value dst,
+                  Value dstBase, int64_t dstStride) {
     Value full = e.roundDown(count, lanes());
     Value mask = e.mask(lanes(), e.sub(count, full));
     e.loop(e.index(0), units(k), 1, [&](Value unit) {
@@ -75,15 +82,20 @@ struct Packer {
       Value ahead = e.add(row, kPrefetchRows * perUnit() * kStride);
       auto vector = [&](Value x, llvm::function_ref<Value(Value)> load) {
         e.prefetch(source, e.add(ahead, x));
-        e.store(unitVector(load, e.add(row, x), kStride, first, k), dst, e.add(e.add(dstBase, e.mul(unit, dstStride)), x));
+        e.store(unitVector(load, e.add(row, x), kStride, first, k), dst,
+                e.add(e.add(dstBase, e.mul(unit, dstStride)), x));
       };
-      e.loop(e.index(0), full, lanes(), [&](Value x) { vector(x, [&](Value at) { return e.load(source, at, lanes()); }); });
-      e.ifThen(e.less(full, count), [&] { vector(full, [&](Value at) { return e.loadMasked(source, at, lanes(), mask); }); });
+      e.loop(e.index(0), full, lanes(),
+             [&](Value x) { vector(x, [&](Value at) { return e.load(source, at, lanes()); }); });
+      e.ifThen(e.less(full, count), [&] {
+        vector(full, [&](Value at) { return e.loadMasked(source, at, lanes(), mask); });
+      });
     });
   }
 
   /// Converted elements at `at`, or pairs with those of the next k.
-  Value unitVector(llvm::function_ref<Value(Value)> load, Value at, int64_t kStride, Value k, Value kEnd) {
+  Value unitVector(llvm::function_ref<Value(Value)> load, Value at, int64_t kStride, Value k,
+                   Value kEnd) {
     if (!level.dot)
       return e.convert(load(at), plan.accType);
     Value inside = e.less(e.add(k, 1), kEnd);
@@ -96,9 +108,12 @@ struct Packer {
 
 } // namespace
 
-static bool acrossK(const GemmSpec &spec) { return spec.a.columnStride != 1 && spec.a.rowStride == 1; }
+static bool acrossK(const GemmSpec &spec) {
+  return spec.a.columnStride != 1 && spec.a.rowStride == 1;
+}
 
-PlacedA placeA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level, Value scratch) {
+PlacedA placeA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level,
+               Value scratch) {
   Packer p{e, spec, plan, level};
   int64_t units = llvm::divideCeil(plan.kBlock, p.perUnit());
   int64_t rows = llvm::alignTo(plan.blockRows, 16);
@@ -108,8 +123,8 @@ PlacedA placeA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gem
   return {e.view(scratch, plan.aOffset, p.unitType(), count), e.index(0), rowStride, kStride};
 }
 
-PlacedA copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level, Value source, Value base, Value rows,
-              Value k, Value scratch) {
+PlacedA copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level,
+              Value source, Value base, Value rows, Value k, Value scratch) {
   Packer p{e, spec, plan, level};
   PlacedA a = placeA(e, spec, plan, level, scratch);
   if (acrossK(spec)) {
@@ -123,11 +138,14 @@ PlacedA copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gemm
   e.loop(e.index(0), rows, 1, [&](Value r) {
     Value from = e.add(base, e.mul(r, spec.a.rowStride)), to = e.mul(r, a.rowStride);
     if (spec.a.columnStride == 1)
-      return p.alongRun(k, [&](Value i, auto load) { e.store(load(source, e.add(from, i)), a.buffer, e.add(to, e.div(i, p.perUnit()))); });
+      return p.alongRun(k, [&](Value i, auto load) {
+        e.store(load(source, e.add(from, i)), a.buffer, e.add(to, e.div(i, p.perUnit())));
+      });
     e.loop(e.index(0), p.units(k), 1, [&](Value unit) {
       Value first = e.mul(unit, p.perUnit());
       Value at = e.add(from, e.mul(first, spec.a.columnStride));
-      e.storeScalar(p.scalarUnit(source, at, spec.a.columnStride, first, k), a.buffer, e.add(to, unit));
+      e.storeScalar(p.scalarUnit(source, at, spec.a.columnStride, first, k), a.buffer,
+                    e.add(to, unit));
     });
     if (level.step == StepKind::ConvertPair && spec.k % 2 != 0)
       e.storeScalar(e.zero(plan.accType), a.buffer, e.add(to, k));
@@ -136,7 +154,8 @@ PlacedA copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gemm
 }
 
 /// A packed panel in another type: only a conversion.
-static void convertPanel(Packer &p, Value source, Value base, Value k, Value panel, Value panelBase) {
+static void convertPanel(Packer &p, Value source, Value base, Value k, Value panel,
+                         Value panelBase) {
   Emitter &e = p.e;
   int64_t nTile = p.spec.nTile;
   bool pairs = isPaired(p.spec.b.type);
@@ -155,15 +174,18 @@ static void convertPanel(Packer &p, Value source, Value base, Value k, Value pan
   });
 }
 
-/// k is contiguous: square blocks are transposed in registers. Columns beyond N repeat the last one; they are never stored in C.
-static void transposePanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel, Value panelBase) {
+/// k is contiguous: square blocks are transposed in registers. Columns beyond N repeat the last
+/// one; they are never stored in C.
+static void transposePanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel,
+                           Value panelBase) {
   Emitter &e = p.e;
   int64_t nTile = p.spec.nTile, lanes = p.lanes();
   Value last = e.index(p.spec.n - 1);
   e.loop(e.index(0), e.index(nTile), lanes, [&](Value x) {
     SmallVector<Value> rows;
     for (int64_t i = 0; i < lanes; ++i)
-      rows.push_back(e.add(base, e.mul(e.min(e.add(e.add(n0, x), i), last), p.spec.b.columnStride)));
+      rows.push_back(
+          e.add(base, e.mul(e.min(e.add(e.add(n0, x), i), last), p.spec.b.columnStride)));
     p.alongRun(k, [&](Value first, auto load) {
       SmallVector<Value> block;
       for (Value row : rows)
@@ -175,28 +197,31 @@ static void transposePanel(Packer &p, Value source, Value base, Value n0, Value 
   });
 }
 
-static void gatherPanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel, Value panelBase) {
+static void gatherPanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel,
+                        Value panelBase) {
   Emitter &e = p.e;
   int64_t kStride = p.spec.b.rowStride;
   Value width = e.min(e.index(p.spec.nTile), e.sub(e.index(p.spec.n), n0));
   e.loop(e.index(0), p.units(k), 1, [&](Value unit) {
     Value first = e.mul(unit, p.perUnit());
     e.loop(e.index(0), width, 1, [&](Value x) {
-      Value at = e.add(e.add(base, e.mul(first, kStride)), e.mul(e.add(n0, x), p.spec.b.columnStride));
+      Value at =
+          e.add(e.add(base, e.mul(first, kStride)), e.mul(e.add(n0, x), p.spec.b.columnStride));
       e.storeScalar(p.scalarUnit(source, at, kStride, first, k), panel,
                     e.add(e.add(panelBase, e.mul(unit, p.spec.nTile)), x));
     });
   });
 }
 
-void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level, Value source, Value base, Value n0, Value k,
-              Value panel, Value panelBase) {
+void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level,
+              Value source, Value base, Value n0, Value k, Value panel, Value panelBase) {
   Packer p{e, spec, plan, level};
   if (spec.packedB)
     return convertPanel(p, source, base, k, panel, panelBase);
   if (spec.b.columnStride == 1) {
     Value width = e.min(e.index(spec.nTile), e.sub(e.index(spec.n), n0));
-    return p.copyAcross(source, e.add(base, n0), spec.b.rowStride, k, width, panel, panelBase, spec.nTile);
+    return p.copyAcross(source, e.add(base, n0), spec.b.rowStride, k, width, panel, panelBase,
+                        spec.nTile);
   }
   bool square = llvm::isPowerOf2_64(p.lanes()) && p.lanes() <= 16;
   if (spec.b.rowStride == 1 && square)

@@ -7,8 +7,8 @@ using namespace mlir;
 
 namespace shardc {
 
-/// k of one block: a panel of 32 columns is then at most 320 KiB. Where B is packed for each block of rows, blocks are shorter and
-/// taller, so that more rows share the packing.
+/// k of one block: a panel of 32 columns is then at most 320 KiB. Where B is packed for each block
+/// of rows, blocks are shorter and taller, so that more rows share the packing.
 static constexpr int64_t kMaxKBytes = 2560 * 4;
 static constexpr int64_t kMaxKBytesPacking = 1024 * 4;
 /// A's block may take this much of L2.
@@ -27,6 +27,9 @@ static Type accumulatorType(const GemmSpec &spec) {
   return Float32Type::get(c.getContext());
 }
 
+/// So few rows are one register tile at every level, so that pairs are converted in registers.
+static int64_t maxRowsAtEveryLevel() { return 6; }
+
 static bool canDot(const GemmSpec &spec) { return spec.a.type.isBF16() && spec.b.type.isBF16(); }
 
 /// Rows a multiple of 4 KiB apart fall into one set of L1 and evict each other.
@@ -37,7 +40,8 @@ static bool rowsCollide(const GemmSpec &spec) {
 static bool mustCopyA(const GemmSpec &spec, Type accType, bool dot, bool pairsInB) {
   if (dot) {
     auto odd = [](int64_t stride) { return stride % 2 != 0; };
-    return spec.a.columnStride != 1 || odd(spec.k) || odd(spec.a.rowStride) || llvm::any_of(spec.a.batch, odd) || rowsCollide(spec);
+    return spec.a.columnStride != 1 || odd(spec.k) || odd(spec.a.rowStride) ||
+           llvm::any_of(spec.a.batch, odd) || rowsCollide(spec);
   }
   if (spec.a.type != accType || (pairsInB && spec.k % 2 != 0))
     return true;
@@ -51,13 +55,15 @@ static bool mustPrepareB(const GemmSpec &spec, Type accType, bool dot) {
 GemmPlan planGemm(const GemmSpec &spec) {
   GemmPlan plan;
   plan.accType = accumulatorType(spec);
-  plan.batchCount = std::accumulate(spec.batch.begin(), spec.batch.end(), int64_t(1), std::multiplies<>());
+  plan.batchCount =
+      std::accumulate(spec.batch.begin(), spec.batch.end(), int64_t(1), std::multiplies<>());
   plan.panels = llvm::divideCeil(spec.n, spec.nTile);
   int64_t accBytes = elementBytes(plan.accType);
   bool prepareB = mustPrepareB(spec, plan.accType, false);
   int64_t maxK = (!spec.packedB && spec.m > 96 ? kMaxKBytesPacking : kMaxKBytes) / accBytes;
   plan.kBlocks = llvm::divideCeil(spec.k, maxK);
-  plan.kBlock = plan.kBlocks == 1 ? spec.k : llvm::alignTo(llvm::divideCeil(spec.k, plan.kBlocks), 16);
+  plan.kBlock =
+      plan.kBlocks == 1 ? spec.k : llvm::alignTo(llvm::divideCeil(spec.k, plan.kBlocks), 16);
   plan.kBlocks = llvm::divideCeil(spec.k, plan.kBlock);
 
   int64_t rows = kBlockBytes / (plan.kBlock * accBytes) / kRowUnit * kRowUnit;
@@ -70,18 +76,25 @@ GemmPlan planGemm(const GemmSpec &spec) {
   plan.rowBlocks = llvm::divideCeil(spec.m, plan.blockRows);
 
   bool pairsInB = spec.packedB && isPaired(spec.b.type);
-  bool copyA = mustCopyA(spec, plan.accType, false, pairsInB) || (canDot(spec) && mustCopyA(spec, plan.accType, true, pairsInB));
+  bool copyA = mustCopyA(spec, plan.accType, false, pairsInB) ||
+               (canDot(spec) && mustCopyA(spec, plan.accType, true, pairsInB));
   plan.rowsFastest = prepareB && !copyA && plan.kBlocks == 1;
-  // With several blocks of k nothing is kept between tiles, so that a tile has to be large enough to pay for the copies.
+  // With several blocks of k nothing is kept between tiles, so that a tile has to be large enough
+  // to pay for the copies.
   plan.panelsPerUnit = plan.kBlocks == 1 ? 1 : std::min<int64_t>(plan.panels, 4);
   plan.panelGroups = llvm::divideCeil(plan.panels, plan.panelsPerUnit);
 
   int64_t accRows = plan.kBlocks == 1 ? 24 : plan.blockRows;
   plan.accOffset = 0;
   plan.aOffset = llvm::alignTo(plan.panelsPerUnit * spec.nTile * accRows * accBytes, 64);
-  int64_t aBytes = copyA ? llvm::alignTo(plan.blockRows, 16) * (llvm::alignTo(plan.kBlock, 16) + 32) * accBytes : 0;
+  int64_t aBytes =
+      copyA ? llvm::alignTo(plan.blockRows, 16) * (llvm::alignTo(plan.kBlock, 16) + 32) * accBytes
+            : 0;
   plan.bOffset = plan.aOffset + llvm::alignTo(aBytes, 64);
-  int64_t bBytes = prepareB ? llvm::alignTo(plan.kBlock + 1, 16) * spec.nTile * accBytes : 0;
+  bool inRegisters = spec.packedB && isPaired(spec.b.type) && plan.accType.isF32() &&
+                     spec.m <= maxRowsAtEveryLevel();
+  int64_t bBytes =
+      prepareB && !inRegisters ? llvm::alignTo(plan.kBlock + 1, 16) * spec.nTile * accBytes : 0;
   plan.scratchBytes = plan.bOffset + llvm::alignTo(bBytes, 64);
   return plan;
 }
@@ -91,7 +104,8 @@ GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget 
   level.dot = target.bf16Dot && canDot(spec);
   level.lanes = target.vectorBytes / elementBytes(plan.accType);
   level.lanes = std::min(level.lanes, spec.nTile);
-  // With 16 registers one or two rows leave room for whole panels, which are then read in one stream.
+  // With 16 registers one or two rows leave room for whole panels, which are then read in one
+  // stream.
   level.strip = std::min((!target.avx512 && spec.m <= 2 ? 4 : 2) * level.lanes, spec.nTile);
   int64_t maxRows = maxTileRows(target, level.strip / level.lanes);
   if (plan.rowBlocks > 1)
@@ -103,7 +117,8 @@ GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget 
   level.copyA = mustCopyA(spec, plan.accType, level.dot, pairs);
   level.prepareB = mustPrepareB(spec, plan.accType, level.dot);
   level.step = level.dot ? StepKind::DotPair : StepKind::Element;
-  // Few rows meet each panel: converting in registers (two operations for bf16, more for f16) is cheaper than through scratch.
+  // Few rows meet each panel: converting in registers (two operations for bf16, more for f16) is
+  // cheaper than through scratch.
   if (pairs && plan.accType.isF32() && spec.m <= level.tileRows * (spec.b.type.isBF16() ? 2 : 1)) {
     level.step = StepKind::ConvertPair;
     level.prepareB = false;
@@ -116,28 +131,36 @@ GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget 
 //===----------------------------------------------------------------------===//
 
 static bool isSupported(Type type) {
-  return type.isF64() || type.isF32() || type.isF16() || type.isBF16() || type.isSignlessInteger(8) || type.isSignlessInteger(16) ||
-         type.isSignlessInteger(32) || type.isSignlessInteger(64);
+  return type.isF64() || type.isF32() || type.isF16() || type.isBF16() ||
+         type.isSignlessInteger(8) || type.isSignlessInteger(16) || type.isSignlessInteger(32) ||
+         type.isSignlessInteger(64);
 }
 
 LogicalResult verifyGemm(ModuleOp module, const GemmSpec &spec) {
-  auto error = [&] { return module.emitError() << "matrix multiplication \"" << spec.symbol << "\": "; };
+  auto error = [&] {
+    return module.emitError() << "matrix multiplication \"" << spec.symbol << "\": ";
+  };
   if (spec.m < 1 || spec.n < 1 || spec.k < 1)
-    return error() << "sizes m=" << spec.m << ", n=" << spec.n << ", k=" << spec.k << " must be positive";
+    return error() << "sizes m=" << spec.m << ", n=" << spec.n << ", k=" << spec.k
+                   << " must be positive";
   for (const GemmOperand *operand : {&spec.a, &spec.b, &spec.c}) {
     if (!operand->type || !isSupported(operand->type))
       return error() << "unsupported element type " << operand->type;
     if (operand->batch.size() != spec.batch.size())
-      return error() << "an operand has " << operand->batch.size() << " batch strides for " << spec.batch.size() << " batch dimensions";
+      return error() << "an operand has " << operand->batch.size() << " batch strides for "
+                     << spec.batch.size() << " batch dimensions";
     if (isa<FloatType>(operand->type) != isa<FloatType>(spec.c.type))
-      return error() << "operands of types " << operand->type << " and " << spec.c.type << " cannot be mixed";
-    if (operand->rowStride < 0 || operand->columnStride < 0 || llvm::any_of(operand->batch, [](int64_t s) { return s < 0; }))
+      return error() << "operands of types " << operand->type << " and " << spec.c.type
+                     << " cannot be mixed";
+    if (operand->rowStride < 0 || operand->columnStride < 0 ||
+        llvm::any_of(operand->batch, [](int64_t s) { return s < 0; }))
       return error() << "negative strides are not supported";
   }
   if (llvm::any_of(spec.batch, [](int64_t size) { return size < 1; }))
     return error() << "batch sizes must be positive";
   if (spec.c.columnStride != 1)
-    return error() << "the result's columns have stride " << spec.c.columnStride << ", must be contiguous";
+    return error() << "the result's columns have stride " << spec.c.columnStride
+                   << ", must be contiguous";
   if (spec.nTile != 16 && spec.nTile != 32)
     return error() << "panel width " << spec.nTile << ", must be 16 or 32";
   return success();

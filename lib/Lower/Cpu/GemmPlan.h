@@ -1,8 +1,8 @@
 //===- GemmPlan.h - How a matrix multiplication is cut up -------*- C++ -*-===//
 //
-// A tile of the launch is blockRows × (panelsPerUnit · nTile) of C. Within it k runs in blocks, each panel of B in turn meets all
-// row blocks of A, so that A's block stays in L2 and a panel streams. The plan is the same for all ISA levels, since a bundle has
-// one command list for them.
+// A tile of the launch is blockRows × (panelsPerUnit · nTile) of C. Within it k runs in blocks,
+// each panel of B in turn meets all row blocks of A, so that A's block stays in L2 and a panel
+// streams. The plan is the same for all ISA levels, since a bundle has one command list for them.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SHARDC_LIB_LOWER_CPU_GEMMPLAN_H
@@ -26,10 +26,10 @@ struct GemmPlan {
 
 /// What differs between levels.
 struct GemmLevel {
-  bool dot;                ///< bf16 pairs through vdpbf16ps
-  bool copyA;              ///< A goes through scratch: converted, paired, or with a kinder row stride
-  bool prepareB;           ///< B goes through scratch: converted or packed
-  int64_t lanes, strip;    ///< columns of the register tile
+  bool dot;             ///< bf16 pairs through vdpbf16ps
+  bool copyA;           ///< A goes through scratch: converted, paired, or with a kinder row stride
+  bool prepareB;        ///< B goes through scratch: converted or packed
+  int64_t lanes, strip; ///< columns of the register tile
   int64_t tileRows;
   StepKind step;
 };

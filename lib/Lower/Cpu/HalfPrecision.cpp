@@ -1,8 +1,8 @@
 //===- HalfPrecision.cpp - 16-bit floats on machines without them ---------===//
 //
-// x86-64-v3 has vector conversions between f16 and f32 and nothing for bf16. Arithmetic has been moved to f32 and bf16 rounding
-// expanded before (LowerToLLVM.cpp); left are masked accesses, which the backend would move through scalar floats, and conversions
-// from f64.
+// x86-64-v3 has vector conversions between f16 and f32 and nothing for bf16. Arithmetic has been
+// moved to f32 and bf16 rounding expanded before (LowerToLLVM.cpp); left are masked accesses, which
+// the backend would move through scalar floats, and conversions from f64.
 //
 //===----------------------------------------------------------------------===//
 #include "HalfPrecision.h"
@@ -28,8 +28,9 @@ static void accessAsIntegers(IntrinsicInst *call) {
   Align alignment = call->getParamAlign(reads ? 0 : 1).valueOrOne();
   if (reads) {
     Value *other = builder.CreateBitCast(call->getArgOperand(2), integers);
-    Value *load = id == Intrinsic::masked_load ? builder.CreateMaskedLoad(integers, pointer, alignment, mask, other)
-                                               : builder.CreateMaskedGather(integers, pointer, alignment, mask, other);
+    Value *load = id == Intrinsic::masked_load
+                      ? builder.CreateMaskedLoad(integers, pointer, alignment, mask, other)
+                      : builder.CreateMaskedGather(integers, pointer, alignment, mask, other);
     call->replaceAllUsesWith(builder.CreateBitCast(load, type));
   } else {
     Value *value = builder.CreateBitCast(call->getArgOperand(0), integers);
@@ -41,12 +42,15 @@ static void accessAsIntegers(IntrinsicInst *call) {
   call->eraseFromParent();
 }
 
-/// f64 to a half by way of f32: twice rounded, which differs from once only next to a tie, by one unit.
+/// f64 to a half by way of f32: twice rounded, which differs from once only next to a tie, by one
+/// unit.
 static void truncateInSteps(FPTruncInst *trunc) {
-  if (!trunc->getSrcTy()->getScalarType()->isDoubleTy() || !trunc->getDestTy()->getScalarType()->is16bitFPTy())
+  if (!trunc->getSrcTy()->getScalarType()->isDoubleTy() ||
+      !trunc->getDestTy()->getScalarType()->is16bitFPTy())
     return;
   IRBuilder<> builder(trunc);
-  Value *single = builder.CreateFPTrunc(trunc->getOperand(0), trunc->getSrcTy()->getWithNewType(builder.getFloatTy()));
+  Value *single = builder.CreateFPTrunc(trunc->getOperand(0),
+                                        trunc->getSrcTy()->getWithNewType(builder.getFloatTy()));
   trunc->setOperand(0, single);
 }
 
@@ -76,7 +80,8 @@ void legaliseHalves(Module &module) {
 void defineHalfConversions(Module &module) {
   IRBuilder<> builder(module.getContext());
   Type *bf16 = builder.getBFloatTy(), *f32 = builder.getFloatTy();
-  auto *function = Function::Create(FunctionType::get(bf16, {f32}, false), GlobalValue::ExternalLinkage, "__truncsfbf2", module);
+  auto *function = Function::Create(FunctionType::get(bf16, {f32}, false),
+                                    GlobalValue::ExternalLinkage, "__truncsfbf2", module);
   function->setVisibility(GlobalValue::HiddenVisibility);
   builder.SetInsertPoint(BasicBlock::Create(module.getContext(), "entry", function));
   // Round to nearest even on the bits; a NaN stays one.

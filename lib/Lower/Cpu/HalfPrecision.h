@@ -11,7 +11,8 @@ namespace shardc {
 /// Rewrites what the X86 backend would take apart into scalars and library calls.
 void legaliseHalves(llvm::Module &module);
 
-/// Defines, hidden, the conversions of compiler-rt that the backend may still call: kernels call nothing but libm.
+/// Defines, hidden, the conversions of compiler-rt that the backend may still call: kernels call
+/// nothing but libm.
 void defineHalfConversions(llvm::Module &module);
 
 } // namespace shardc

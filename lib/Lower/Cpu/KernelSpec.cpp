@@ -16,22 +16,27 @@ using namespace mlir;
 namespace shardc {
 
 /// The features of the psABI levels that are not implied by others in the list.
-static constexpr llvm::StringLiteral kLevel3[] = {"avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"};
-static constexpr llvm::StringLiteral kLevel4[] = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"};
+static constexpr llvm::StringLiteral kLevel3[] = {"avx2", "bmi",   "bmi2", "f16c",
+                                                  "fma",  "lzcnt", "movbe"};
+static constexpr llvm::StringLiteral kLevel4[] = {"avx512f", "avx512bw", "avx512cd", "avx512dq",
+                                                  "avx512vl"};
 
 static llvm::Error parseNative(CpuTarget &target) {
   auto host = llvm::sys::getHostCPUFeatures();
   target.cpu = llvm::sys::getHostCPUName().str();
   for (const auto &feature : host)
-    target.features += (target.features.empty() ? "" : ",") + std::string(feature.second ? "+" : "-") + feature.first().str();
+    target.features += (target.features.empty() ? "" : ",") +
+                       std::string(feature.second ? "+" : "-") + feature.first().str();
   for (llvm::StringRef needed : kLevel3)
     if (!host.lookup(needed))
-      return llvm::createStringError("cpu level \"native\": this machine lacks \"%s\", x86-64-v3 is the lowest level supported",
+      return llvm::createStringError("cpu level \"native\": this machine lacks \"%s\", x86-64-v3 "
+                                     "is the lowest level supported",
                                      needed.str().c_str());
   target.avx512 = llvm::all_of(kLevel4, [&](llvm::StringRef f) { return host.lookup(f); });
-  // Intel's cores without AMX run vdpbf16ps at a quarter of the rate of FMA (measured on Emerald Rapids: half the FLOPs), AMD's at
-  // the same rate: there only is converting to f32 slower.
-  target.bf16Dot = target.avx512 && host.lookup("avx512bf16") && llvm::StringRef(target.cpu).starts_with("znver");
+  // Intel's cores without AMX run vdpbf16ps at a quarter of the rate of FMA (measured on Emerald
+  // Rapids: half the FLOPs), AMD's at the same rate: there only is converting to f32 slower.
+  target.bf16Dot = target.avx512 && host.lookup("avx512bf16") &&
+                   llvm::StringRef(target.cpu).starts_with("znver");
   return llvm::Error::success();
 }
 
@@ -47,12 +52,14 @@ llvm::Expected<CpuTarget> CpuTarget::parse(llvm::StringRef text) {
   } else if (target.cpu == "x86-64-v4") {
     target.avx512 = true;
   } else if (target.cpu != "x86-64-v3") {
-    return llvm::createStringError("unknown cpu level \"%s\", expected x86-64-v3, x86-64-v4 or native", target.name.c_str());
+    return llvm::createStringError(
+        "unknown cpu level \"%s\", expected x86-64-v3, x86-64-v4 or native", target.name.c_str());
   }
   for (llvm::StringRef feature : llvm::drop_begin(parts)) {
     if (feature != "avx512bf16" || !target.avx512)
-      return llvm::createStringError("unknown feature \"%s\" of cpu level \"%s\", the only one is x86-64-v4+avx512bf16",
-                                     feature.str().c_str(), target.cpu.c_str());
+      return llvm::createStringError(
+          "unknown feature \"%s\" of cpu level \"%s\", the only one is x86-64-v4+avx512bf16",
+          feature.str().c_str(), target.cpu.c_str());
     target.features = "+avx512bf16";
     target.bf16Dot = true;
   }
@@ -63,11 +70,12 @@ llvm::Expected<CpuTarget> CpuTarget::parse(llvm::StringRef text) {
 bool CpuTarget::runsOnHost() const {
   auto host = llvm::sys::getHostCPUFeatures();
   auto has = [&](llvm::StringRef f) { return host.lookup(f); };
-  return llvm::all_of(kLevel3, has) && (!avx512 || llvm::all_of(kLevel4, has)) && (!bf16Dot || has("avx512bf16"));
+  return llvm::all_of(kLevel3, has) && (!avx512 || llvm::all_of(kLevel4, has)) &&
+         (!bf16Dot || has("avx512bf16"));
 }
 
-KernelBody beginKernel(OpBuilder &builder, ModuleOp module, llvm::StringRef symbol, llvm::ArrayRef<MemRefType> buffers,
-                       int64_t scratchBytes) {
+KernelBody beginKernel(OpBuilder &builder, ModuleOp module, llvm::StringRef symbol,
+                       llvm::ArrayRef<MemRefType> buffers, int64_t scratchBytes) {
   Location loc = builder.getUnknownLoc();
   builder.setInsertionPointToEnd(module.getBody());
   llvm::SmallVector<Type> inputs(buffers.begin(), buffers.end());
@@ -79,7 +87,8 @@ KernelBody beginKernel(OpBuilder &builder, ModuleOp module, llvm::StringRef symb
   body.function->setAttr(kKernelAttr, builder.getUnitAttr());
   Block *entry = body.function.addEntryBlock();
   // Nothing else points into scratch: it is handed out by the runtime for this call only.
-  body.function.setArgAttr(inputs.size() - 1, LLVM::LLVMDialect::getNoAliasAttrName(), builder.getUnitAttr());
+  body.function.setArgAttr(inputs.size() - 1, LLVM::LLVMDialect::getNoAliasAttrName(),
+                           builder.getUnitAttr());
   body.buffers.assign(entry->args_begin(), entry->args_begin() + buffers.size());
   body.tileBegin = entry->getArgument(buffers.size());
   body.tileEnd = entry->getArgument(buffers.size() + 1);
@@ -90,8 +99,9 @@ KernelBody beginKernel(OpBuilder &builder, ModuleOp module, llvm::StringRef symb
 }
 
 void loadKernelDialects(MLIRContext &context) {
-  context.loadDialect<affine::AffineDialect, arith::ArithDialect, cf::ControlFlowDialect, func::FuncDialect, LLVM::LLVMDialect,
-                      math::MathDialect, memref::MemRefDialect, scf::SCFDialect, vector::VectorDialect>();
+  context.loadDialect<affine::AffineDialect, arith::ArithDialect, cf::ControlFlowDialect,
+                      func::FuncDialect, LLVM::LLVMDialect, math::MathDialect,
+                      memref::MemRefDialect, scf::SCFDialect, vector::VectorDialect>();
 }
 
 int64_t elementBytes(Type type) { return llvm::divideCeil(type.getIntOrFloatBitWidth(), 8); }

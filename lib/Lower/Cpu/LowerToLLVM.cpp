@@ -1,15 +1,16 @@
 //===- LowerToLLVM.cpp - Kernels in upstream dialects to the LLVM dialect --===//
 //
-// Input: functions marked `shardc.kernel` (KernelSpec.h) and private helpers. Output: the LLVM dialect with one exported function
-// of the kernel ABI per kernel.
+// Input: functions marked `shardc.kernel` (KernelSpec.h) and private helpers. Output: the LLVM
+// dialect with one exported function of the kernel ABI per kernel.
 //
-//   1. Math on f32 vectors becomes polynomials (no call, so that loops stay vector code); f16/bf16 arithmetic is done in f32.
+//   1. Math on f32 vectors becomes polynomials (no call, so that loops stay vector code); f16/bf16
+//   arithmetic is done in f32.
 //   2. The usual conversions, memrefs as bare pointers.
-//   3. Each kernel body becomes internal and gets a wrapper that loads its buffers from the ABI's pointer array.
+//   3. Each kernel body becomes internal and gets a wrapper that loads its buffers from the ABI's
+//   pointer array.
 //
 //===----------------------------------------------------------------------===//
 #include "VectorMath.h"
-#include "shardc/Lower/ObjectEmitter.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Affine/Transforms/Passes.h"
 #include "mlir/Dialect/Arith/Transforms/Passes.h"
@@ -19,6 +20,7 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
+#include "shardc/Lower/ObjectEmitter.h"
 
 using namespace mlir;
 
@@ -57,7 +59,8 @@ static void addLoweringPasses(OpPassManager &pm, const CpuTarget &target) {
   pm.addPass(createCSEPass());
 }
 
-/// The body keeps its flat arguments under another name; what is exported unpacks the ABI's array of buffers.
+/// The body keeps its flat arguments under another name; what is exported unpacks the ABI's array
+/// of buffers.
 static void wrapKernel(LLVM::LLVMFuncOp body) {
   OpBuilder builder(body);
   Location loc = body.getLoc();
@@ -68,14 +71,16 @@ static void wrapKernel(LLVM::LLVMFuncOp body) {
   body.setLinkage(LLVM::Linkage::Internal);
   body->removeAttr(kKernelAttr);
 
-  auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(body.getContext()), {pointer, i64, i64, pointer});
+  auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(body.getContext()),
+                                          {pointer, i64, i64, pointer});
   auto wrapper = LLVM::LLVMFuncOp::create(builder, loc, symbol, type);
   Block *entry = wrapper.addEntryBlock(builder);
   builder.setInsertionPointToStart(entry);
   unsigned numBuffers = body.getNumArguments() - 3;
   SmallVector<Value> arguments;
   for (unsigned i = 0; i < numBuffers; ++i) {
-    Value slot = LLVM::GEPOp::create(builder, loc, pointer, pointer, entry->getArgument(0), ArrayRef<LLVM::GEPArg>{int32_t(i)});
+    Value slot = LLVM::GEPOp::create(builder, loc, pointer, pointer, entry->getArgument(0),
+                                     ArrayRef<LLVM::GEPArg>{int32_t(i)});
     arguments.push_back(LLVM::LoadOp::create(builder, loc, pointer, slot));
   }
   arguments.append({entry->getArgument(1), entry->getArgument(2), entry->getArgument(3)});
@@ -92,7 +97,8 @@ llvm::Error lowerKernelsToLLVM(ModuleOp module, const CpuTarget &target) {
   pm.enableVerifier(false); // the translation verifies; between passes it is a quarter of the time
   addLoweringPasses(pm, target);
   if (failed(pm.run(module)))
-    return llvm::createStringError("cannot lower kernels for %s: %s", target.name.c_str(), message.c_str());
+    return llvm::createStringError("cannot lower kernels for %s: %s", target.name.c_str(),
+                                   message.c_str());
   for (auto function : llvm::make_early_inc_range(module.getOps<LLVM::LLVMFuncOp>()))
     if (function->hasAttr(kKernelAttr))
       wrapKernel(function);

@@ -9,7 +9,8 @@ namespace shardc {
 static constexpr int64_t kPrefetchSteps = 64; ///< 8 KiB of a panel of 32 floats
 
 int64_t maxTileRows(const CpuTarget &target, int64_t vecs) {
-  // vecs vectors of B and one broadcast beside the accumulators: 14·2+3 of 32 registers, 6·2+3 of 16.
+  // vecs vectors of B and one broadcast beside the accumulators: 14·2+3 of 32 registers, 6·2+3
+  // of 16.
   if (vecs == 4)
     return target.avx512 ? 6 : 2;
   int64_t rows = target.avx512 ? 14 : 6;
@@ -101,10 +102,12 @@ struct StepEmitter {
 };
 } // namespace
 
-Emitter::Values emitMicroLoop(Emitter &e, const MicroTile &tile, const MicroOperands &operands, Value steps, ValueRange init) {
+Emitter::Values emitMicroLoop(Emitter &e, const MicroTile &tile, const MicroOperands &operands,
+                              Value steps, ValueRange init) {
   StepEmitter emitter{e, tile, operands};
   int64_t size = tile.rows * tile.vecs;
-  // A small tile alone cannot hide the latency of FMA (4 cycles, 2 a cycle): several sums over k in turn, added at the end.
+  // A small tile alone cannot hide the latency of FMA (4 cycles, 2 a cycle): several sums over k in
+  // turn, added at the end.
   int64_t phases = 1;
   while (phases < 8 && phases * 2 * size <= 16)
     phases *= 2;
@@ -122,8 +125,9 @@ Emitter::Values emitMicroLoop(Emitter &e, const MicroTile &tile, const MicroOper
   for (int64_t p = phases / 2; p >= 1; p /= 2)
     for (int64_t i = 0; i < p * size; ++i) {
       Value &sum = sums[i];
-      sum = isa<FloatType>(tile.accType) ? Value(arith::AddFOp::create(e.b, e.loc, sum, sums[i + p * size]))
-                                         : Value(arith::AddIOp::create(e.b, e.loc, sum, sums[i + p * size]));
+      sum = isa<FloatType>(tile.accType)
+                ? Value(arith::AddFOp::create(e.b, e.loc, sum, sums[i + p * size]))
+                : Value(arith::AddIOp::create(e.b, e.loc, sum, sums[i + p * size]));
     }
   sums.truncate(size);
   if (phases == 1)

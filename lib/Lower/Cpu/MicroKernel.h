@@ -1,7 +1,8 @@
 //===- MicroKernel.h - A tile of accumulators in registers ------*- C++ -*-===//
 //
-// The inner loop that matrix multiplication and attention share: `rows` × `vecs` vector accumulators stay in registers while k
-// runs; each step broadcasts one element of A per row and loads `vecs` vectors of B.
+// The inner loop that matrix multiplication and attention share: `rows` × `vecs` vector
+// accumulators stay in registers while k runs; each step broadcasts one element of A per row and
+// loads `vecs` vectors of B.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SHARDC_LIB_LOWER_CPU_MICROKERNEL_H
@@ -14,9 +15,9 @@ namespace shardc {
 
 /// What a step along k is.
 enum class StepKind {
-  Element,      ///< one k: acc += a·b
-  DotPair,      ///< two k, as 2×bf16 in one i32: vdpbf16ps
-  ConvertPair,  ///< two k: B holds 2×16-bit in one i32, converted in registers; A holds f32
+  Element,     ///< one k: acc += a·b
+  DotPair,     ///< two k, as 2×bf16 in one i32: vdpbf16ps
+  ConvertPair, ///< two k: B holds 2×16-bit in one i32, converted in registers; A holds f32
 };
 
 struct MicroTile {
@@ -26,21 +27,24 @@ struct MicroTile {
   mlir::Type pairType = {}; ///< ConvertPair: bf16 or f16
 };
 
-/// Element (r, k) of A is a[aBase + r·aRow + k·aK]; vector (step, v) of B starts at b[bBase + step·bStep + v·lanes].
+/// Element (r, k) of A is a[aBase + r·aRow + k·aK]; vector (step, v) of B starts at b[bBase +
+/// step·bStep + v·lanes].
 struct MicroOperands {
   mlir::Value a, aBase;
   int64_t aRow, aK;
   mlir::Value b, bBase;
   int64_t bStep;
-  bool prefetchB = false; ///< B streams from memory: ask for it two pages ahead, where the hardware stops at each page
+  bool prefetchB = false; ///< B streams from memory: ask for it two pages ahead, where the hardware
+                          ///< stops at each page
 };
 
 /// The most rows of a tile that is `vecs` vectors wide such that nothing is spilled.
 int64_t maxTileRows(const CpuTarget &target, int64_t vecs);
 
-/// Runs `steps` steps from the accumulators `init` (row-major, rows × vecs) and returns the new ones.
-Emitter::Values emitMicroLoop(Emitter &e, const MicroTile &tile, const MicroOperands &operands, mlir::Value steps,
-                              mlir::ValueRange init);
+/// Runs `steps` steps from the accumulators `init` (row-major, rows × vecs) and returns the new
+/// ones.
+Emitter::Values emitMicroLoop(Emitter &e, const MicroTile &tile, const MicroOperands &operands,
+                              mlir::Value steps, mlir::ValueRange init);
 
 /// The even and the odd element of each pair, as f32.
 std::pair<mlir::Value, mlir::Value> convertPair(Emitter &e, mlir::Value pairs, mlir::Type type);

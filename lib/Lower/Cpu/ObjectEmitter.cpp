@@ -1,11 +1,12 @@
 //===- ObjectEmitter.cpp - Kernels in MLIR to a shared object -------------===//
 //
-// 1. Lower all kernels to the LLVM dialect. 2. Deal them out over threads by size, each with an LLVM context of its own: translate,
-// optimise at O3, select instructions into memory. 3. Link with lld.
+// 1. Lower all kernels to the LLVM dialect. 2. Deal them out over threads by size, each with an
+// LLVM context of its own: translate, optimise at O3, select instructions into memory. 3. Link with
+// lld.
 //
 //===----------------------------------------------------------------------===//
-#include "HalfPrecision.h"
 #include "shardc/Lower/ObjectEmitter.h"
+#include "HalfPrecision.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
@@ -21,8 +22,10 @@
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Target/TargetMachine.h"
 #include <chrono>
+#include <ctime>
 #include <dlfcn.h>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 using namespace mlir;
@@ -37,9 +40,16 @@ using Object = llvm::SmallVector<char, 0>;
 struct Timer {
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   double milliseconds() const {
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+        .count();
   }
 };
+
+double threadMilliseconds() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return time.tv_sec * 1e3 + time.tv_nsec * 1e-6;
+}
 
 } // namespace
 
@@ -59,9 +69,9 @@ static std::unique_ptr<llvm::TargetMachine> createMachine(const CpuTarget &targe
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Fast;
   options.FunctionSections = true;
-  return std::unique_ptr<llvm::TargetMachine>(backend->createTargetMachine(triple, target.cpu, target.features, options,
-                                                                           llvm::Reloc::PIC_, std::nullopt,
-                                                                           llvm::CodeGenOptLevel::Aggressive));
+  return std::unique_ptr<llvm::TargetMachine>(
+      backend->createTargetMachine(triple, target.cpu, target.features, options, llvm::Reloc::PIC_,
+                                   std::nullopt, llvm::CodeGenOptLevel::Aggressive));
 }
 
 static void setFunctionAttributes(llvm::Module &module, const CpuTarget &target) {
@@ -83,7 +93,9 @@ static void setFunctionAttributes(llvm::Module &module, const CpuTarget &target)
 
 static void optimise(llvm::Module &module, llvm::TargetMachine &machine) {
   llvm::PipelineTuningOptions tuning;
-  tuning.LoopVectorization = tuning.SLPVectorization = tuning.LoopInterleaving = tuning.LoopUnrolling = true;
+  tuning.LoopVectorization = tuning.SLPVectorization = tuning.LoopInterleaving = true;
+  tuning.LoopUnrolling =
+      false; // kernels are emitted unrolled; looking for more takes a third of the optimiser's time
   llvm::PassBuilder builder(&machine, tuning);
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
@@ -99,7 +111,8 @@ static void optimise(llvm::Module &module, llvm::TargetMachine &machine) {
 
 static void exportAbiVersion(llvm::Module &module) {
   auto *value = llvm::ConstantDataArray::getString(module.getContext(), kAbiVersion);
-  new llvm::GlobalVariable(module, value->getType(), /*isConstant=*/true, llvm::GlobalValue::ExternalLinkage, value, "shardrt_abi");
+  new llvm::GlobalVariable(module, value->getType(), /*isConstant=*/true,
+                           llvm::GlobalValue::ExternalLinkage, value, "shardrt_abi");
 }
 
 static llvm::Expected<Object> emitObject(ModuleOp module, const CpuTarget &target, bool isFirst) {
@@ -130,7 +143,8 @@ static llvm::Expected<Object> emitObject(ModuleOp module, const CpuTarget &targe
 }
 
 /// Copies `symbol` and everything that it refers to into `part`.
-static void copyWithCallees(Operation *symbol, ModuleOp part, SymbolTable &table, llvm::DenseSet<Operation *> &copied) {
+static void copyWithCallees(Operation *symbol, ModuleOp part, SymbolTable &table,
+                            llvm::DenseSet<Operation *> &copied) {
   if (!copied.insert(symbol).second)
     return;
   part.push_back(symbol->clone());
@@ -159,7 +173,10 @@ static std::vector<OwningOpRef<ModuleOp>> split(ModuleOp module, int count, int6
     exported.push_back({size, function});
   }
   numKernels = exported.size();
-  llvm::sort(exported, [](auto &x, auto &y) { return std::make_pair(-x.first, x.second.getName()) < std::make_pair(-y.first, y.second.getName()); });
+  llvm::sort(exported, [](auto &x, auto &y) {
+    return std::make_pair(-x.first, x.second.getName()) <
+           std::make_pair(-y.first, y.second.getName());
+  });
   count = std::clamp<int>(count, 1, std::max<size_t>(exported.size(), 1));
   std::vector<OwningOpRef<ModuleOp>> parts(count);
   std::vector<int64_t> load(count, 0);
@@ -188,7 +205,12 @@ llvm::Expected<llvm::SmallVector<Object>> ObjectEmitter::emitObjects(ModuleOp mo
   std::vector<OwningOpRef<ModuleOp>> parts = split(module, threads, stats.kernels);
   std::vector<std::optional<llvm::Expected<Object>>> results(parts.size());
   std::vector<std::thread> workers;
-  auto run = [&](size_t i) { results[i].emplace(emitObject(*parts[i], target, i == 0)); };
+  std::vector<double> cpuMs(parts.size());
+  auto run = [&](size_t i) {
+    double start = threadMilliseconds();
+    results[i].emplace(emitObject(*parts[i], target, i == 0));
+    cpuMs[i] = threadMilliseconds() - start;
+  };
   for (size_t i = 1; i < parts.size(); ++i)
     workers.emplace_back(run, i);
   run(0);
@@ -207,6 +229,7 @@ llvm::Expected<llvm::SmallVector<Object>> ObjectEmitter::emitObjects(ModuleOp mo
     objects.push_back(std::move(**result));
   }
   stats.codegenMs = codegen.milliseconds();
+  stats.codegenCpuMs = std::accumulate(cpuMs.begin(), cpuMs.end(), 0.0);
   if (error)
     return std::move(error);
   return objects;
@@ -218,7 +241,8 @@ static llvm::Expected<std::string> findLinker() {
       return *path;
   if (auto path = llvm::sys::findProgramByName("ld.lld", {SHARDC_LLVM_TOOLS_DIR}))
     return *path;
-  return llvm::createStringError("cannot find the linker ld.lld in PATH or in %s (package lld-22)", SHARDC_LLVM_TOOLS_DIR);
+  return llvm::createStringError("cannot find the linker ld.lld in PATH or in %s (package lld-22)",
+                                 SHARDC_LLVM_TOOLS_DIR);
 }
 
 /// A file that is gone when the scope ends.
@@ -238,26 +262,33 @@ static llvm::Error link(llvm::ArrayRef<Object> objects, llvm::StringRef output) 
   TemporaryFile log;
   for (auto [object, file] : llvm::zip(objects, files)) {
     int descriptor;
-    if (std::error_code code = llvm::sys::fs::createTemporaryFile("shardc-kernels", "o", descriptor, file.path))
-      return llvm::createStringError("cannot create a temporary object: %s", code.message().c_str());
+    if (std::error_code code =
+            llvm::sys::fs::createTemporaryFile("shardc-kernels", "o", descriptor, file.path))
+      return llvm::createStringError("cannot create a temporary object: %s",
+                                     code.message().c_str());
     llvm::raw_fd_ostream stream(descriptor, /*shouldClose=*/true);
     stream.write(object.data(), object.size());
     stream.close();
     if (stream.has_error())
-      return llvm::createStringError("cannot write %s: %s", file.path.c_str(), stream.error().message().c_str());
+      return llvm::createStringError("cannot write %s: %s", file.path.c_str(),
+                                     stream.error().message().c_str());
   }
   if (std::error_code code = llvm::sys::fs::createTemporaryFile("shardc-link", "log", log.path))
     return llvm::createStringError("cannot create a temporary file: %s", code.message().c_str());
-  llvm::SmallVector<llvm::StringRef> arguments = {*linker, "-shared", "-z", "now", "--gc-sections", "--hash-style=gnu", "--strip-all", "-o", output};
+  llvm::SmallVector<llvm::StringRef> arguments = {
+      *linker,       "-shared", "-z",  "now", "--gc-sections", "--hash-style=gnu",
+      "--strip-all", "-o",      output};
   for (TemporaryFile &file : files)
     arguments.push_back(file.path);
-  std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(""), log.path.str(), log.path.str()};
+  std::optional<llvm::StringRef> redirects[] = {llvm::StringRef(""), log.path.str(),
+                                                log.path.str()};
   std::string message;
-  int status = llvm::sys::ExecuteAndWait(*linker, arguments, std::nullopt, redirects, 0, 0, &message);
+  int status =
+      llvm::sys::ExecuteAndWait(*linker, arguments, std::nullopt, redirects, 0, 0, &message);
   if (status != 0) {
     auto text = llvm::MemoryBuffer::getFile(log.path);
-    return llvm::createStringError("%s failed with status %d: %s%s", linker->c_str(), status, message.c_str(),
-                                   text ? (*text)->getBuffer().str().c_str() : "");
+    return llvm::createStringError("%s failed with status %d: %s%s", linker->c_str(), status,
+                                   message.c_str(), text ? (*text)->getBuffer().str().c_str() : "");
   }
   return llvm::Error::success();
 }
@@ -273,7 +304,8 @@ llvm::Error ObjectEmitter::emitSharedObject(ModuleOp module, llvm::StringRef pat
   if (llvm::Error error = link(*objects, temporary.path))
     return error;
   if (std::error_code code = llvm::sys::fs::rename(temporary.path, path))
-    return llvm::createStringError("cannot rename %s to %s: %s", temporary.path.c_str(), path.str().c_str(), code.message().c_str());
+    return llvm::createStringError("cannot rename %s to %s: %s", temporary.path.c_str(),
+                                   path.str().c_str(), code.message().c_str());
   stats.linkMs = linking.milliseconds();
   return llvm::Error::success();
 }
@@ -289,7 +321,8 @@ llvm::Expected<KernelLibrary> KernelLibrary::open(llvm::StringRef path) {
   return KernelLibrary(handle);
 }
 
-llvm::Expected<KernelLibrary> KernelLibrary::compile(ModuleOp module, const CpuTarget &target, EmitStatistics *stats) {
+llvm::Expected<KernelLibrary> KernelLibrary::compile(ModuleOp module, const CpuTarget &target,
+                                                     EmitStatistics *stats) {
   TemporaryFile file;
   if (std::error_code code = llvm::sys::fs::createTemporaryFile("shardc-kernels", "so", file.path))
     return llvm::createStringError("cannot create a temporary file: %s", code.message().c_str());

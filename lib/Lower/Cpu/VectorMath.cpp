@@ -12,8 +12,8 @@ using namespace mlir;
 
 namespace shardc {
 
-// 2^x = 2^n · 2^r, n = round(x), |r| <= 1/2: a minimax polynomial (relative error 2e-9, found by Remez exchange), and n added to the
-// exponent's bits.
+// 2^x = 2^n · 2^r, n = round(x), |r| <= 1/2: a minimax polynomial (relative error 2e-9, found by
+// Remez exchange), and n added to the exponent's bits.
 Value emitExp2NonPositive(Emitter &e, Value x) {
   Type type = x.getType();
   auto vectorType = dyn_cast<VectorType>(type);
@@ -27,25 +27,30 @@ Value emitExp2NonPositive(Emitter &e, Value x) {
   Value n = math::RoundEvenOp::create(e.b, e.loc, bounded);
   Value r = arith::SubFOp::create(e.b, e.loc, bounded, n);
   Value p = constant(1.5345812003834507e-4);
-  for (double coefficient : {1.339993121914494e-3, 9.618488957108423e-3, 5.5503287769656434e-2, 2.4022646890634292e-1,
-                             6.931472057372673e-1, 1.0})
+  for (double coefficient : {1.339993121914494e-3, 9.618488957108423e-3, 5.5503287769656434e-2,
+                             2.4022646890634292e-1, 6.931472057372673e-1, 1.0})
     p = math::FmaOp::create(e.b, e.loc, p, r, constant(coefficient));
 
   Type intType = vectorType ? Type(e.vec(lanes, i32)) : i32;
   Value shift = vectorType ? e.splat(lanes, i32, 23) : e.scalar(i32, 23);
-  Value exponent = arith::ShLIOp::create(e.b, e.loc, arith::FPToSIOp::create(e.b, e.loc, intType, n), shift);
-  Value bits = arith::AddIOp::create(e.b, e.loc, arith::BitcastOp::create(e.b, e.loc, intType, p), exponent);
-  return arith::SelectOp::create(e.b, e.loc, tiny, constant(0), arith::BitcastOp::create(e.b, e.loc, type, bits));
+  Value exponent =
+      arith::ShLIOp::create(e.b, e.loc, arith::FPToSIOp::create(e.b, e.loc, intType, n), shift);
+  Value bits =
+      arith::AddIOp::create(e.b, e.loc, arith::BitcastOp::create(e.b, e.loc, intType, p), exponent);
+  return arith::SelectOp::create(e.b, e.loc, tiny, constant(0),
+                                 arith::BitcastOp::create(e.b, e.loc, type, bits));
 }
 
-// The angle is reduced to r in [-π/4, π/4] and a quadrant in f64: rotary embeddings ask for angles of 10^5 and more, where upstream's
-// reduction in f32 has lost all digits. Good to 2^31 quarter turns. Polynomials of Cephes' sinf and cosf.
+// The angle is reduced to r in [-π/4, π/4] and a quadrant in f64: rotary embeddings ask for angles
+// of 10^5 and more, where upstream's reduction in f32 has lost all digits. Good to 2^31 quarter
+// turns. Polynomials of Cephes' sinf and cosf.
 static Value emitSinCos(Emitter &e, Value x, bool cosine) {
   auto vectorType = dyn_cast<VectorType>(x.getType());
   auto typed = [&](Type element) { return vectorType ? Type(vectorType.clone(element)) : element; };
   Type f32 = e.b.getF32Type(), f64 = e.b.getF64Type(), i32 = e.b.getI32Type();
   auto constant = [&](Type element, double v) -> Value {
-    Attribute attribute = isa<FloatType>(element) ? Attribute(e.b.getFloatAttr(element, v)) : Attribute(e.b.getIntegerAttr(element, v));
+    Attribute attribute = isa<FloatType>(element) ? Attribute(e.b.getFloatAttr(element, v))
+                                                  : Attribute(e.b.getIntegerAttr(element, v));
     if (vectorType)
       attribute = DenseElementsAttr::get(vectorType.clone(element), attribute);
     return arith::ConstantOp::create(e.b, e.loc, cast<TypedAttr>(attribute));
@@ -69,11 +74,13 @@ static Value emitSinCos(Emitter &e, Value x, bool cosine) {
   Value square = mul(r, r);
   Value sine = fma(constant(f32, -1.9515295891e-4), square, constant(f32, 8.3321608736e-3));
   sine = fma(fma(sine, square, constant(f32, -1.6666654611e-1)), mul(square, r), r);
-  Value cos = fma(constant(f32, 2.443315711809948e-5), square, constant(f32, -1.388731625493765e-3));
+  Value cos =
+      fma(constant(f32, 2.443315711809948e-5), square, constant(f32, -1.388731625493765e-3));
   cos = fma(cos, square, constant(f32, 4.166664568298827e-2));
   cos = fma(mul(square, square), cos, fma(square, constant(f32, -0.5), constant(f32, 1)));
   Value result = arith::SelectOp::create(e.b, e.loc, bitSet(quadrant, 1), cos, sine);
-  return arith::SelectOp::create(e.b, e.loc, bitSet(quadrant, 2), arith::NegFOp::create(e.b, e.loc, result), result);
+  return arith::SelectOp::create(e.b, e.loc, bitSet(quadrant, 2),
+                                 arith::NegFOp::create(e.b, e.loc, result), result);
 }
 
 namespace {
@@ -98,7 +105,8 @@ struct VectorMathPass : PassWrapper<VectorMathPass, OperationPass<ModuleOp>> {
   void runOnOperation() final {
     RewritePatternSet patterns(&getContext());
     populateMathPolynomialApproximationPatterns(patterns);
-    patterns.add<SinCosPattern<math::SinOp, false>, SinCosPattern<math::CosOp, true>>(&getContext(), /*benefit=*/10);
+    patterns.add<SinCosPattern<math::SinOp, false>, SinCosPattern<math::CosOp, true>>(
+        &getContext(), /*benefit=*/10);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       signalPassFailure();
   }

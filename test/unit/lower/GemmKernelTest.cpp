@@ -1,11 +1,12 @@
 //===- GemmKernelTest.cpp - Generated matrix multiplication ---------------===//
 //
-// Every kernel runs on memory with guard pages and is compared with sums in double. The tolerance follows from the arithmetic: k
-// terms of at most 1, each partial sum rounded in the accumulator's type, the result rounded once.
+// Every kernel runs on memory with guard pages and is compared with sums in double. The tolerance
+// follows from the arithmetic: k terms of at most 1, each partial sum rounded in the accumulator's
+// type, the result rounded once.
 //
 //===----------------------------------------------------------------------===//
-#include "KernelTesting.h"
 #include "shardc/Lower/GemmKernel.h"
+#include "KernelTesting.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
@@ -75,12 +76,15 @@ struct GemmKernelTest : KernelFixture {
       if (!s.packedB)
         return offset(s, s.b, batch) + k * s.b.rowStride + n * s.b.columnStride;
       int64_t panel = offset(s, s.b, batch) * setSize + n / s.nTile * panelSize;
-      return pairs ? panel + (k / 2 * s.nTile + n % s.nTile) * 2 + k % 2 : panel + k * s.nTile + n % s.nTile;
+      return pairs ? panel + (k / 2 * s.nTile + n % s.nTile) * 2 + k % 2
+                   : panel + k * s.nTile + n % s.nTile;
     };
     if (s.packedB && pairs && s.k % 2) // the partner of the last k is zero by contract
       for (int64_t set = 0; set < sets; ++set)
         for (int64_t n = 0; n < (s.n + s.nTile - 1) / s.nTile * s.nTile; ++n)
-          b.set(set * setSize + n / s.nTile * ((s.k + 1) * s.nTile) + (s.k / 2 * s.nTile + n % s.nTile) * 2 + 1, 0);
+          b.set(set * setSize + n / s.nTile * ((s.k + 1) * s.nTile) +
+                    (s.k / 2 * s.nTile + n % s.nTile) * 2 + 1,
+                0);
 
     std::vector<void *> buffers = {a.data(), b.data()};
     for (auto &extra : job.extra)
@@ -90,7 +94,9 @@ struct GemmKernelTest : KernelFixture {
     const std::vector<double> aValues = a.values(), bValues = b.values();
 
     bool small = llvm::isa<mlir::FloatType>(s.a.type) && !s.c.type.isF64();
-    double unit = !llvm::isa<mlir::FloatType>(s.c.type) ? 0 : small ? std::ldexp(1.0, -24) : std::ldexp(1.0, -53);
+    double unit = !llvm::isa<mlir::FloatType>(s.c.type) ? 0
+                  : small                               ? std::ldexp(1.0, -24)
+                                                        : std::ldexp(1.0, -53);
     int64_t wrong = 0;
     std::vector<char> written(c.size());
     for (int64_t batch = 0; batch < batches; ++batch)
@@ -106,10 +112,12 @@ struct GemmKernelTest : KernelFixture {
           double expected = job.reference ? job.reference(sum, batch, m, n) : sum;
           int64_t at = offset(s, s.c, batch) + m * s.c.rowStride + n;
           written[at] = 1;
-          double tolerance = magnitude * unit * std::sqrt(double(s.k)) * 4 + std::abs(expected) * (roundoff(s.c.type) + 8 * unit);
+          double tolerance = magnitude * unit * std::sqrt(double(s.k)) * 4 +
+                             std::abs(expected) * (roundoff(s.c.type) + 8 * unit);
           if (!(std::abs(c.get(at) - expected) <= tolerance) && ++wrong <= 3)
-            ADD_FAILURE() << s.symbol << " m=" << s.m << " n=" << s.n << " k=" << s.k << " packed=" << s.packedB << " at (" << batch
-                          << ", " << m << ", " << n << "): " << c.get(at) << ", expected " << expected << " ± " << tolerance;
+            ADD_FAILURE() << s.symbol << " m=" << s.m << " n=" << s.n << " k=" << s.k
+                          << " packed=" << s.packedB << " at (" << batch << ", " << m << ", " << n
+                          << "): " << c.get(at) << ", expected " << expected << " ± " << tolerance;
         }
     for (int64_t i = 0; i < c.size(); ++i)
       if (!written[i] && c.get(i) != 77) {
@@ -129,7 +137,8 @@ TEST_P(GemmKernelTest, OddSizes) {
   const int64_t sizes[] = {1, 3, 7, 17, 33, 65};
   for (Type type : {f32(), bf16(), f16()})
     for (int i = 0; i < 6; ++i)
-      for (bool packed : {true, false}) // a Latin square: every size in every place, every pair of sizes for (m, n) is too many
+      for (bool packed : {true, false}) // a Latin square: every size in every place, every pair of
+                                        // sizes for (m, n) is too many
         add(simple(sizes[i], sizes[(i * 5 + 2) % 6], sizes[(i + 3) % 6], type, packed));
   checkAll();
 }
@@ -162,8 +171,9 @@ TEST_P(GemmKernelTest, Batches) {
       GemmSpec spec = simple(9, 20, 12, type, packed);
       spec.batch = {2, 3};
       spec.a.batch = {9 * 12 * 3, 9 * 12};
-      spec.b.batch = packed ? llvm::SmallVector<int64_t>{0, 1} : llvm::SmallVector<int64_t>{0, 12 * 20}; // broadcast over the first
-      spec.c.rowStride = 20 * 3; // [batch0, m, batch1, n]
+      spec.b.batch = packed ? llvm::SmallVector<int64_t>{0, 1}
+                            : llvm::SmallVector<int64_t>{0, 12 * 20}; // broadcast over the first
+      spec.c.rowStride = 20 * 3;                                      // [batch0, m, batch1, n]
       spec.c.batch = {9 * 20 * 3, 20};
       add(spec);
     }
@@ -173,10 +183,10 @@ TEST_P(GemmKernelTest, Batches) {
 TEST_P(GemmKernelTest, BlocksOfRowsAndOfK) {
   for (Type type : {f32(), bf16()})
     for (bool packed : {true, false}) {
-      add(simple(131, 40, 64, type, packed));     // several row blocks
-      add(simple(20, 70, 2561, type, packed));    // several k blocks, odd tail
+      add(simple(131, 40, 64, type, packed));  // several row blocks
+      add(simple(20, 70, 2561, type, packed)); // several k blocks, odd tail
       add(simple(3, 150, 2561, type, packed));
-      add(simple(100, 33, 2048, type, packed));   // rows 8 KiB apart
+      add(simple(100, 33, 2048, type, packed)); // rows 8 KiB apart
       add(simple(1, 96, 300, type, packed));
     }
   GemmSpec weightGradient = simple(130, 66, 77, f32(), false); // A stored [k][m]
@@ -186,8 +196,11 @@ TEST_P(GemmKernelTest, BlocksOfRowsAndOfK) {
 }
 
 TEST_P(GemmKernelTest, MixedTypes) {
-  const std::tuple<Type, Type, Type> types[] = {{f32(), bf16(), f32()}, {bf16(), f32(), bf16()}, {f16(), bf16(), f32()},
-                                                {bf16(), bf16(), f32()}, {f32(), f16(), f16()}};
+  const std::tuple<Type, Type, Type> types[] = {{f32(), bf16(), f32()},
+                                                {bf16(), f32(), bf16()},
+                                                {f16(), bf16(), f32()},
+                                                {bf16(), bf16(), f32()},
+                                                {f32(), f16(), f16()}};
   for (auto [a, b, c] : types)
     for (bool packed : {true, false})
       for (int64_t m : {2, 21})
@@ -196,12 +209,14 @@ TEST_P(GemmKernelTest, MixedTypes) {
 }
 
 TEST_P(GemmKernelTest, WideTypesAndIntegers) {
-  for (Type type : {Type(builder.getF64Type()), Type(builder.getI32Type()), Type(builder.getI64Type())})
+  for (Type type :
+       {Type(builder.getF64Type()), Type(builder.getI32Type()), Type(builder.getI64Type())})
     for (bool packed : {true, false})
       for (int64_t n : {5, 40})
         add(simple(19, n, 23, type, packed));
   for (bool packed : {true, false})
-    add(makeGemm("", 6, 35, 50, builder.getI8Type(), builder.getI8Type(), builder.getI32Type(), packed));
+    add(makeGemm("", 6, 35, 50, builder.getI8Type(), builder.getI8Type(), builder.getI32Type(),
+                 packed));
   checkAll();
 }
 
@@ -211,17 +226,20 @@ TEST_P(GemmKernelTest, EpilogueBiasActivationResidual) {
       GemmSpec spec = simple(23, n, 40, type, true);
       spec.extra = {mlir::MemRefType::get({n}, f32()), mlir::MemRefType::get({23, n}, type)};
       Type wide = f32();
-      spec.epilogue = [wide](mlir::OpBuilder &b, mlir::Location loc, Value acc, const EpiloguePoint &point) -> Value {
+      spec.epilogue = [wide](mlir::OpBuilder &b, mlir::Location loc, Value acc,
+                             const EpiloguePoint &point) -> Value {
         auto vector = mlir::VectorType::get(point.lanes, wide);
         Value bias = point.load(b, loc, point.extra[0], point.n);
         Value residual = point.load(b, loc, point.extra[1], {point.m, point.n});
         if (residual.getType() != vector)
           residual = mlir::arith::ExtFOp::create(b, loc, vector, residual);
-        Value active = mlir::math::TanhOp::create(b, loc, mlir::arith::AddFOp::create(b, loc, acc, bias));
+        Value active =
+            mlir::math::TanhOp::create(b, loc, mlir::arith::AddFOp::create(b, loc, acc, bias));
         return mlir::arith::AddFOp::create(b, loc, active, residual);
       };
       Job &job = add(spec);
-      auto bias = std::make_shared<Tensor>(f32(), n), residual = std::make_shared<Tensor>(type, 23 * n);
+      auto bias = std::make_shared<Tensor>(f32(), n),
+           residual = std::make_shared<Tensor>(type, 23 * n);
       bias->randomise(3);
       residual->randomise(4);
       job.extra = {bias, residual};

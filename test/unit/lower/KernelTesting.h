@@ -2,12 +2,12 @@
 #ifndef SHARDC_TEST_UNIT_LOWER_KERNELTESTING_H
 #define SHARDC_TEST_UNIT_LOWER_KERNELTESTING_H
 
-#include "shardc/Lower/ObjectEmitter.h"
 #include "mlir/IR/Diagnostics.h"
+#include "shardc/Lower/ObjectEmitter.h"
 #include "llvm/ADT/APFloat.h"
-#include <gtest/gtest.h>
 #include <cmath>
 #include <cstring>
+#include <gtest/gtest.h>
 #include <random>
 #include <sys/mman.h>
 
@@ -17,7 +17,8 @@ namespace shardc::testing {
 class GuardedBuffer {
 public:
   explicit GuardedBuffer(size_t bytes) : bytes(bytes), mapped((bytes + 4095) / 4096 * 4096 + 8192) {
-    base = static_cast<char *>(mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    base =
+        static_cast<char *>(mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     mprotect(base + 4096, mapped - 8192, PROT_READ | PROT_WRITE);
   }
   ~GuardedBuffer() { munmap(base, mapped); }
@@ -32,7 +33,8 @@ private:
 /// Values of one element type: as the kernel sees them and as doubles.
 class Tensor {
 public:
-  Tensor(mlir::Type type, int64_t count) : type(type), count(count), memory(std::max<int64_t>(count, 1) * elementBytes(type)) {}
+  Tensor(mlir::Type type, int64_t count)
+      : type(type), count(count), memory(std::max<int64_t>(count, 1) * elementBytes(type)) {}
 
   double get(int64_t i) const {
     const char *p = static_cast<const char *>(memory.data()) + i * elementBytes(type);
@@ -45,10 +47,14 @@ public:
       return value.convertToDouble();
     }
     switch (elementBytes(type)) {
-    case 1: return *reinterpret_cast<const int8_t *>(p);
-    case 2: return *reinterpret_cast<const int16_t *>(p);
-    case 4: return *reinterpret_cast<const int32_t *>(p);
-    default: return *reinterpret_cast<const int64_t *>(p);
+    case 1:
+      return *reinterpret_cast<const int8_t *>(p);
+    case 2:
+      return *reinterpret_cast<const int16_t *>(p);
+    case 4:
+      return *reinterpret_cast<const int32_t *>(p);
+    default:
+      return *reinterpret_cast<const int64_t *>(p);
     }
   }
   void set(int64_t i, double v) {
@@ -124,7 +130,8 @@ struct KernelFixture : ::testing::TestWithParam<const char *> {
     return std::move(*library);
   }
 
-  /// All tiles, in two ranges of uneven length, with scratch of exactly the size asked for and full of NaN.
+  /// All tiles, in two ranges of uneven length, with scratch of exactly the size asked for and full
+  /// of NaN.
   static void run(const KernelLibrary &library, const Kernel &kernel, std::vector<void *> buffers) {
     auto function = library.find(kernel.symbol);
     ASSERT_NE(function, nullptr) << kernel.symbol;
@@ -145,8 +152,10 @@ inline std::string levelName(const ::testing::TestParamInfo<const char *> &info)
   return name;
 }
 
-#define INSTANTIATE_LEVELS(SUITE)                                                                                                  \
-  INSTANTIATE_TEST_SUITE_P(Levels, SUITE, ::testing::Values("x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16"), levelName)
+#define INSTANTIATE_LEVELS(SUITE)                                                                  \
+  INSTANTIATE_TEST_SUITE_P(Levels, SUITE,                                                          \
+                           ::testing::Values("x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16"),    \
+                           levelName)
 
 } // namespace shardc::testing
 

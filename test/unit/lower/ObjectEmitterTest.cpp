@@ -17,22 +17,29 @@ struct ObjectEmitterTest : KernelFixture {
   using Body = std::function<Value(mlir::OpBuilder &, mlir::Location, Value)>;
 
   /// y[i] = body(x[i]), one vector per tile.
-  Kernel addMap(const std::string &symbol, int64_t count, mlir::Type from, mlir::Type to, Body body) {
+  Kernel addMap(const std::string &symbol, int64_t count, mlir::Type from, mlir::Type to,
+                Body body) {
     int64_t lanes = target.vectorBytes / 4;
-    KernelBody kernel = beginKernel(builder, *module, symbol,
-                                    {mlir::MemRefType::get({count}, from), mlir::MemRefType::get({count}, to)}, 0);
+    KernelBody kernel =
+        beginKernel(builder, *module, symbol,
+                    {mlir::MemRefType::get({count}, from), mlir::MemRefType::get({count}, to)}, 0);
     auto loc = builder.getUnknownLoc();
     auto loop = mlir::scf::ForOp::create(builder, loc, kernel.tileBegin, kernel.tileEnd,
                                          mlir::arith::ConstantIndexOp::create(builder, loc, 1));
     builder.setInsertionPointToStart(loop.getBody());
-    Value at = mlir::arith::MulIOp::create(builder, loc, loop.getInductionVar(), mlir::arith::ConstantIndexOp::create(builder, loc, lanes));
-    Value x = mlir::vector::LoadOp::create(builder, loc, mlir::VectorType::get(lanes, from), kernel.buffers[0], at);
+    Value at =
+        mlir::arith::MulIOp::create(builder, loc, loop.getInductionVar(),
+                                    mlir::arith::ConstantIndexOp::create(builder, loc, lanes));
+    Value x = mlir::vector::LoadOp::create(builder, loc, mlir::VectorType::get(lanes, from),
+                                           kernel.buffers[0], at);
     mlir::vector::StoreOp::create(builder, loc, body(builder, loc, x), kernel.buffers[1], at);
     return {symbol, count / lanes, 0};
   }
 };
 
-template <typename Op> Value unary(mlir::OpBuilder &b, mlir::Location loc, Value x) { return Op::create(b, loc, x); }
+template <typename Op> Value unary(mlir::OpBuilder &b, mlir::Location loc, Value x) {
+  return Op::create(b, loc, x);
+}
 
 struct MathCase {
   const char *name;
@@ -55,7 +62,8 @@ TEST_P(ObjectEmitterTest, MathIsAccurate) {
       {"log1p", unary<mlir::math::Log1pOp>, std::log1p, -0.9, 100, 8, 0},
       {"sin", unary<mlir::math::SinOp>, std::sin, -1e5, 1e5, 4, 0},
       {"cos", unary<mlir::math::CosOp>, std::cos, -1e5, 1e5, 4, 0},
-      {"rsqrt", unary<mlir::math::RsqrtOp>, [](double x) { return 1 / std::sqrt(x); }, 1e-6, 1e6, 4, 0},
+      {"rsqrt", unary<mlir::math::RsqrtOp>, [](double x) { return 1 / std::sqrt(x); }, 1e-6, 1e6, 4,
+       0},
       {"sqrt", unary<mlir::math::SqrtOp>, std::sqrt, 0, 1e6, 2, 0},
   };
   const int64_t count = 4096;
@@ -71,7 +79,8 @@ TEST_P(ObjectEmitterTest, MathIsAccurate) {
     double worst = 0, worstAt = 0;
     for (int64_t i = 0; i < count; ++i) {
       double expected = c.reference(x.get(i)), error = std::abs(y.get(i) - expected);
-      double ratio = error <= c.absolute ? 0 : error / (std::abs(expected) * std::ldexp(1.0, -24) + 1e-45);
+      double ratio =
+          error <= c.absolute ? 0 : error / (std::abs(expected) * std::ldexp(1.0, -24) + 1e-45);
       if (!(ratio <= worst)) {
         worst = ratio;
         worstAt = x.get(i);
@@ -86,8 +95,10 @@ TEST_P(ObjectEmitterTest, MathAtTheEdges) {
   const double inf = std::numeric_limits<double>::infinity(), nan = std::nan("");
   const double inputs[] = {-inf, -200, -1, -0.0, 0, 1e-30, 1, 100, inf, nan};
   const int64_t count = 64;
-  const MathCase cases[] = {{"exp", unary<mlir::math::ExpOp>, std::exp}, {"tanh", unary<mlir::math::TanhOp>, std::tanh},
-                            {"erf", unary<mlir::math::ErfOp>, std::erf}, {"log", unary<mlir::math::LogOp>, std::log}};
+  const MathCase cases[] = {{"exp", unary<mlir::math::ExpOp>, std::exp},
+                            {"tanh", unary<mlir::math::TanhOp>, std::tanh},
+                            {"erf", unary<mlir::math::ErfOp>, std::erf},
+                            {"log", unary<mlir::math::LogOp>, std::log}};
   std::vector<Kernel> kernels;
   for (const MathCase &c : cases)
     kernels.push_back(addMap(c.name, count, builder.getF32Type(), builder.getF32Type(), c.body));
@@ -100,7 +111,9 @@ TEST_P(ObjectEmitterTest, MathAtTheEdges) {
     run(library, kernel, {x.data(), y.data()});
     for (int i = 0; i < 10; ++i) {
       double expected = float(c.reference(x.get(i))), got = y.get(i);
-      EXPECT_TRUE(std::isnan(expected) ? std::isnan(got) : got == expected || std::abs(got - expected) <= 1e-6 * std::abs(expected) + 1e-37)
+      EXPECT_TRUE(std::isnan(expected) ? std::isnan(got)
+                                       : got == expected || std::abs(got - expected) <=
+                                                                1e-6 * std::abs(expected) + 1e-37)
           << c.name << "(" << inputs[i] << ") = " << got << ", expected " << expected;
     }
   }
@@ -110,7 +123,8 @@ TEST_P(ObjectEmitterTest, RoundsToSixteenBits) {
   const int64_t count = 64;
   auto narrow = [&](mlir::Type to) -> Body {
     return [to](mlir::OpBuilder &b, mlir::Location loc, Value x) -> Value {
-      return mlir::arith::TruncFOp::create(b, loc, mlir::cast<mlir::VectorType>(x.getType()).clone(to), x);
+      return mlir::arith::TruncFOp::create(b, loc,
+                                           mlir::cast<mlir::VectorType>(x.getType()).clone(to), x);
     };
   };
   for (mlir::Type type : {mlir::Type(builder.getBF16Type()), mlir::Type(builder.getF16Type())}) {
@@ -118,9 +132,9 @@ TEST_P(ObjectEmitterTest, RoundsToSixteenBits) {
     KernelLibrary library = compile();
     Tensor x(builder.getF32Type(), count), y(type, count), expected(type, count);
     x.randomise(1);
-    x.set(0, 1 + std::ldexp(1.0, -8));      // a tie of bf16, to even below
-    x.set(1, 1 + 3 * std::ldexp(1.0, -8));  // to even above
-    x.set(2, 1 + std::ldexp(1.0, -11));     // a tie of f16
+    x.set(0, 1 + std::ldexp(1.0, -8));     // a tie of bf16, to even below
+    x.set(1, 1 + 3 * std::ldexp(1.0, -8)); // to even above
+    x.set(2, 1 + std::ldexp(1.0, -11));    // a tie of f16
     x.set(3, std::numeric_limits<double>::infinity());
     for (int64_t i = 0; i < count; ++i)
       expected.set(i, x.get(i));
