@@ -129,6 +129,7 @@ static void print(const Job &job, const Json &json) {
                 dtypeName(output.value->dtype), shapeString(output.value->shape).c_str(),
                 output.path.c_str());
   if (job.options.bench) {
+    const std::string &level = job.bundle.kernels.level, isa = level.empty() ? "no kernels" : level;
     double pss = 0;
     for (const Json &rank : json["memory"])
       pss = std::max(pss, rank["pss_bytes"].get<double>());
@@ -136,7 +137,7 @@ static void print(const Job &job, const Json &json) {
                 "most %.3f ms, "
                 "largest rank %.1f MB\n",
                 json["runs"].get<int>(), job.bundle.ranks(), json["threads"].get<int>(),
-                json["channel"].get<std::string>().c_str(), job.bundle.kernels.level.c_str(),
+                json["channel"].get<std::string>().c_str(), isa.c_str(),
                 json["median_ms"].get<double>(), json["min_ms"].get<double>(),
                 json["max_ms"].get<double>(), pss / 1e6);
   } else if (job.outputs.empty()) {
