@@ -26,7 +26,7 @@ static constexpr llvm::StringLiteral kUsage =
 
 Runs a function of a module: on one device, or on all devices of its mesh once it is partitioned.
 
-  --entry NAME          function to run (default: main)
+  --entry NAME          function to run (default: main, or the only public one)
   --input NAME=FILE     an input from an .npy file
   --input 'NAME=dense<...>'  or written out; inputs that are not given are seeded random numbers
   --weights DIR         parameters from DIR/NAME.npy (default: seeded random numbers)
@@ -133,6 +133,10 @@ static Result<HostTensor> readInput(const std::string &text, RankedTensorType ty
   return std::move(*tensor);
 }
 
+static std::string nameOf(const EntryInterface &entry) {
+  return func::FuncOp(entry.function).getSymName().str();
+}
+
 /// Position of the value of that name; nothing if there is none.
 static std::optional<size_t> findByName(ArrayRef<InterfaceValue> values, StringRef name) {
   for (auto [n, value] : llvm::enumerate(values))
@@ -147,7 +151,7 @@ static Error makeInputs(const CommandLine &command, const EntryInterface &entry,
   for (const auto &[name, text] : command.inputs) {
     std::optional<size_t> n = findByName(entry.inputs, name);
     if (!n)
-      return "@" + command.options.entry + " has no input \"" + name + "\"";
+      return "@" + nameOf(entry) + " has no input \"" + name + "\"";
     Result<HostTensor> tensor = readInput(text, entry.inputs[*n].type);
     if (!tensor)
       return "input \"" + name + "\": " + tensor.error;
@@ -190,7 +194,7 @@ static Error writeOutputs(const CommandLine &command, const EntryInterface &entr
   for (const auto &[name, path] : command.outputs) {
     std::optional<size_t> n = findByName(entry.outputs, name);
     if (!n)
-      return "@" + command.options.entry + " has no output \"" + name + "\"";
+      return "@" + nameOf(entry) + " has no output \"" + name + "\"";
     if (Error error = writeNpy(path, tensors[*n]))
       return error;
   }

@@ -46,16 +46,16 @@ static LogicalResult describePlacement(func::FuncOp function, const Mesh &mesh,
     return success();
   Result<Sharding> sharding = attr.resolve(mesh);
   if (!sharding)
-    return function.emitOpError() << "\"" << value.name << "\": " << sharding.error;
+    return emitError(function.getLoc()) << "\"" << value.name << "\": " << sharding.error;
   RankedTensorType local = value.type;
   value.type = globalType(local, *sharding, attrs.getAs<TypeAttr>(GraphDialect::kGlobalTypeAttr));
   ArrayRef<int64_t> shape = value.type.getShape();
   if (Error error = verify(mesh, *sharding, Shape(shape.begin(), shape.end())))
-    return function.emitOpError() << "\"" << value.name << "\": " << *error;
+    return emitError(function.getLoc()) << "\"" << value.name << "\": " << *error;
   if (shardType(value.type, *sharding) != local)
-    return function.emitOpError() << "\"" << value.name << "\" has type " << local
-                                  << ", expected the part " << shardType(value.type, *sharding)
-                                  << " of " << value.type;
+    return emitError(function.getLoc())
+           << "\"" << value.name << "\" has type " << local << ", expected the part "
+           << shardType(value.type, *sharding) << " of " << value.type;
   value.sharding = *sharding;
   return success();
 }
@@ -66,21 +66,39 @@ static LogicalResult describeValue(func::FuncOp function, const Mesh &mesh, Type
     value.name = name.str();
   value.type = dyn_cast<RankedTensorType>(type);
   if (!value.type || !value.type.hasStaticShape())
-    return function.emitOpError() << "\"" << value.name << "\" has type " << type
-                                  << ", expected a static tensor";
+    return emitError(function.getLoc())
+           << "\"" << value.name << "\" has type " << type << ", expected a static tensor";
   return isLocal ? describePlacement(function, mesh, attrs, value) : success();
+}
+
+/// The function of that name; without one, @main or else the only public function.
+static func::FuncOp findEntry(ModuleOp module, StringRef name) {
+  if (!name.empty())
+    return module.lookupSymbol<func::FuncOp>(name);
+  if (auto main = module.lookupSymbol<func::FuncOp>("main"))
+    return main;
+  func::FuncOp only;
+  for (auto function : module.getOps<func::FuncOp>()) {
+    if (!function.isPublic())
+      continue;
+    if (only)
+      return {};
+    only = function;
+  }
+  return only;
 }
 
 FailureOr<EntryInterface> shardc::describeEntry(ModuleOp module, StringRef entry) {
   EntryInterface result;
-  func::FuncOp function = result.function = module.lookupSymbol<func::FuncOp>(entry);
+  func::FuncOp function = result.function = findEntry(module, entry);
   if (!function || function.isExternal())
-    return module.emitError() << "module has no function @" << entry << " with a body";
+    return emitError(module.getLoc())
+           << "module has no function @" << (entry.empty() ? "main" : entry) << " with a body";
   bool isLocal = isPartitioned(module);
   if (isLocal) {
     shard::MeshOp mesh = shard::getOnlyMesh(module);
     if (!mesh)
-      return module.emitError() << "a partitioned module needs exactly one mesh";
+      return emitError(module.getLoc()) << "a partitioned module needs exactly one mesh";
     result.mesh = mesh.getMesh();
   }
   for (auto [n, type] : llvm::enumerate(function.getArgumentTypes())) {

@@ -209,8 +209,8 @@ static LogicalResult checkBudget(ModuleOp module, const EntryInterface &entry,
     return success();
   int64_t devices = entry.mesh.deviceCount();
   func::FuncOp function = entry.function;
-  return function.emitError()
-         << "interpreting @" << options.entry << " on " << devices
+  return emitError(function.getLoc())
+         << "interpreting @" << function.getSymName() << " on " << devices
          << (devices == 1 ? " device" : " devices") << " needs " << formatBytes(*bytes)
          << ", above the limit of " << formatBytes(options.byteBudget)
          << "; use fewer layers or smaller dimensions (--dim), or raise --budget";
@@ -219,15 +219,16 @@ static LogicalResult checkBudget(ModuleOp module, const EntryInterface &entry,
 static Executor::Results cutInputs(const EntryInterface &entry, ArrayRef<HostTensor> inputs) {
   func::FuncOp function = entry.function;
   if (inputs.size() != entry.inputs.size())
-    return function.emitError() << inputs.size() << " inputs are given, expected "
-                                << entry.inputs.size();
+    return emitError(function.getLoc())
+           << inputs.size() << " inputs are given, expected " << entry.inputs.size();
   SmallVector<DeviceTensors> arguments;
   for (auto [input, given] : llvm::zip(entry.inputs, inputs)) {
     if (given.type != input.type)
-      return function.emitError() << "input \"" << input.name << "\" has type " << given.type
-                                  << ", expected " << input.type;
+      return emitError(function.getLoc()) << "input \"" << input.name << "\" has type "
+                                          << given.type << ", expected " << input.type;
     if (input.sharding && !input.sharding->partial.empty())
-      return function.emitError() << "input \"" << input.name << "\" has a pending reduction";
+      return emitError(function.getLoc())
+             << "input \"" << input.name << "\" has a pending reduction";
     DeviceTensors &parts = arguments.emplace_back();
     for (int64_t rank = 0; rank < entry.mesh.deviceCount(); ++rank)
       parts.push_back(input.sharding ? takeShard(given, entry.mesh, *input.sharding, rank) : given);
@@ -252,7 +253,8 @@ FailureOr<SmallVector<HostTensor>> shardc::interpret(ModuleOp module, ArrayRef<H
     Sharding sharding = output.sharding.value_or(Sharding::replicated(output.type.getRank()));
     Result<HostTensor> whole = assembleShards(parts, output.type, entry->mesh, sharding);
     if (!whole)
-      return entry->function.emitError() << "output \"" << output.name << "\": " << whole.error;
+      return emitError(entry->function.getLoc())
+             << "output \"" << output.name << "\": " << whole.error;
     outputs.push_back(std::move(*whole));
   }
   return outputs;

@@ -72,7 +72,7 @@ public:
     if (!module || op->getContext()->isMultithreadingEnabled())
       return stop(op, "it needs a module and a context without multithreading");
     if (failed(makeInputs(module)))
-      return stop(op, "the entry @" + options.entry + " cannot be described");
+      return stop(op, "the entry function cannot be described");
     FailureOr<SmallVector<HostTensor>> outputs = run(module);
     if (failed(outputs))
       return stop(op, "the module before pass '" + nameOf(pass) + "' cannot be interpreted");
@@ -104,7 +104,7 @@ private:
 
   void stop(Operation *op, const std::string &reason) {
     report->skipped = reason;
-    op->emitWarning() << "validation ends here: " << reason;
+    emitWarning(op->getLoc()) << "validation ends here: " << reason;
   }
 
   LogicalResult makeInputs(ModuleOp module) {
@@ -140,7 +140,7 @@ private:
 LogicalResult ValidateEach::compare(ModuleOp module, Pass *pass, ArrayRef<HostTensor> outputs) {
   auto fail = [&] {
     report->pass = nameOf(pass);
-    return module.emitError() << "pass '" << nameOf(pass) << "' changes ";
+    return emitError(module.getLoc()) << "pass '" << nameOf(pass) << "' changes ";
   };
   if (outputs.size() != reference.size())
     return fail() << "the number of outputs from " << reference.size() << " to " << outputs.size();

@@ -22,7 +22,7 @@ using ParameterSource =
     std::function<Result<HostTensor>(llvm::StringRef name, mlir::RankedTensorType stored)>;
 
 struct InterpretOptions {
-  std::string entry = "main";
+  std::string entry; ///< empty: @main, or the only public function
   int64_t byteBudget = int64_t(4) << 30; ///< for all devices; an element takes eight bytes
   ParameterSource parameters;            ///< for parameters without an inline value
   /// Called for every value that is computed, arguments of the entry included.
@@ -44,7 +44,8 @@ struct EntryInterface {
   llvm::SmallVector<InterfaceValue> inputs, outputs;
 };
 
-/// Failure emits a diagnostic.
+/// Of the function of that name; if empty, of @main or the only public function. Failure emits a
+/// diagnostic.
 mlir::FailureOr<EntryInterface> describeEntry(mlir::ModuleOp module, llvm::StringRef entry);
 
 /// Whether types are local: Partition has run.

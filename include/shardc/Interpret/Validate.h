@@ -12,7 +12,7 @@
 namespace shardc {
 
 struct ValidateOptions {
-  std::string entry = "main";
+  std::string entry; ///< empty: @main, or the only public function
   uint64_t seed = 0;
   int64_t byteBudget = int64_t(4) << 30;
   ParameterSource parameters;               ///< none: seeded random weights
