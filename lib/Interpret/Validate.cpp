@@ -32,14 +32,16 @@ static double epsilonOf(Type element) {
   return type ? std::ldexp(1.0, 1 - static_cast<int>(type.getFPMantissaWidth())) : 0;
 }
 
-/// Of the coarsest float type that any op computes.
-static double coarsestEpsilon(ModuleOp module) {
+/// Relative to an output's largest element: growth × eps of the coarsest float type that any op
+/// computes.
+static double relativeBound(ModuleOp module, const ValidateOptions &options) {
   double epsilon = 0;
   module.walk([&](Operation *op) {
     for (Type type : op->getResultTypes())
       epsilon = std::max(epsilon, epsilonOf(getElementTypeOrSelf(type)));
   });
-  return epsilon;
+  bool is16Bit = epsilon > std::numeric_limits<float>::epsilon();
+  return epsilon * (is16Bit ? options.growth16 : options.growth);
 }
 
 static double largestMagnitude(const HostTensor &tensor) {
@@ -147,7 +149,7 @@ LogicalResult ValidateEach::compare(ModuleOp module, Pass *pass, ArrayRef<HostTe
   FailureOr<EntryInterface> entry = describeEntry(module, options.entry);
   if (failed(entry))
     return failure();
-  double epsilon = coarsestEpsilon(module);
+  double relative = relativeBound(module, options);
   for (auto [output, before, after] : llvm::zip(entry->outputs, reference, outputs)) {
     if (before.type != after.type)
       return fail() << "output \"" << output.name << "\" from " << before.type << " to "
@@ -155,7 +157,7 @@ LogicalResult ValidateEach::compare(ModuleOp module, Pass *pass, ArrayRef<HostTe
     std::optional<Difference> difference = largestDifference(before, after);
     if (!difference)
       continue;
-    double bound = before.isFloat() ? options.growth * epsilon * largestMagnitude(before) : 0;
+    double bound = before.isFloat() ? relative * largestMagnitude(before) : 0;
     if (difference->amount <= bound)
       continue;
     int64_t at = difference->at;

@@ -17,9 +17,10 @@ struct ValidateOptions {
   int64_t byteBudget = int64_t(4) << 30;
   ParameterSource parameters;               ///< none: seeded random weights
   std::map<std::string, HostTensor> inputs; ///< by name; the others are seeded random numbers
-  /// How many units in the last place of the coarsest float type of the module, at the size of an
-  /// output's largest element, a pass may move that output by.
-  double growth = 128;
+  /// How many units in the last place, at the size of an output's largest element, a pass may move
+  /// that output by. The units are those of the coarsest float type in the module; 16-bit ones
+  /// leave little room for more than a few.
+  double growth = 128, growth16 = 8;
 };
 
 /// What a validation has found so far; shared with whoever added the instrumentation.

@@ -92,6 +92,14 @@ TEST_F(Validate, TheFirstWrongPassIsNamed) {
       << message;
 }
 
+TEST_F(Validate, HalfPrecisionIsNotAnExcuse) {
+  std::string half(kProgram);
+  for (size_t at = 0; (at = half.find("f32", at)) != std::string::npos;)
+    half.replace(at, 3, "bf16");
+  EXPECT_EQ(validate(half, {new Reassociate}).pass, "");
+  EXPECT_EQ(validate(half, {new BreakSubtraction}).pass, "break-subtraction");
+}
+
 TEST_F(Validate, WhatCannotBeRunEndsTheValidation) {
   ValidateReport report = validate("func.func private @main(%x: tensor<2xf32>)", {new Reassociate});
   EXPECT_EQ(report.pass, "");
