@@ -13,6 +13,7 @@
 
 #include "shardc/Interpret/Validate.h"
 
+#include "dialects/Graph/Graph.h"
 #include "shardc/Interpret/Random.h"
 #include "shardc/Interpret/Shards.h"
 
@@ -85,9 +86,15 @@ public:
     if (isDone() || isAdaptor(pass))
       return;
     ModuleOp module = moduleOf(op);
-    FailureOr<SmallVector<HostTensor>> outputs = run(module);
-    if (failed(outputs))
+    if (!canInterpret(module))
       return stop(op, "the module after pass '" + nameOf(pass) + "' cannot be interpreted");
+    FailureOr<SmallVector<HostTensor>> outputs = run(module);
+    if (failed(outputs)) {
+      // It ran before: replicas that differ now, say. `interpret` has said what.
+      report->pass = nameOf(pass);
+      emitError(module.getLoc()) << "pass '" << nameOf(pass) << "' breaks the program";
+      return;
+    }
     if (succeeded(compare(module, pass, *outputs)))
       reference = std::move(*outputs);
   }
@@ -107,6 +114,21 @@ private:
   void stop(Operation *op, const std::string &reason) {
     report->skipped = reason;
     emitWarning(op->getLoc()) << "validation ends here: " << reason;
+  }
+
+  /// Whether the stage is one that the interpreter runs, within the budget.
+  bool canInterpret(ModuleOp module) {
+    ScopedDiagnosticHandler quiet(module.getContext(), [](Diagnostic &) {});
+    FailureOr<int64_t> bytes = estimateInterpretBytes(module, options.entry);
+    if (failed(bytes) || *bytes > options.byteBudget)
+      return false;
+    WalkResult unknown = module.walk([](Operation *op) {
+      return isa<ModuleOp, func::FuncOp, func::CallOp, func::ReturnOp, shard::MeshOp,
+                 graph::EvaluateOpInterface, shard::MeshEvaluateOpInterface>(op)
+                 ? WalkResult::advance()
+                 : WalkResult::interrupt();
+    });
+    return !unknown.wasInterrupted();
   }
 
   LogicalResult makeInputs(ModuleOp module) {

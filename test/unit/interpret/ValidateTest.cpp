@@ -41,6 +41,15 @@ struct Reassociate : mlir::PassWrapper<Reassociate, mlir::OperationPass<mlir::fu
   }
 };
 
+/// Forgets to send.
+struct DropBroadcasts : mlir::PassWrapper<DropBroadcasts, mlir::OperationPass<mlir::func::FuncOp>> {
+  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(DropBroadcasts)
+  llvm::StringRef getArgument() const override { return "drop-broadcasts"; }
+  void runOnOperation() override {
+    getOperation().walk([](shard::BroadcastOp op) { op.replaceAllUsesWith(op.getInput()); });
+  }
+};
+
 class Validate : public ProgramTest {
 protected:
   /// Runs the passes on a program; what is found, and the last diagnostic.
@@ -98,6 +107,19 @@ TEST_F(Validate, HalfPrecisionIsNotAnExcuse) {
     half.replace(at, 3, "bf16");
   EXPECT_EQ(validate(half, {new Reassociate}).pass, "");
   EXPECT_EQ(validate(half, {new BreakSubtraction}).pass, "break-subtraction");
+}
+
+TEST_F(Validate, ReplicasThatDifferAreTheLastPassesFault) {
+  ValidateReport report = validate(R"(
+    shard.mesh @mesh ["tp" = 2]
+    func.func @main() -> tensor<i64> {
+      %0 = shard.axis_index {"tp"} of @mesh : tensor<i64>
+      %1 = shard.broadcast %0 over {"tp"} of @mesh root 1 : tensor<i64> -> tensor<i64>
+      return %1 : tensor<i64>
+    })",
+                                   {new DropBroadcasts});
+  EXPECT_EQ(report.pass, "drop-broadcasts");
+  EXPECT_EQ(message, "pass 'drop-broadcasts' breaks the program");
 }
 
 TEST_F(Validate, WhatCannotBeRunEndsTheValidation) {
