@@ -1,0 +1,33 @@
+//===- ImportOnnx.h - ONNX models as graph IR ----------------------------------------------------===//
+
+#ifndef SHARDC_IMPORT_IMPORTONNX_H
+#define SHARDC_IMPORT_IMPORTONNX_H
+
+#include "shardc/Support/WeightStore.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+
+#include <string>
+
+namespace shardc {
+
+struct ImportOptions {
+  std::string path;
+  /// Sizes of named dimensions; an unnamed dimension d of input x is called "x[d]".
+  llvm::StringMap<int64_t> dims;
+  /// Results known at import above this many elements stay ops.
+  int64_t foldLimit = int64_t(8) << 20;
+};
+
+/// Reads an ONNX file into a verified module with one function `@main` of graph ops, and declares its weights (with values, if
+/// the file has them) in `weights`. Errors are emitted as diagnostics; all unsupported nodes are listed.
+mlir::FailureOr<mlir::OwningOpRef<mlir::ModuleOp>> importOnnx(mlir::MLIRContext &context, const ImportOptions &options,
+                                                              WeightStore &weights);
+
+/// Puts the values of parameters into the IR (as resources if they are large), so that it stands alone as text.
+mlir::LogicalResult inlineWeights(mlir::ModuleOp module, const WeightStore &weights);
+
+} // namespace shardc
+
+#endif // SHARDC_IMPORT_IMPORTONNX_H
