@@ -21,6 +21,7 @@
 #include "shardc/Outline/Passes.h"
 #include "shardc/Partition/Passes.h"
 #include "shardc/Raise/Passes.h"
+#include "shardc/Raise/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -31,9 +32,12 @@ using namespace mlir;
 
 namespace shardc {
 
-void buildAnnotatePipeline(OpPassManager &pm, const PipelineOptions &options) {
+static void buildRaise(OpPassManager &pm, const PipelineOptions &) {
   pm.addPass(createRaisePass());
   pm.addPass(createCanonicalizerPass());
+}
+
+static void buildAnnotate(OpPassManager &pm, const PipelineOptions &options) {
   AnnotatePassOptions annotate;
   annotate.mesh = options.mesh;
   annotate.plan = options.plan;
@@ -44,11 +48,18 @@ void buildAnnotatePipeline(OpPassManager &pm, const PipelineOptions &options) {
   pm.addPass(createAnnotatePass(annotate));
 }
 
-void buildPartitionPipeline(OpPassManager &pm, const PipelineOptions &options) {
-  pm.addPass(createOutlinePass());
+static void buildOutline(OpPassManager &pm, const PipelineOptions &) { pm.addPass(createOutlinePass()); }
+
+static void buildPartition(OpPassManager &pm, const PipelineOptions &) {
   pm.addPass(createShardPartition());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
+}
+
+llvm::ArrayRef<Stage> pipelineStages() {
+  static const Stage stages[] = {
+      {"raise", buildRaise}, {"annotate", buildAnnotate}, {"outline", buildOutline}, {"partition", buildPartition}};
+  return stages;
 }
 
 void registerDialects(DialectRegistry &registry) {
@@ -66,8 +77,8 @@ void registerPasses() {
   PassPipelineRegistration<PipelineOptions>(
       "shard-pipeline", "Imported model to the program that each device runs: raise, annotate, outline, propagate, partition",
       [](OpPassManager &pm, const PipelineOptions &options) {
-        buildAnnotatePipeline(pm, options);
-        buildPartitionPipeline(pm, options);
+        for (const Stage &stage : pipelineStages())
+          stage.build(pm, options);
       });
 }
 

@@ -7,6 +7,9 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassOptions.h"
 
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringRef.h"
+
 #include <string>
 
 namespace shardc {
@@ -30,10 +33,13 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
                                   llvm::cl::desc("leave outputs as propagation makes them"), llvm::cl::init(false)};
 };
 
-/// Import's output to a global-view program with a plan on it.
-void buildAnnotatePipeline(mlir::OpPassManager &pm, const PipelineOptions &options);
-/// The rest up to the local-view program with its collectives.
-void buildPartitionPipeline(mlir::OpPassManager &pm, const PipelineOptions &options);
+/// One step of the compiler between Import and Fuse; the module after it can be printed and interpreted.
+struct Stage {
+  llvm::StringLiteral name;
+  void (*build)(mlir::OpPassManager &pm, const PipelineOptions &options);
+};
+/// All of them, in order.
+llvm::ArrayRef<Stage> pipelineStages();
 
 /// The dialects of the compiler, one by one (upstream has a `shard` too).
 void registerDialects(mlir::DialectRegistry &registry);

@@ -1,0 +1,79 @@
+//===- Driver.h - the shardc command -----------------------------------------------------------===//
+
+#ifndef SHARDC_DRIVER_DRIVER_H
+#define SHARDC_DRIVER_DRIVER_H
+
+#include "shardc/Import/ImportOnnx.h"
+#include "shardc/Pipeline/Pipeline.h"
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace shardc {
+
+/// Exit statuses, for scripts.
+enum ExitCode { kOk = 0, kFailed = 1, kUsage = 2, kMismatch = 3 };
+
+/// What a model is compiled from and for.
+struct ModelOptions {
+  ImportOptions import;
+  std::string weights; ///< safetensors file, index or folder; empty: the model's own
+  PipelineOptions pipeline;
+};
+
+/// A model in memory: its IR and where its weights are.
+struct Model {
+  std::unique_ptr<mlir::MLIRContext> context;
+  WeightStore weights;
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+};
+
+/// Prints a line for each stage on stderr when asked to.
+class Progress {
+public:
+  explicit Progress(bool enabled) : enabled(enabled), start(std::chrono::steady_clock::now()) {}
+  /// A stage has ended: "import      0.05 s  note".
+  void done(llvm::StringRef stage, llvm::StringRef note = "");
+
+private:
+  bool enabled;
+  std::chrono::steady_clock::time_point start;
+};
+
+/// Context with the compiler's dialects.
+std::unique_ptr<mlir::MLIRContext> makeContext();
+
+/// Imports an .onnx (or parses an .mlir) model and fills its weights. Failure has been reported.
+mlir::FailureOr<Model> loadModel(const ModelOptions &options);
+
+struct CompileOptions {
+  ModelOptions model;
+  std::string output;
+  bool force = false, progress = false, json = false;
+  std::vector<std::string> levels;
+};
+int compileCommand(const CompileOptions &options);
+
+struct VerifyOptions {
+  ModelOptions model;
+  std::vector<std::string> inputs; ///< NAME=FILE.npy; others are seeded random numbers
+  uint64_t seed = 0;
+  double tolerance = 1e-4; ///< times the largest magnitude of an output
+  int64_t byteBudget = int64_t(4) << 30;
+  bool compiled = true; ///< also the bundle, on ranks of this process
+  bool json = false;
+};
+int verifyCommand(const VerifyOptions &options);
+
+/// Every collective of a bundle: why it is there, bytes, what would remove it.
+int explainCommand(const std::string &bundle, bool json);
+/// What a bundle holds.
+int inspectCommand(const std::string &bundle, bool json);
+
+/// The command line.
+int runDriver(int argc, char **argv);
+
+} // namespace shardc
+
+#endif // SHARDC_DRIVER_DRIVER_H
