@@ -7,8 +7,11 @@
 
 namespace shardc::raise {
 
+void populateMovementPatterns(mlir::RewritePatternSet &patterns);
 void populateNormPatterns(mlir::RewritePatternSet &patterns);
 void populateActivationPatterns(mlir::RewritePatternSet &patterns);
+void populateRopePatterns(mlir::RewritePatternSet &patterns);
+void populateExpertPatterns(mlir::RewritePatternSet &patterns);
 void populateAttentionPatterns(mlir::RewritePatternSet &patterns);
 void populateAttentionOperandPatterns(mlir::RewritePatternSet &patterns);
 

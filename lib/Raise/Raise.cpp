@@ -3,7 +3,8 @@
 // Input: what an importer writes, norms and attention spelled out. Output: the same function with graph.rms_norm,
 // graph.attention, … in their place, so that plans, derivatives and kernels meet whole blocks.
 //
-// 1. Equal subexpressions merge: patterns compare values by identity.
+// 1. Equal subexpressions merge: patterns compare values by identity. Again at the end, since every use of a rope table
+//    emits it anew.
 // 2. All patterns run to a fixed point; each file of this folder holds those of one subject.
 // 3. On request, a remark counts the blocks of each function.
 //
@@ -52,24 +53,32 @@ struct RaisePass : public shardc::impl::RaisePassBase<RaisePass> {
   using RaisePassBase::RaisePassBase;
 
   void runOnOperation() override {
-    IRRewriter rewriter(&getContext());
-    DominanceInfo dominance(getOperation());
-    eliminateCommonSubExpressions(rewriter, dominance, getOperation());
-
+    mergeEqualExpressions();
     RewritePatternSet patterns(&getContext());
     for (OperationName name : getContext().getRegisteredOperationsByDialect("graph"))
       name.getCanonicalizationPatterns(patterns, &getContext());
+    raise::populateMovementPatterns(patterns);
     raise::populateNormPatterns(patterns);
     raise::populateActivationPatterns(patterns);
+    raise::populateRopePatterns(patterns);
+    raise::populateExpertPatterns(patterns);
     raise::populateAttentionPatterns(patterns);
     raise::populateAttentionOperandPatterns(patterns);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns)))) {
       getOperation().emitError("raising patterns do not come to an end");
       return signalPassFailure();
     }
+    mergeEqualExpressions();
     if (report)
       for (auto func : getOperation().getOps<func::FuncOp>())
         reportBlocks(func);
+  }
+
+private:
+  void mergeEqualExpressions() {
+    IRRewriter rewriter(&getContext());
+    DominanceInfo dominance(getOperation());
+    eliminateCommonSubExpressions(rewriter, dominance, getOperation());
   }
 };
 
