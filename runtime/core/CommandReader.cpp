@@ -179,11 +179,12 @@ static Command readCommand(const JsonNode &node, const Program &program) {
   return command;
 }
 
-void shardrt::readCommands(const JsonNode &node, Program &program) {
+std::vector<Command> shardrt::readCommands(const JsonNode &node, const Program &program) {
+  std::vector<Command> commands;
   std::map<int64_t, size_t> open; // tickets that were started and not yet waited for
   for (size_t i = 0, e = node.size(); i < e; ++i) {
-    program.commands.push_back(readCommand(node.at(i), program));
-    const Command &command = program.commands.back();
+    commands.push_back(readCommand(node.at(i), program));
+    const Command &command = commands.back();
     if (command.kind == CommandKind::Wait && !open.erase(command.ticket))
       node.at(i).fail(cat("ticket ", command.ticket, " is not under way"));
     if (command.kind == CommandKind::Collective && command.ticket >= 0 &&
@@ -192,4 +193,5 @@ void shardrt::readCommands(const JsonNode &node, Program &program) {
   }
   if (!open.empty())
     node.at(open.begin()->second).fail(cat("ticket ", open.begin()->first, " is never waited for"));
+  return commands;
 }

@@ -16,13 +16,14 @@ static std::byte *allocateScratch(int64_t bytes) {
   return static_cast<std::byte *>(memory);
 }
 
-Executor::Executor(const Program &program, std::byte *arena, const KernelLibrary *kernels,
-                   const std::vector<int> &groups, Progress &progress, ThreadPool &pool)
+Executor::Executor(const Program &program, const std::vector<Command> &commands, std::byte *arena,
+                   const KernelLibrary *kernels, const std::vector<int> &groups, Progress &progress,
+                   ThreadPool &pool)
     : progress(progress), pool(pool) {
   auto address = [&](int buffer) {
     return buffer < 0 ? nullptr : arena + program.buffers[buffer].offset;
   };
-  for (const Command &command : program.commands) {
+  for (const Command &command : commands) {
     Step step;
     step.command = &command;
     step.kernel = command.kernel < 0 ? nullptr : (*kernels)[command.kernel];

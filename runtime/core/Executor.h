@@ -11,8 +11,9 @@ namespace shardrt {
 class Executor {
 public:
   /// Everything outlives the executor. `groups` maps the program's groups to the channel's.
-  Executor(const Program &program, std::byte *arena, const KernelLibrary *kernels,
-           const std::vector<int> &groups, Progress &progress, ThreadPool &pool);
+  Executor(const Program &program, const std::vector<Command> &commands, std::byte *arena,
+           const KernelLibrary *kernels, const std::vector<int> &groups, Progress &progress,
+           ThreadPool &pool);
   ~Executor();
   void run();
   void setTrace(Trace *recorder) { trace = recorder; }

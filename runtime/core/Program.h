@@ -83,6 +83,7 @@ struct Program {
   std::vector<AxisIndex> axisIndices;
   std::vector<SubAxes> groups;
   std::vector<std::string> kernels;
+  std::vector<Command> init; // once, after loading
   std::vector<Command> commands;
 };
 

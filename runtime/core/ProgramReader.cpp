@@ -307,6 +307,8 @@ Program shardrt::readProgram(std::string_view text, const std::string &file, con
   JsonNode kernels = root.get("kernels");
   for (size_t i = 0; i < kernels.size(); ++i)
     program.kernels.push_back(kernels.at(i).string());
-  readCommands(root.get("commands"), program);
+  if (root.has("init"))
+    program.init = readCommands(root.get("init"), program);
+  program.commands = readCommands(root.get("commands"), program);
   return program;
 }

@@ -14,7 +14,7 @@ Program readProgram(std::string_view text, const std::string &file, const Mesh &
 std::vector<SubAxes> readGroups(const JsonNode &node, const Mesh &mesh);
 SubAxes readSubAxes(const JsonNode &node, const Mesh &mesh);
 Sharding readSharding(const JsonNode &node, const Mesh &mesh, const Shape &shape);
-void readCommands(const JsonNode &node, Program &program);
+std::vector<Command> readCommands(const JsonNode &node, const Program &program);
 
 /// Bytes of a parameter in its layout, for this local shape; empty on overflow.
 std::optional<int64_t> layoutBytes(const Layout &layout, const Shape &local, DType dtype);

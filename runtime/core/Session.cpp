@@ -46,8 +46,13 @@ Session::Session(const Bundle &bundle, Progress &progress, const SessionOptions 
         std::make_unique<KernelLibrary>(bundle.pathOf(bundle.kernels.file), bundle.program.kernels);
   load(options.weights);
   describeInputs();
-  executor = std::make_unique<Executor>(bundle.program, progress.channel().arena(), kernels.get(),
-                                        createGroups(), progress, pool);
+  const Program &program = bundle.program;
+  std::vector<int> groups = createGroups();
+  if (!program.init.empty())
+    Executor(program, program.init, progress.channel().arena(), kernels.get(), groups, progress, pool)
+        .run();
+  executor = std::make_unique<Executor>(program, program.commands, progress.channel().arena(),
+                                        kernels.get(), groups, progress, pool);
   if (options.trace) {
     trace = std::make_unique<Trace>();
     executor->setTrace(trace.get());
