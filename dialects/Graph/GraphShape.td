@@ -190,7 +190,7 @@ def Graph_Combine : I32EnumAttr<"Combine", "how two values at one place combine"
 }
 
 class Graph_Scatter<string mnemonic, dag attrs, string extra> : Graph_Op<mnemonic, [
-    DeclareOpInterfaceMethods<DerivativeOpInterface>, AllTypesMatch<["data", "result"]>]> {
+    DeclareOpInterfaceMethods<DerivativeOpInterface>, DeclareOpInterfaceMethods<LoweringOpInterface>, AllTypesMatch<["data", "result"]>]> {
   let arguments = !con((ins Graph_Tensor:$data, Graph_IntTensor:$indices, Graph_Tensor:$updates), attrs,
                        (ins Graph_Combine:$combine));
   let results = (outs Graph_Tensor:$result);

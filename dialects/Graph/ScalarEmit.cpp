@@ -2,6 +2,8 @@
 
 #include "dialects/Graph/ScalarEmit.h"
 
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
 using namespace mlir;
 
 namespace shardc::graph::scalar {
@@ -169,10 +171,28 @@ Value mod(OpBuilder &b, Location loc, Value x, Value y, bool isUnsigned) {
   return arith::SelectOp::create(b, loc, adjust, add(b, loc, r, y), r);
 }
 
+/// Integer power by squaring, over all bits of the exponent; below zero only 1 and -1 have integer powers.
+static Value integerPow(OpBuilder &b, Location loc, Value x, Value y) {
+  Value zero = constantLike(b, loc, x, 0), one = constantLike(b, loc, x, 1), minusOne = constantLike(b, loc, x, -1);
+  auto equals = [&](Value p, Value q) -> Value { return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, p, q); };
+  Value first = arith::ConstantIndexOp::create(b, loc, 0), step = arith::ConstantIndexOp::create(b, loc, 1);
+  Value bits = arith::ConstantIndexOp::create(b, loc, x.getType().getIntOrFloatBitWidth());
+  auto loop = scf::ForOp::create(b, loc, first, bits, step, ValueRange{one, x, y}, [&](OpBuilder &b, Location loc, Value, ValueRange s) {
+    Value isSet = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, arith::AndIOp::create(b, loc, s[2], one), zero);
+    Value product = arith::MulIOp::create(b, loc, s[0], s[1]);
+    Value next = arith::SelectOp::create(b, loc, isSet, product, s[0]);
+    scf::YieldOp::create(b, loc, ValueRange{next, Value(arith::MulIOp::create(b, loc, s[1], s[1])),
+                                            Value(arith::ShRUIOp::create(b, loc, s[2], one))});
+  });
+  Value isOdd = equals(arith::AndIOp::create(b, loc, y, one), one);
+  Value ofMinusOne = arith::SelectOp::create(b, loc, isOdd, minusOne, one);
+  Value inverse = arith::SelectOp::create(b, loc, equals(x, minusOne), ofMinusOne, zero);
+  inverse = arith::SelectOp::create(b, loc, equals(x, one), one, inverse);
+  return arith::SelectOp::create(b, loc, isNegative(b, loc, y, false), inverse, loop.getResult(0));
+}
+
 Value pow(OpBuilder &b, Location loc, Value x, Value y) {
-  if (isFloat(x))
-    return math::PowFOp::create(b, loc, x, y);
-  return math::IPowIOp::create(b, loc, x, y);
+  return isFloat(x) ? Value(math::PowFOp::create(b, loc, x, y)) : integerPow(b, loc, x, y);
 }
 
 Value max(OpBuilder &b, Location loc, Value x, Value y, bool isUnsigned) {

@@ -21,10 +21,6 @@ HostTensor::HostTensor(RankedTensorType type) : type(type) {
     i.resize(size());
 }
 
-int64_t elementBytes(Type elementType) {
-  return std::max<int64_t>(1, elementType.getIntOrFloatBitWidth() / 8);
-}
-
 int64_t tensorBytes(RankedTensorType type) {
   return type.getNumElements() * elementBytes(type.getElementType());
 }

@@ -13,6 +13,7 @@
 #ifndef SHARDC_LOWER_KERNELSPEC_H
 #define SHARDC_LOWER_KERNELSPEC_H
 
+#include "shardc/Support/ElementBytes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -62,9 +63,6 @@ KernelBody beginKernel(mlir::OpBuilder &builder, mlir::ModuleOp module, llvm::St
 
 /// Loads every dialect that kernels are written in.
 void loadKernelDialects(mlir::MLIRContext &context);
-
-/// Bytes of an element in a buffer (i1 takes one byte).
-int64_t elementBytes(mlir::Type type);
 
 } // namespace shardc
 

@@ -8,6 +8,8 @@
 #ifndef SHARDC_SUPPORT_HOSTTENSOR_H
 #define SHARDC_SUPPORT_HOSTTENSOR_H
 
+#include "shardc/Support/ElementBytes.h"
+
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/BuiltinTypes.h"
 
@@ -47,8 +49,6 @@ struct HostTensor {
   std::vector<char> toBytes() const;
 };
 
-/// Bytes of one stored element: bool takes one.
-int64_t elementBytes(mlir::Type elementType);
 /// Bytes of a stored static tensor.
 int64_t tensorBytes(mlir::RankedTensorType type);
 

@@ -104,6 +104,4 @@ void loadKernelDialects(MLIRContext &context) {
                       memref::MemRefDialect, scf::SCFDialect, vector::VectorDialect>();
 }
 
-int64_t elementBytes(Type type) { return llvm::divideCeil(type.getIntOrFloatBitWidth(), 8); }
-
 } // namespace shardc
