@@ -1,0 +1,19 @@
+//===- Passes.h - kernels out of graph ops --------------------------------------------------===//
+
+#ifndef SHARDC_FUSE_PASSES_H
+#define SHARDC_FUSE_PASSES_H
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Pass/Pass.h"
+
+namespace shardc {
+
+#define GEN_PASS_DECL
+#include "lib/Fuse/Passes.h.inc"
+
+#define GEN_PASS_REGISTRATION
+#include "lib/Fuse/Passes.h.inc"
+
+} // namespace shardc
+
+#endif // SHARDC_FUSE_PASSES_H

@@ -1,0 +1,24 @@
+//===- LowerKernels.h - Kernel functions of graph ops to code ---*- C++ -*-===//
+//
+// Fuse outlines kernels as `func.func private @k(…) attributes {exec.kernel}` holding graph ops. Each becomes one KernelSpec function:
+// buffers are the arguments, then the results, all row-major unless an argument carries `exec.panels`.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SHARDC_LOWER_LOWERKERNELS_H
+#define SHARDC_LOWER_LOWERKERNELS_H
+
+#include "shardc/Lower/KernelSpec.h"
+
+namespace shardc {
+
+/// Marks a function that is one kernel.
+inline constexpr llvm::StringLiteral kExecKernelAttr = "exec.kernel";
+/// On a kernel's argument, a dictionary {n_dims, k_dims, batch_dims, n_tile}: a parameter that the loader packs.
+inline constexpr llvm::StringLiteral kPanelsAttr = "exec.panels";
+
+/// Appends the code of one kernel function to `kernels`.
+mlir::FailureOr<Kernel> lowerKernel(mlir::func::FuncOp function, mlir::ModuleOp kernels, const CpuTarget &target);
+
+} // namespace shardc
+
+#endif // SHARDC_LOWER_LOWERKERNELS_H

@@ -1,0 +1,67 @@
+//===- Fuse.cpp - kernels out of graph ops --------------------------------===//
+//
+// Input: functions of local graph ops, collectives and calls of layers. Output: the same, with every graph op that computes inside of a
+// kernel function (Grouping.h decides which belong together, Outline.h makes the functions).
+//
+//     %a = graph.exp %x; %b = graph.mul %a, %y   ->   %b = call @kernel_0_mul(%x, %y)
+//
+//===----------------------------------------------------------------------===//
+#include "Outline.h"
+#include "shardc/Fuse/Passes.h"
+#include "shardc/Lower/LowerKernels.h"
+
+using namespace mlir;
+
+namespace shardc {
+
+#define GEN_PASS_DEF_FUSEPASS
+#include "lib/Fuse/Passes.h.inc"
+
+namespace {
+
+/// Which arguments are a weight in every call.
+class ParameterArguments {
+public:
+  explicit ParameterArguments(ModuleOp module) : symbols(module) {
+    for (auto function : module.getOps<func::FuncOp>())
+      if (function.isPrivate())
+        for (BlockArgument argument : function.getArguments())
+          weights.insert(argument);
+    for (bool changed = true; changed;) {
+      changed = false;
+      module.walk([&](func::CallOp call) {
+        auto callee = symbols.lookup<func::FuncOp>(call.getCallee());
+        for (auto [argument, operand] : llvm::zip(callee.getArguments(), call.getOperands()))
+          if (!isWeight(operand))
+            changed |= weights.erase(argument);
+      });
+    }
+  }
+  bool isWeight(Value value) const { return value.getDefiningOp<graph::ParameterOp>() || weights.contains(value); }
+
+private:
+  SymbolTable symbols;
+  llvm::DenseSet<Value> weights;
+};
+
+struct FusePass : impl::FusePassBase<FusePass> {
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    ParameterArguments parameters(module);
+    KernelOutliner outliner(module);
+    SmallVector<func::FuncOp> functions;
+    for (auto function : module.getOps<func::FuncOp>())
+      if (!function.isExternal() && !function->hasAttr(kExecKernelAttr))
+        functions.push_back(function);
+    for (func::FuncOp function : functions) {
+      if (!function.getBody().hasOneBlock()) {
+        function.emitError() << "has control flow, which cannot become a command list";
+        return signalPassFailure();
+      }
+      outliner.outline(function, Grouping(function), [&](Value value) { return parameters.isWeight(value); });
+    }
+  }
+};
+
+} // namespace
+} // namespace shardc

@@ -1,0 +1,177 @@
+//===- Grouping.cpp - Which ops become one kernel -------------------------===//
+//
+// 1. Every op that is not an index lambda founds a group (contraction, attention, row op, op of class Loops).
+// 2. From the last op to the first, each index lambda is either inlined into its consumers or founds a group of its own, whichever is
+//    less work: computing it again per evaluation against writing it once and reading it back. A value that somebody needs in memory
+//    (a result, a collective, a call, an operand that is read by strides) has no choice.
+// 3. Reshapes of memory need no kernel: they stay, as another name of the same buffer.
+//
+//===----------------------------------------------------------------------===//
+#include "Grouping.h"
+#include "shardc/Lower/EinsumPlan.h"
+
+using namespace mlir;
+using namespace shardc::graph;
+
+namespace shardc {
+
+/// What one more kernel and writing an element cost, in evaluations of an addition.
+static constexpr double kLaunchWork = 4000, kWriteWork = 6;
+
+LoweringClass loweringClass(Operation *op) {
+  auto lowerable = dyn_cast<LoweringOpInterface>(op);
+  return lowerable ? lowerable.getLoweringClass() : LoweringClass::Source;
+}
+
+bool isSplatConstant(Operation *op) {
+  auto constant = dyn_cast<graph::ConstantOp>(op);
+  return constant && constant.getValue().isSplat();
+}
+
+static bool isElement(Operation *op) { return op && loweringClass(op) == LoweringClass::Element; }
+
+static double elements(Value value) { return cast<RankedTensorType>(value.getType()).getNumElements(); }
+
+/// Work to compute one element from memory, counting a load as one.
+static double workPerElement(Value value, int depth = 0) {
+  Operation *op = value.getDefiningOp();
+  if (!op || !isElement(op) || depth > 4)
+    return 1;
+  if (isSplatConstant(op))
+    return 0;
+  // Branches and indirect addresses cannot be vectorised.
+  double work = isa<GatherOp, GatherNdOp, GatherElementsOp, ConcatOp, PadOp>(op) ? 6 : 0;
+  if (auto costs = dyn_cast<CostOpInterface>(op))
+    work += costs.getCost().flops / std::max(1.0, elements(value));
+  for (Value operand : op->getOperands())
+    work += workPerElement(operand, depth + 1);
+  return work;
+}
+
+Grouping::Grouping(func::FuncOp function) : function(function) {
+  Block &block = function.getBody().front();
+  for (Operation &op : block)
+    if (loweringClass(&op) > LoweringClass::Element)
+      formAnchorGroup(&op);
+  for (Operation &op : llvm::reverse(block))
+    decide(&op);
+}
+
+KernelGroup &Grouping::newGroup(Operation *anchor, Operation *member) {
+  groups.push_back(std::make_unique<KernelGroup>());
+  groups.back()->anchor = anchor;
+  groups.back()->members.push_back(member);
+  memberOf[member] = groups.back().get();
+  return *groups.back();
+}
+
+void Grouping::formAnchorGroup(Operation *op) { newGroup(op, op); }
+
+void Grouping::requireOperands(Operation *op) {
+  for (Value operand : op->getOperands())
+    required.insert(operand);
+}
+
+/// Operands of a matrix multiplication are read by strides where that is possible.
+void Grouping::planEinsumOperands(EinsumOp op) {
+  StridedView lhs = viewOf(op.getLhs()), rhs = viewOf(op.getRhs());
+  Strides plainLhs = contiguousStrides(op.getLhs().getType().getShape()), plainRhs = contiguousStrides(op.getRhs().getType().getShape());
+  Strides result = contiguousStrides(op.getType().getShape());
+  auto works = [&](ArrayRef<int64_t> l, ArrayRef<int64_t> r) { return planEinsum(op, l, r, result, false).has_value(); };
+  bool useLhs = true, useRhs = true;
+  if (!works(lhs.strides, rhs.strides)) {
+    useLhs = works(lhs.strides, plainRhs);
+    useRhs = !useLhs && works(plainLhs, rhs.strides);
+  }
+  Value lhsBase = useLhs ? lhs.base : Value(op.getLhs()), rhsBase = useRhs ? rhs.base : Value(op.getRhs());
+  strideBases[&op.getLhsMutable()] = lhsBase;
+  strideBases[&op.getRhsMutable()] = rhsBase;
+  required.insert(lhsBase);
+  required.insert(rhsBase);
+}
+
+void Grouping::decide(Operation *op) {
+  switch (loweringClass(op)) {
+  case LoweringClass::Source:
+    if (!isa<ParameterOp, graph::ConstantOp>(op))
+      requireOperands(op);
+    return;
+  case LoweringClass::Element:
+    return decideElement(op);
+  case LoweringClass::Row:
+    return; // reads elements
+  case LoweringClass::Library:
+    if (auto einsum = dyn_cast<EinsumOp>(op))
+      return planEinsumOperands(einsum);
+    return requireOperands(op);
+  case LoweringClass::Loops:
+    return requireOperands(op);
+  }
+}
+
+/// How often elements of op's result are computed if it is inlined, and by which groups.
+double Grouping::evaluations(Operation *op, llvm::SmallPtrSetImpl<const KernelGroup *> &consumers) {
+  double count = 0;
+  for (OpOperand &use : op->getUses()) {
+    Operation *user = use.getOwner();
+    if (strideBases.count(&use))
+      continue; // absorbed
+    if (inlined.contains(user)) {
+      count += evaluationCounts[user];
+      evaluations(user, consumers);
+    } else {
+      consumers.insert(memberOf.lookup(user));
+      count += elements(loweringClass(user) == LoweringClass::Row ? user->getOperand(0) : user->getResult(0));
+    }
+  }
+  return count;
+}
+
+void Grouping::decideElement(Operation *op) {
+  Value result = op->getResult(0);
+  bool isRequired = required.contains(result);
+  if (isSplatConstant(op) && !isRequired) {
+    inlined.insert(op);
+    return;
+  }
+  if (isSplatConstant(op))
+    return; // data
+  if (isa<ReshapeOp>(op)) {
+    // Another name of its input's memory, unless the input is not in memory anyway.
+    Operation *producer = op->getOperand(0).getDefiningOp();
+    bool inMemory = !isElement(producer) || isRequired || isa<ReshapeOp>(producer);
+    if (!inMemory) {
+      inlined.insert(op);
+      llvm::SmallPtrSet<const KernelGroup *, 4> consumers;
+      evaluationCounts[op] = evaluations(op, consumers);
+      return;
+    }
+    required.insert(op->getOperand(0));
+    return;
+  }
+  if (!isRequired) {
+    llvm::SmallPtrSet<const KernelGroup *, 4> consumers;
+    double count = evaluations(op, consumers), work = workPerElement(result), size = elements(result);
+    double again = work * count, once = work * size + kWriteWork * size + count + kLaunchWork;
+    if (consumers.size() <= 1 && count <= size)
+      again = 0; // nobody computes anything twice
+    if (again <= once) {
+      inlined.insert(op);
+      evaluationCounts[op] = count;
+      return;
+    }
+  }
+  newGroup(nullptr, op);
+}
+
+bool Grouping::isFromMemory(OpOperand &operand) const {
+  Operation *producer = operand.get().getDefiningOp();
+  if (!producer)
+    return true;
+  if (inlined.contains(producer))
+    return false;
+  const KernelGroup *own = memberOf.lookup(operand.getOwner());
+  return !own || memberOf.lookup(producer) != own;
+}
+
+} // namespace shardc

@@ -1,0 +1,56 @@
+//===- Grouping.h - Which ops become one kernel -----------------*- C++ -*-===//
+#ifndef SHARDC_LIB_FUSE_GROUPING_H
+#define SHARDC_LIB_FUSE_GROUPING_H
+
+#include "dialects/Graph/Graph.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/SmallPtrSet.h"
+
+namespace shardc {
+
+/// Ops that are computed by one kernel, each once.
+struct KernelGroup {
+  llvm::SmallVector<mlir::Operation *> members; ///< in program order
+  mlir::Operation *anchor = nullptr;            ///< contraction, attention, row op or op of class Loops, if there is one
+};
+
+/// The partition of a function's ops into kernels. An op is a member of a group; or inlined, which means computed again inside of
+/// every group that wants its value; or stays (sources, calls, collectives, and reshapes as other names of the same memory).
+class Grouping {
+public:
+  explicit Grouping(mlir::func::FuncOp function);
+
+  llvm::ArrayRef<std::unique_ptr<KernelGroup>> getGroups() const { return groups; }
+  const KernelGroup *groupOf(mlir::Operation *op) const { return memberOf.lookup(op); }
+  /// The value that the kernel takes from memory for this operand of a member: null if the operand is computed in the kernel by one
+  /// op, which is the member's or a clone.
+  bool isFromMemory(mlir::OpOperand &operand) const;
+  /// The memory behind an operand that is read by strides, or null.
+  mlir::Value strideBase(mlir::OpOperand &operand) const { return strideBases.lookup(&operand); }
+
+private:
+  void formAnchorGroup(mlir::Operation *op);
+  void decide(mlir::Operation *op);
+  void decideElement(mlir::Operation *op);
+  void requireOperands(mlir::Operation *op);
+  void planEinsumOperands(graph::EinsumOp op);
+  double evaluations(mlir::Operation *op, llvm::SmallPtrSetImpl<const KernelGroup *> &consumers);
+  KernelGroup &newGroup(mlir::Operation *anchor, mlir::Operation *member);
+
+  mlir::func::FuncOp function;
+  llvm::SmallVector<std::unique_ptr<KernelGroup>> groups;
+  llvm::DenseMap<mlir::Operation *, KernelGroup *> memberOf;
+  llvm::DenseMap<mlir::OpOperand *, mlir::Value> strideBases;
+  llvm::DenseMap<mlir::Operation *, double> evaluationCounts; ///< of inlined ops: how often an element is computed, in all
+  llvm::DenseSet<mlir::Operation *> inlined;
+  llvm::DenseSet<mlir::Value> required; ///< must be in memory
+};
+
+/// Class of lowering; Source for ops that are not of the graph dialect.
+graph::LoweringClass loweringClass(mlir::Operation *op);
+bool isSplatConstant(mlir::Operation *op);
+
+} // namespace shardc
+
+#endif // SHARDC_LIB_FUSE_GROUPING_H

@@ -1,0 +1,93 @@
+//===- LowerKernel.cpp - Kernel functions of graph ops to code ------------===//
+//
+// Input: a function of graph ops that Fuse made one kernel. Output: the same as loops over flat buffers. The kind follows from the
+// strongest op inside: a contraction or attention, else an op that fills buffers, else a row op, else index lambdas only.
+//
+//===----------------------------------------------------------------------===//
+#include "KernelLowering.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
+using namespace mlir;
+using shardc::graph::LoweringClass;
+
+namespace shardc {
+
+KernelBody KernelLowering::begin(int64_t scratchBytes) {
+  SmallVector<MemRefType> buffers;
+  for (Type type : function.getArgumentTypes())
+    buffers.push_back(bufferType(cast<RankedTensorType>(type)));
+  for (Type type : function.getResultTypes())
+    buffers.push_back(bufferType(cast<RankedTensorType>(type)));
+  KernelBody body = beginKernel(builder, module, function.getSymName(), buffers, scratchBytes);
+  for (unsigned i = function.getNumArguments(); i < buffers.size(); ++i)
+    body.function.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), builder.getUnitAttr());
+  return body;
+}
+
+void KernelLowering::bindArguments(BodyEmitter &emitter, const KernelBody &body) {
+  for (BlockArgument argument : function.getArguments())
+    emitter.bindBuffer(argument, body.buffers[argument.getArgNumber()]);
+}
+
+void KernelLowering::adoptBuffers(ArrayRef<Value> buffers) {
+  auto generated = cast<func::FuncOp>(module.getBody()->back());
+  unsigned arguments = function.getNumArguments(), count = buffers.size();
+  auto placeOf = [&](Value value) -> unsigned {
+    if (auto argument = dyn_cast<BlockArgument>(value))
+      return argument.getArgNumber();
+    return arguments + llvm::find(results(), value) - results().begin();
+  };
+  // New arguments behind the old ones' places, in our order; then the old ones go.
+  SmallVector<Type> types;
+  for (Type type : llvm::concat<const Type>(function.getArgumentTypes(), function.getResultTypes()))
+    types.push_back(bufferType(cast<RankedTensorType>(type)));
+  for (auto [old, value] : llvm::zip(generated.getArguments().take_front(count), buffers))
+    types[placeOf(value)] = old.getType();
+  for (auto [i, type] : llvm::enumerate(types))
+    (void)generated.insertArgument(count + i, type, {}, loc());
+  for (auto [old, value] : llvm::zip(generated.getArguments().take_front(count), buffers)) {
+    Value mine = generated.getArgument(count + placeOf(value));
+    if (mine.getType() != old.getType()) { // one buffer under two views
+      OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPointToStart(&generated.getBody().front());
+      mine = UnrealizedConversionCastOp::create(builder, loc(), old.getType(), mine).getResult(0);
+    }
+    old.replaceAllUsesWith(mine);
+  }
+  (void)generated.eraseArguments(llvm::BitVector(generated.getNumArguments(), false).set(0, count));
+}
+
+FailureOr<Kernel> lowerKernel(func::FuncOp function, ModuleOp kernels, const CpuTarget &target) {
+  OpBuilder builder(kernels.getContext());
+  KernelLowering lowering{function, builder, kernels, target};
+  auto strongest = LoweringClass::Source;
+  Operation *anchor = nullptr;
+  for (Operation &op : function.getBody().front().without_terminator()) {
+    auto lowerable = dyn_cast<graph::LoweringOpInterface>(&op);
+    if (!lowerable)
+      return op.emitOpError() << "cannot be part of a kernel";
+    LoweringClass kind = lowerable.getLoweringClass();
+    if (kind > strongest) {
+      strongest = kind;
+      anchor = &op;
+    }
+  }
+  switch (strongest) {
+  case LoweringClass::Source:
+  case LoweringClass::Element:
+    return lowerElementKernel(lowering);
+  case LoweringClass::Row:
+    return lowerRowKernel(lowering);
+  case LoweringClass::Library:
+    if (isa<graph::EinsumOp>(anchor))
+      return lowerEinsumKernel(lowering);
+    if (isa<graph::AttentionOp>(anchor))
+      return lowerAttentionKernel(lowering);
+    return lowerLoopKernel(lowering);
+  case LoweringClass::Loops:
+    return lowerLoopKernel(lowering);
+  }
+  llvm_unreachable("lowering class");
+}
+
+} // namespace shardc
