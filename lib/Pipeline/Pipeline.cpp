@@ -18,6 +18,8 @@
 #include "dialects/Graph/Graph.h"
 #include "dialects/Shard/Shard.h"
 #include "shardc/Annotate/Passes.h"
+#include "shardc/Bundle/Passes.h"
+#include "shardc/Fuse/Passes.h"
 #include "shardc/Outline/Passes.h"
 #include "shardc/Partition/Passes.h"
 #include "shardc/Raise/Passes.h"
@@ -74,6 +76,8 @@ void registerPasses() {
   registerOutlinePasses();
   registerPartitionPasses();
   registerRaisePasses();
+  registerFusePasses();
+  registerBundlePasses();
   PassPipelineRegistration<PipelineOptions>(
       "shard-pipeline", "Imported model to the program that each device runs: raise, annotate, outline, propagate, partition",
       [](OpPassManager &pm, const PipelineOptions &options) {

@@ -1,0 +1,31 @@
+//===- Bundle.h - A partitioned module to a directory on disk ---*- C++ -*-===//
+#ifndef SHARDC_BUNDLE_BUNDLE_H
+#define SHARDC_BUNDLE_BUNDLE_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Support/LLVM.h"
+#include <string>
+#include <vector>
+
+namespace shardc {
+
+class WeightStore;
+
+struct BundleOptions {
+  std::string path;                 ///< directory to create
+  bool force = false;               ///< replace an existing one
+  std::string model = "model";      ///< name for people
+  std::string entry = "main";
+  std::vector<std::string> levels = {"x86-64-v4", "x86-64-v3"};
+  const WeightStore *weights = nullptr; ///< null: the inline values of the parameters
+  bool writeWeights = true;         ///< false: they are given at run time, as also when the store lacks a value
+  std::string planJson = "null";    ///< for manifest.json, as it is
+};
+
+/// Compiles a module of the local view (the output of Partition) for CPU ranks and writes a bundle (docs/contracts.md §3). The
+/// module is left as Fuse made it.
+mlir::LogicalResult compileToBundle(mlir::ModuleOp module, const BundleOptions &options);
+
+} // namespace shardc
+
+#endif // SHARDC_BUNDLE_BUNDLE_H

@@ -1,0 +1,257 @@
+//===- Bundle.cpp - A partitioned module to a directory on disk -----------===//
+//
+// 1. Fuse. 2. Flatten to a command list, plan the arena. 3. For each ISA level, lower the kernels that the list launches and emit a
+// shared object. 4. Write everything into a temporary sibling directory, the manifest last, and rename it.
+//
+//===----------------------------------------------------------------------===//
+#include "shardc/Bundle/Bundle.h"
+#include "BundleFiles.h"
+#include "shardc/Fuse/Passes.h"
+#include "shardc/Lower/LowerKernels.h"
+#include "shardc/Lower/ObjectEmitter.h"
+#include "shardc/Schedule/Program.h"
+#include "shardc/Support/WeightStore.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
+#include "llvm/Support/FileSystem.h"
+
+using namespace mlir;
+namespace json = llvm::json;
+
+namespace shardc {
+
+/// Kernels of one level as a shared object; what the command list must know of them is added to `kernels`.
+static LogicalResult emitKernels(ModuleOp module, const Program &program, StringRef level, StringRef path, llvm::StringMap<Kernel> &kernels) {
+  llvm::Expected<CpuTarget> target = CpuTarget::parse(level);
+  if (!target)
+    return module.emitError() << llvm::toString(target.takeError());
+  loadKernelDialects(*module.getContext());
+  OwningOpRef<ModuleOp> code = ModuleOp::create(module.getLoc());
+  SymbolTable symbols(module);
+  for (const std::string &name : program.kernels) {
+    FailureOr<Kernel> kernel = lowerKernel(symbols.lookup<func::FuncOp>(name), *code, *target);
+    if (failed(kernel))
+      return failure();
+    auto [it, isNew] = kernels.try_emplace(name, *kernel);
+    if (!isNew && (it->second.tiles != kernel->tiles || it->second.scratchBytes != kernel->scratchBytes))
+      return module.emitError() << "kernel \"" << name << "\" has " << kernel->tiles << " tiles and " << kernel->scratchBytes
+                                << " bytes of scratch at level " << level << ", but " << it->second.tiles << " and "
+                                << it->second.scratchBytes << " at another";
+  }
+  ObjectEmitter emitter(*target);
+  if (llvm::Error error = emitter.emitSharedObject(*code, path))
+    return module.emitError() << llvm::toString(std::move(error));
+  return success();
+}
+
+static FailureOr<std::string> constantBytes(ModuleOp module, const Program &program) {
+  std::string result;
+  for (const ProgramConstant &constant : program.constants) {
+    FailureOr<HostTensor> tensor = HostTensor::fromAttr(constant.value);
+    if (failed(tensor))
+      return module.emitError() << "a constant of type " << constant.value.getType() << " has a value of a form that cannot be read";
+    std::vector<char> bytes = tensor->toBytes();
+    result.append(bytes.data(), bytes.size());
+    result.resize(llvm::alignTo(result.size(), 64));
+  }
+  return result;
+}
+
+/// Inline values of parameters, as in tests; a segment is no whole value.
+static FailureOr<WeightStore> inlineWeights(ModuleOp module) {
+  WeightStore store;
+  WalkResult result = module.walk([&](graph::ParameterOp op) {
+    if (!op.getValue() || op.getSegment() || store.find(op.getName()))
+      return WalkResult::advance();
+    FailureOr<HostTensor> tensor = HostTensor::fromAttr(*op.getValue());
+    if (failed(tensor)) {
+      op.emitError() << "weight \"" << op.getName() << "\" has a value of a form that cannot be read";
+      return WalkResult::interrupt();
+    }
+    auto bytes = std::make_shared<std::vector<char>>(tensor->toBytes());
+    Weight weight;
+    weight.dtype = *typeToDType(tensor->type.getElementType());
+    weight.shape.assign(tensor->shape().begin(), tensor->shape().end());
+    weight.bytes = *bytes;
+    weight.hasValue = true;
+    weight.owner = bytes;
+    store.add(op.getName(), std::move(weight));
+    return WalkResult::advance();
+  });
+  if (result.wasInterrupted())
+    return failure();
+  return store;
+}
+
+static bool hasAllValues(const WeightStore &store, const Program &program) {
+  return llvm::all_of(program.parameters, [&](const ProgramParameter &parameter) {
+    const Weight *weight = store.find(parameter.tensor);
+    return weight && weight->hasValue;
+  });
+}
+
+/// Bytes that a rank sends or receives, roughly: what the collective's larger side holds.
+static int64_t communicationBytes(const Program &program, const ProgramCommand &command) {
+  int64_t bytes = 0;
+  for (int buffer : command.buffers)
+    bytes = std::max(bytes, program.buffers[buffer].bytes);
+  return bytes;
+}
+
+static json::Array toJson(ArrayRef<int64_t> values) {
+  json::Array array;
+  for (int64_t value : values)
+    array.push_back(value);
+  return array;
+}
+
+static json::Value parsed(const std::string &text) {
+  llvm::Expected<json::Value> value = json::parse(text);
+  if (value)
+    return std::move(*value);
+  llvm::consumeError(value.takeError());
+  return nullptr;
+}
+
+static json::Array valuesJson(ArrayRef<ProgramValue> values, bool outputs) {
+  json::Array array;
+  for (const ProgramValue &value : values) {
+    json::Object object{{"name", value.name},
+                        {"dtype", dtypeText(value.type.getElementType())},
+                        {"shape", toJson(value.type.getShape())},
+                        {"shard", parsed(shardingJson(value.sharding))}};
+    if (outputs)
+      object["alias"] = nullptr;
+    array.push_back(std::move(object));
+  }
+  return array;
+}
+
+/// One entry per collective, in the order of the commands' "origin".
+static json::Array collectivesJson(const Program &program, int64_t &bytes) {
+  json::Array array;
+  for (const auto *list : {&program.init, &program.commands})
+    for (const ProgramCommand &command : *list) {
+      if (!isCommunication(command.kind))
+        continue;
+      int64_t own = communicationBytes(program, command);
+      bytes += list == &program.commands ? own : 0;
+      std::string group;
+      for (const AxisRef &axis : program.groups[command.group])
+        group += (group.empty() ? "" : ",") + str(program.mesh, axis);
+      array.push_back(json::Object{{"op", str(command.kind)}, {"group", group}, {"bytes", own}, {"layer", command.layer},
+                                   {"path", command.path}, {"origin", command.origin}});
+    }
+  return array;
+}
+
+/// Order and operands of the collectives: equal on all ranks, or they would wait for each other for ever.
+static std::string launchOrderHash(const Program &program) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  for (const ProgramCommand &command : program.commands)
+    if (isCommunication(command.kind))
+      os << str(command.kind) << ' ' << command.group << ' ' << axesJson(program.groups[command.group]) << ' ' << command.buffers[0] << ' '
+         << command.buffers[1] << '\n';
+  return sha256(text);
+}
+
+static std::string manifestJson(const Program &program, const BundleOptions &options, const BundleDirectory &directory) {
+  json::Array axes, kernels;
+  for (const MeshAxis &axis : program.mesh.axes)
+    axes.push_back(json::Object{{"name", axis.name}, {"size", axis.size}});
+  if (!program.kernels.empty())
+    for (const std::string &level : options.levels)
+      kernels.push_back(json::Object{{"level", level}, {"file", "kernels-" + level + ".so"}});
+  int64_t bytes = 0, launches = 0, communications = 0;
+  json::Array collectives = collectivesJson(program, bytes);
+  for (const ProgramCommand &command : program.commands) {
+    launches += command.kind == CommandKind::Launch;
+    communications += isCommunication(command.kind);
+  }
+  json::Object manifest{
+      {"format", json::Object{{"major", 1}, {"minor", 0}}},
+      {"producer", "shardc " SHARDC_VERSION},
+      {"model", options.model},
+      {"entry_points", json::Array{options.entry}},
+      {"mesh", json::Object{{"axes", std::move(axes)}}},
+      {"ranks", program.mesh.deviceCount()},
+      {"inputs", valuesJson(program.inputs, false)},
+      {"outputs", valuesJson(program.outputs, true)},
+      {"kernels", std::move(kernels)},
+      {"memory", json::Object{{"arena_bytes", program.arenaBytes},
+                              {"parameter_bytes", program.bytesOf(BufferKind::Parameter)},
+                              {"constant_bytes", program.bytesOf(BufferKind::Constant)},
+                              {"temporary_bytes", program.temporaryBytes}}},
+      {"communication", json::Object{{"commands", communications}, {"bytes", bytes}}},
+      {"launch_order_hash", launchOrderHash(program)},
+      {"plan", parsed(options.planJson)},
+      {"report", json::Object{{"launches", launches}, {"kernels", int64_t(program.kernels.size())}, {"collectives", std::move(collectives)}}},
+      {"files", directory.fileEntries()}};
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::formatv("{0:2}\n", json::Value(std::move(manifest)));
+  return text;
+}
+
+static LogicalResult writeWeights(ModuleOp module, const Program &program, const BundleOptions &options, BundleDirectory &directory) {
+  if (program.parameters.empty() || !options.writeWeights)
+    return success();
+  FailureOr<WeightStore> own;
+  if (!options.weights && failed(own = inlineWeights(module)))
+    return failure();
+  const WeightStore &store = options.weights ? *options.weights : *own;
+  if (!hasAllValues(store, program))
+    return success(); // shard-run names what is missing, if nobody gives it
+  constexpr StringLiteral file = "weights/model.safetensors";
+  if (std::error_code code = llvm::sys::fs::create_directories(directory.pathOf("weights")))
+    return module.emitError() << directory.pathOf("weights") << ": cannot create the directory: " << code.message();
+  if (llvm::Error error = store.writeSafetensors(directory.pathOf(file)))
+    return module.emitError() << llvm::toString(std::move(error));
+  if (llvm::Error error = directory.list(file))
+    return module.emitError() << llvm::toString(std::move(error));
+  return success();
+}
+
+static LogicalResult writeBundle(ModuleOp module, const Program &program, const BundleOptions &options) {
+  auto fail = [&](llvm::Error error) { return module.emitError() << llvm::toString(std::move(error)); };
+  llvm::Expected<BundleDirectory> directory = BundleDirectory::create(options.path, options.force);
+  if (!directory)
+    return fail(directory.takeError());
+  llvm::StringMap<Kernel> kernels;
+  if (!program.kernels.empty())
+    for (const std::string &level : options.levels) {
+      std::string file = "kernels-" + level + ".so";
+      if (failed(emitKernels(module, program, level, directory->pathOf(file), kernels)))
+        return failure();
+      if (llvm::Error error = directory->list(file))
+        return fail(std::move(error));
+    }
+  FailureOr<std::string> constants = constantBytes(module, program);
+  if (failed(constants))
+    return failure();
+  if (llvm::Error error = directory->write("constants.bin", *constants))
+    return fail(std::move(error));
+  if (failed(writeWeights(module, program, options, *directory)))
+    return failure();
+  if (llvm::Error error = directory->write("program.json", programJson(program, kernels)))
+    return fail(std::move(error));
+  if (llvm::Error error = directory->write("manifest.json", manifestJson(program, options, *directory)))
+    return fail(std::move(error));
+  if (llvm::Error error = directory->commit())
+    return fail(std::move(error));
+  return success();
+}
+
+LogicalResult compileToBundle(ModuleOp module, const BundleOptions &options) {
+  PassManager pm(module.getContext(), ModuleOp::getOperationName());
+  pm.addPass(createFusePass());
+  if (failed(pm.run(module)))
+    return failure();
+  FailureOr<Program> program = flattenProgram(module, options.entry);
+  if (failed(program))
+    return failure();
+  planArena(*program);
+  return writeBundle(module, *program, options);
+}
+
+} // namespace shardc

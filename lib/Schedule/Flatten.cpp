@@ -1,0 +1,411 @@
+//===- Flatten.cpp - Calls of layers and kernels to one command list ------===//
+//
+// Input: functions of kernel calls, layer calls, collectives, reshapes and sources. Output: a program.
+//
+//   1. Walk the entry function; a layer call is walked in its place, with the caller's buffers as its arguments. Kernels become launches,
+//      collectives commands; a reshape is its input's buffer. A weight gets one buffer per layout that kernels want.
+//   2. Commands that depend on weights and constants only go to the init list.
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Shard/Shard.h"
+#include "shardc/Lower/LowerKernels.h"
+#include "shardc/Schedule/Program.h"
+#include "llvm/ADT/ScopeExit.h"
+
+using namespace mlir;
+
+namespace shardc {
+namespace {
+
+/// What a value of the walked function is: a buffer, or a weight whose layout depends on who asks.
+struct Place {
+  int buffer = -1;
+  graph::ParameterOp weight;
+};
+
+class Flattener {
+public:
+  explicit Flattener(ModuleOp module) : module(module), symbols(module) {}
+  LogicalResult run(StringRef entry);
+  Program program;
+
+private:
+  using Frame = DenseMap<Value, Place>;
+
+  int newBuffer(std::string name, RankedTensorType type, BufferKind kind, int64_t bytes = -1);
+  FailureOr<int> bufferOf(const Place &place, DictionaryAttr panels = {});
+  FailureOr<int> weightBuffer(graph::ParameterOp op, DictionaryAttr panels);
+  FailureOr<Sharding> resolve(Operation *op, shard::ShardingAttr attr, int64_t rank);
+  FailureOr<SmallVector<Place>> walk(func::FuncOp function, ArrayRef<Place> arguments);
+  LogicalResult visit(Operation *op, Frame &frame);
+  LogicalResult visitCall(func::CallOp call, Frame &frame);
+  LogicalResult visitLaunch(func::CallOp call, func::FuncOp kernel, Frame &frame);
+  LogicalResult visitCollective(Operation *op, Frame &frame);
+  LogicalResult addInputs(func::FuncOp main, SmallVectorImpl<Place> &places);
+  LogicalResult addOutputs(func::FuncOp main, ArrayRef<Place> results);
+  FailureOr<int> groupOf(Operation *op, ArrayAttr axes);
+  void splitInit();
+
+  ModuleOp module;
+  SymbolTable symbols;
+  std::map<std::tuple<void *, void *, void *, void *>, int> weightBuffers;
+  llvm::DenseMap<Attribute, int> constantBuffers, axisBuffers;
+  llvm::StringMap<int> kernelNumbers;
+  SmallVector<func::FuncOp> stack;
+  int64_t layer = -1, layers = 0;
+};
+
+} // namespace
+
+StringRef str(BufferKind kind) {
+  static constexpr StringLiteral names[] = {"input", "output", "parameter", "constant", "axis_index", "temporary"};
+  return names[static_cast<int>(kind)];
+}
+
+StringRef str(CommandKind kind) {
+  static constexpr StringLiteral names[] = {"launch", "all_reduce", "all_gather", "reduce_scatter", "slice",
+                                            "all_to_all", "permute", "broadcast", "copy"};
+  return names[static_cast<int>(kind)];
+}
+
+int64_t Program::bytesOf(BufferKind kind) const {
+  int64_t bytes = 0;
+  for (const ProgramBuffer &buffer : buffers)
+    if (buffer.kind == kind)
+      bytes += buffer.bytes;
+  return bytes;
+}
+
+int Flattener::newBuffer(std::string name, RankedTensorType type, BufferKind kind, int64_t bytes) {
+  program.buffers.push_back({std::move(name), type, kind, bytes < 0 ? tensorBytes(type) : bytes, 0});
+  return program.buffers.size() - 1;
+}
+
+FailureOr<Sharding> Flattener::resolve(Operation *op, shard::ShardingAttr attr, int64_t rank) {
+  if (!attr)
+    return Sharding::replicated(rank);
+  Result<Sharding> sharding = attr.resolve(program.mesh);
+  if (!sharding)
+    return op->emitError() << sharding.error;
+  return *sharding;
+}
+
+/// Bytes of a weight in packed panels.
+static int64_t panelBytes(RankedTensorType type, DictionaryAttr panels) {
+  auto product = [&](StringRef dims) {
+    int64_t result = 1;
+    for (int64_t d : panels.getAs<DenseI64ArrayAttr>(dims).asArrayRef())
+      result *= type.getDimSize(d);
+    return result;
+  };
+  int64_t tile = panels.getAs<IntegerAttr>("n_tile").getInt(), size = elementBytes(type.getElementType());
+  bool pairs = type.getElementType().isF16() || type.getElementType().isBF16();
+  int64_t depth = pairs ? llvm::alignTo(product("k_dims"), 2) : product("k_dims");
+  return product("batch_dims") * llvm::divideCeil(product("n_dims"), tile) * tile * depth * size;
+}
+
+FailureOr<int> Flattener::weightBuffer(graph::ParameterOp op, DictionaryAttr panels) {
+  auto sharding = shard::getSharding(op.getResult());
+  auto key = std::make_tuple((void *)op.getNameAttr().getAsOpaquePointer(),
+                             (void *)(op.getSegmentAttr() ? op.getSegmentAttr().getAsOpaquePointer() : nullptr),
+                             (void *)(sharding ? sharding.getAsOpaquePointer() : nullptr),
+                             (void *)(panels ? panels.getAsOpaquePointer() : nullptr));
+  auto known = weightBuffers.find(key);
+  if (known != weightBuffers.end())
+    return known->second;
+  FailureOr<Sharding> resolved = resolve(op, sharding, op.getType().getRank());
+  if (failed(resolved))
+    return failure();
+  if (Shape local = localShape(*resolved, Shape(op.getGlobalType().getShape())); ArrayRef<int64_t>(local) != op.getType().getShape())
+    return op.emitError() << "weight \"" << op.getName() << "\" of local type " << op.getType() << " does not follow from its global type "
+                          << op.getGlobalType() << " and its sharding";
+  int64_t bytes = panels ? std::max(panelBytes(op.getType(), panels), tensorBytes(op.getType())) : -1;
+  int buffer = newBuffer(op.getName().str(), op.getType(), BufferKind::Parameter, bytes);
+  program.parameters.push_back({buffer, op.getNameAttr(), op.getGlobalType(), op.getSegmentAttr(), *resolved, panels});
+  return weightBuffers[key] = buffer;
+}
+
+FailureOr<int> Flattener::bufferOf(const Place &place, DictionaryAttr panels) {
+  return place.weight ? weightBuffer(place.weight, panels) : FailureOr<int>(place.buffer);
+}
+
+FailureOr<int> Flattener::groupOf(Operation *op, ArrayAttr attr) {
+  Result<AxisList> axes = shard::resolveAxes(program.mesh, attr);
+  if (!axes)
+    return op->emitError() << axes.error;
+  AxisList canonical = canonicalAxes(*axes);
+  auto it = llvm::find(program.groups, canonical);
+  if (it == program.groups.end())
+    it = program.groups.insert(it, canonical);
+  return it - program.groups.begin();
+}
+
+LogicalResult Flattener::visitLaunch(func::CallOp call, func::FuncOp kernel, Frame &frame) {
+  ProgramCommand command{CommandKind::Launch};
+  for (auto [i, operand] : llvm::enumerate(call.getOperands())) {
+    FailureOr<int> buffer = bufferOf(frame[operand], kernel.getArgAttrOfType<DictionaryAttr>(i, kPanelsAttr));
+    if (failed(buffer))
+      return failure();
+    command.buffers.push_back(*buffer);
+  }
+  for (OpResult result : call.getResults()) {
+    std::string name = (kernel.getSymName() + (call.getNumResults() > 1 ? "." + std::to_string(result.getResultNumber()) : "")).str();
+    int buffer = newBuffer(std::move(name), cast<RankedTensorType>(result.getType()), BufferKind::Temporary);
+    command.buffers.push_back(buffer);
+    frame[result] = {buffer};
+  }
+  command.results = call.getNumResults();
+  auto [it, isNew] = kernelNumbers.try_emplace(kernel.getSymName(), program.kernels.size());
+  if (isNew)
+    program.kernels.push_back(kernel.getSymName().str());
+  command.kernel = it->second;
+  command.layer = layer;
+  program.commands.push_back(std::move(command));
+  return success();
+}
+
+LogicalResult Flattener::visitCall(func::CallOp call, Frame &frame) {
+  auto callee = symbols.lookup<func::FuncOp>(call.getCallee());
+  if (!callee || callee.isExternal())
+    return call.emitError() << "calls \"" << call.getCallee() << "\", which has no body";
+  if (callee->hasAttr(kExecKernelAttr))
+    return visitLaunch(call, callee, frame);
+  SmallVector<Place> arguments;
+  for (Value operand : call.getOperands())
+    arguments.push_back(frame[operand]);
+  int64_t outer = layer;
+  if (outer < 0)
+    layer = layers++;
+  FailureOr<SmallVector<Place>> results = walk(callee, arguments);
+  layer = outer;
+  if (failed(results))
+    return failure();
+  for (auto [value, place] : llvm::zip(call.getResults(), *results))
+    frame[value] = place;
+  return success();
+}
+
+/// A tensor cut along dim: rows before it, and elements of one row in the smaller and the larger tensor.
+static void setRows(ProgramCommand &command, RankedTensorType small, RankedTensorType large, int64_t dim) {
+  command.outer = ShapedType::getNumElements(small.getShape().take_front(dim));
+  command.inner = ShapedType::getNumElements(small.getShape().drop_front(dim));
+  command.total = ShapedType::getNumElements(large.getShape().drop_front(dim));
+}
+
+LogicalResult Flattener::visitCollective(Operation *op, Frame &frame) {
+  auto from = cast<RankedTensorType>(op->getOperand(0).getType()), to = cast<RankedTensorType>(op->getResult(0).getType());
+  ProgramCommand command{CommandKind::Copy};
+  command.count = from.getNumElements();
+  if (auto gather = dyn_cast<shard::AllGatherOp>(op)) {
+    command.kind = CommandKind::AllGather;
+    setRows(command, from, to, gather.getDim());
+  } else if (auto reduce = dyn_cast<shard::AllReduceOp>(op)) {
+    command.kind = CommandKind::AllReduce;
+    command.reduce = shard::toReduceKind(reduce.getKind());
+  } else if (auto scatter = dyn_cast<shard::ReduceScatterOp>(op)) {
+    command.kind = CommandKind::ReduceScatter;
+    command.reduce = shard::toReduceKind(scatter.getKind());
+    setRows(command, to, from, scatter.getDim());
+  } else if (auto slice = dyn_cast<shard::SliceOp>(op)) {
+    command.kind = CommandKind::Slice;
+    setRows(command, to, from, slice.getDim());
+  } else if (auto exchange = dyn_cast<shard::AllToAllOp>(op)) {
+    command.kind = CommandKind::AllToAll;
+    command.splitDim = exchange.getSplitDim();
+    command.concatDim = exchange.getConcatDim();
+    command.splitTotal = exchange.getSplitTotal();
+    command.concatTotal = exchange.getConcatTotal();
+  } else if (auto permute = dyn_cast<shard::PermuteOp>(op)) {
+    command.kind = CommandKind::Permute;
+    command.pairs.assign(permute.getPairs().begin(), permute.getPairs().end());
+  } else if (auto broadcast = dyn_cast<shard::BroadcastOp>(op)) {
+    command.kind = CommandKind::Broadcast;
+    command.root = broadcast.getRoot();
+  } else {
+    return op->emitOpError() << "cannot be scheduled: it is neither a kernel nor a collective of the local view";
+  }
+  FailureOr<int> group = groupOf(op, op->getAttrOfType<ArrayAttr>("axes"));
+  FailureOr<int> source = bufferOf(frame[op->getOperand(0)]);
+  if (failed(group) || failed(source))
+    return failure();
+  command.group = *group;
+  int result = newBuffer(op->getName().stripDialect().str(), to, BufferKind::Temporary);
+  command.buffers = {*source, result};
+  command.layer = layer;
+  if (auto origin = op->getAttrOfType<StringAttr>(shard::ShardDialect::kOriginAttr))
+    command.origin = origin.str();
+  if (auto path = op->getAttrOfType<StringAttr>(graph::GraphDialect::kPathAttr))
+    command.path = path.str();
+  frame[op->getResult(0)] = {result};
+  program.commands.push_back(std::move(command));
+  return success();
+}
+
+LogicalResult Flattener::visit(Operation *op, Frame &frame) {
+  if (auto parameter = dyn_cast<graph::ParameterOp>(op)) {
+    frame[parameter.getResult()] = {-1, parameter};
+    return success();
+  }
+  if (auto constant = dyn_cast<graph::ConstantOp>(op)) {
+    auto [it, isNew] = constantBuffers.try_emplace(constant.getValueAttr(), 0);
+    if (isNew) {
+      it->second = newBuffer("constant", constant.getType(), BufferKind::Constant);
+      program.constants.push_back({it->second, constant.getValueAttr()});
+    }
+    frame[constant.getResult()] = {it->second};
+    return success();
+  }
+  if (auto reshape = dyn_cast<graph::ReshapeOp>(op)) {
+    FailureOr<int> buffer = bufferOf(frame[reshape.getInput()]);
+    if (failed(buffer))
+      return failure();
+    frame[reshape.getResult()] = {*buffer};
+    return success();
+  }
+  if (auto index = dyn_cast<shard::AxisIndexOp>(op)) {
+    Result<AxisList> axes = shard::resolveAxes(program.mesh, index.getAxes());
+    if (!axes)
+      return op->emitError() << axes.error;
+    auto [it, isNew] = axisBuffers.try_emplace(index.getAxes(), 0);
+    if (isNew) {
+      it->second = newBuffer("axis_index", index.getType(), BufferKind::AxisIndex);
+      program.axisIndices.push_back({it->second, *axes});
+    }
+    frame[index.getResult()] = {it->second};
+    return success();
+  }
+  if (auto call = dyn_cast<func::CallOp>(op))
+    return visitCall(call, frame);
+  if (isa<shard::ShardDialect>(op->getDialect()) && op->getNumResults() == 1 && op->getAttrOfType<ArrayAttr>("axes"))
+    return visitCollective(op, frame);
+  return op->emitOpError() << "cannot be scheduled: it is neither a kernel nor a collective of the local view";
+}
+
+FailureOr<SmallVector<Place>> Flattener::walk(func::FuncOp function, ArrayRef<Place> arguments) {
+  if (llvm::is_contained(stack, function))
+    return function.emitError() << "function \"" << function.getSymName() << "\" calls itself";
+  stack.push_back(function);
+  auto pop = llvm::make_scope_exit([&] { stack.pop_back(); });
+  Frame frame;
+  for (auto [argument, place] : llvm::zip(function.getArguments(), arguments))
+    frame[argument] = place;
+  Block &block = function.getBody().front();
+  for (Operation &op : block.without_terminator())
+    if (failed(visit(&op, frame)))
+      return failure();
+  SmallVector<Place> results;
+  for (Value value : block.getTerminator()->getOperands())
+    results.push_back(frame[value]);
+  return results;
+}
+
+/// The unpartitioned type of an argument or result of the entry function.
+static RankedTensorType globalType(Type local, Attribute attr) {
+  if (auto type = dyn_cast_or_null<TypeAttr>(attr))
+    return cast<RankedTensorType>(type.getValue());
+  return cast<RankedTensorType>(local);
+}
+
+static std::string nameOr(Attribute attr, const char *fallback, int64_t number) {
+  if (auto name = dyn_cast_or_null<StringAttr>(attr))
+    return name.str();
+  return fallback + std::to_string(number);
+}
+
+LogicalResult Flattener::addInputs(func::FuncOp main, SmallVectorImpl<Place> &places) {
+  for (BlockArgument argument : main.getArguments()) {
+    unsigned i = argument.getArgNumber();
+    auto type = cast<RankedTensorType>(argument.getType());
+    RankedTensorType global = globalType(type, main.getArgAttr(i, graph::GraphDialect::kGlobalTypeAttr));
+    FailureOr<Sharding> sharding = resolve(main, shard::getSharding(argument), type.getRank());
+    if (failed(sharding))
+      return failure();
+    std::string name = nameOr(main.getArgAttr(i, graph::GraphDialect::kNameAttr), "input", i);
+    if (Shape local = localShape(*sharding, Shape(global.getShape())); ArrayRef<int64_t>(local) != type.getShape())
+      return main.emitError() << "input \"" << name << "\" of local type " << type << " does not follow from its global type " << global
+                              << " and its sharding";
+    int buffer = newBuffer(name, type, BufferKind::Input);
+    program.inputs.push_back({name, buffer, global, *sharding});
+    places.push_back({buffer});
+  }
+  return success();
+}
+
+LogicalResult Flattener::addOutputs(func::FuncOp main, ArrayRef<Place> results) {
+  for (auto [i, place] : llvm::enumerate(results)) {
+    FailureOr<int> source = bufferOf(place);
+    if (failed(source))
+      return failure();
+    auto type = cast<RankedTensorType>(main.getResultTypes()[i]);
+    RankedTensorType global = globalType(type, main.getResultAttr(i, graph::GraphDialect::kGlobalTypeAttr));
+    auto attr = dyn_cast_or_null<shard::ShardingAttr>(main.getResultAttr(i, shard::ShardDialect::kShardingAttr));
+    FailureOr<Sharding> sharding = resolve(main, attr, type.getRank());
+    if (failed(sharding))
+      return failure();
+    std::string name = nameOr(main.getResultAttr(i, graph::GraphDialect::kNameAttr), "output", i);
+    if (Shape local = localShape(*sharding, Shape(global.getShape())); ArrayRef<int64_t>(local) != type.getShape())
+      return main.emitError() << "output \"" << name << "\" of local type " << type << " does not follow from its global type " << global
+                              << " and its sharding";
+    int buffer = *source;
+    if (program.buffers[buffer].kind != BufferKind::Temporary) { // an input or weight that is returned, or a second name
+      ProgramCommand copy{CommandKind::Copy};
+      int target = newBuffer(name, type, BufferKind::Output);
+      copy.buffers = {buffer, target};
+      copy.count = tensorBytes(type);
+      program.commands.push_back(copy);
+      buffer = target;
+    } else {
+      program.buffers[buffer].kind = BufferKind::Output;
+      program.buffers[buffer].name = name;
+    }
+    program.outputs.push_back({name, buffer, global, *sharding});
+  }
+  return success();
+}
+
+/// Moves what depends on weights and constants only to the init list.
+void Flattener::splitInit() {
+  std::vector<bool> isFixed(program.buffers.size());
+  for (size_t i = 0; i < isFixed.size(); ++i) {
+    BufferKind kind = program.buffers[i].kind;
+    isFixed[i] = kind == BufferKind::Parameter || kind == BufferKind::Constant || kind == BufferKind::AxisIndex;
+  }
+  std::vector<ProgramCommand> rest;
+  for (ProgramCommand &command : program.commands) {
+    ArrayRef<int> sources = ArrayRef<int>(command.buffers).drop_back(command.results);
+    ArrayRef<int> written = ArrayRef<int>(command.buffers).take_back(command.results);
+    bool isInit = llvm::all_of(sources, [&](int b) { return isFixed[b]; });
+    for (int b : written)
+      isFixed[b] = isInit;
+    (isInit ? program.init : rest).push_back(std::move(command));
+  }
+  program.commands = std::move(rest);
+}
+
+LogicalResult Flattener::run(StringRef entry) {
+  auto main = symbols.lookup<func::FuncOp>(entry);
+  if (!main)
+    return module.emitError() << "there is no function \"" << entry << "\" to schedule";
+  SmallVector<shard::MeshOp> meshes(module.getOps<shard::MeshOp>());
+  if (meshes.size() > 1)
+    return meshes[1].emitError() << "a second mesh: a program runs on one, \"" << meshes[0].getSymName() << "\"";
+  if (!meshes.empty())
+    program.mesh = meshes[0].getMesh();
+  SmallVector<Place> inputs;
+  if (failed(addInputs(main, inputs)))
+    return failure();
+  FailureOr<SmallVector<Place>> results = walk(main, inputs);
+  if (failed(results) || failed(addOutputs(main, *results)))
+    return failure();
+  splitInit();
+  return success();
+}
+
+FailureOr<Program> flattenProgram(ModuleOp module, StringRef entry) {
+  Flattener flattener(module);
+  if (failed(flattener.run(entry)))
+    return failure();
+  return std::move(flattener.program);
+}
+
+} // namespace shardc

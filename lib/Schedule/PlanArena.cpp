@@ -1,0 +1,129 @@
+//===- PlanArena.cpp - A place for every buffer ---------------------------===//
+//
+// 1. What lives from loading on (weights, constants, axis indices, results of the init list) lies at the start, one after the other.
+// 2. The commands are walked once: a buffer takes the best-fitting hole when it is first written (an input: before the first command)
+//    and gives it back after its last use (an output: never). O(n log n).
+//
+//===----------------------------------------------------------------------===//
+#include "shardc/Schedule/Program.h"
+#include <set>
+
+using namespace mlir;
+
+namespace shardc {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+int64_t aligned(int64_t bytes) { return std::max<int64_t>(kAlignment, llvm::alignTo(bytes, kAlignment)); }
+
+/// Holes below `end`, by offset and by size; neighbours are merged.
+class Arena {
+public:
+  explicit Arena(int64_t start) : end(start) {}
+
+  int64_t take(int64_t bytes) {
+    auto fit = bySize.lower_bound({bytes, 0});
+    if (fit != bySize.end()) {
+      auto [size, offset] = *fit;
+      remove(offset, size);
+      if (size > bytes)
+        add(offset + bytes, size - bytes);
+      return offset;
+    }
+    // The last hole, if it reaches the end, grows.
+    if (!byOffset.empty()) {
+      auto [offset, size] = *byOffset.rbegin();
+      if (offset + size == end) {
+        remove(offset, size);
+        end = offset + bytes;
+        return offset;
+      }
+    }
+    end += bytes;
+    return end - bytes;
+  }
+
+  void give(int64_t offset, int64_t bytes) {
+    auto next = byOffset.lower_bound(offset);
+    if (next != byOffset.end() && next->first == offset + bytes) {
+      int64_t size = next->second;
+      remove(offset + bytes, size);
+      bytes += size;
+    }
+    auto previous = byOffset.lower_bound(offset);
+    if (previous != byOffset.begin() && (--previous)->first + previous->second == offset) {
+      int64_t before = previous->first, size = previous->second;
+      remove(before, size);
+      offset = before;
+      bytes += size;
+    }
+    add(offset, bytes);
+  }
+
+  int64_t end;
+
+private:
+  void add(int64_t offset, int64_t size) {
+    byOffset[offset] = size;
+    bySize.insert({size, offset});
+  }
+  void remove(int64_t offset, int64_t size) {
+    byOffset.erase(offset);
+    bySize.erase({size, offset});
+  }
+  std::map<int64_t, int64_t> byOffset;
+  std::set<std::pair<int64_t, int64_t>> bySize;
+};
+
+} // namespace
+
+void planArena(Program &program) {
+  constexpr int64_t kNever = -1;
+  std::vector<int64_t> lastUse(program.buffers.size(), kNever);
+  std::vector<bool> isPermanent(program.buffers.size());
+  for (auto [i, buffer] : llvm::enumerate(program.buffers))
+    isPermanent[i] = buffer.kind == BufferKind::Parameter || buffer.kind == BufferKind::Constant || buffer.kind == BufferKind::AxisIndex;
+  for (const ProgramCommand &command : program.init)
+    for (int buffer : command.buffers)
+      isPermanent[buffer] = true;
+  int64_t offset = 0;
+  for (auto [i, buffer] : llvm::enumerate(program.buffers))
+    if (isPermanent[i]) {
+      buffer.offset = offset;
+      offset += aligned(buffer.bytes);
+    }
+
+  for (auto [n, command] : llvm::enumerate(program.commands))
+    for (int buffer : command.buffers)
+      lastUse[buffer] = n;
+  Arena arena(offset);
+  std::vector<bool> isPlaced = isPermanent;
+  auto place = [&](int i) {
+    if (isPlaced[i])
+      return;
+    program.buffers[i].offset = arena.take(aligned(program.buffers[i].bytes));
+    isPlaced[i] = true;
+  };
+  auto release = [&](int i) {
+    if (!isPermanent[i] && program.buffers[i].kind != BufferKind::Output)
+      arena.give(program.buffers[i].offset, aligned(program.buffers[i].bytes));
+  };
+  for (auto [i, buffer] : llvm::enumerate(program.buffers))
+    if (buffer.kind == BufferKind::Input)
+      place(i);
+  // Every input is copied in before a run, also one that nobody reads.
+  for (auto [n, command] : llvm::enumerate(program.commands)) {
+    for (int buffer : command.buffers)
+      place(buffer);
+    llvm::SmallDenseSet<int> done;
+    for (int buffer : command.buffers)
+      if (lastUse[buffer] == static_cast<int64_t>(n) && done.insert(buffer).second)
+        release(buffer);
+  }
+  for (size_t i = 0; i < program.buffers.size(); ++i)
+    place(i);
+  program.temporaryBytes = arena.end - offset;
+  program.arenaBytes = arena.end;
+}
+
+} // namespace shardc
