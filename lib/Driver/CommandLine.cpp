@@ -1,0 +1,258 @@
+//===- CommandLine.cpp - options of shardc ------------------------------------------------------------===//
+//
+// Parsed by hand into the commands' own option structs: LLVM's registry would add its several hundred options, and a
+// flag that does not apply to a command must be refused, with the command's name.
+//
+//===----------------------------------------------------------------------===//
+
+#include "shardc/Driver/Driver.h"
+
+#include "llvm/ADT/StringSwitch.h"
+
+using namespace mlir;
+
+namespace shardc {
+
+static const char kHelp[] = R"(shardc: compile exported transformers for a mesh of devices
+
+usage: shardc COMMAND ...
+
+  shardc compile MODEL.onnx --tp 4 -o llama.bundle    a program for four ranks; run it with shard-run
+  shardc verify  MODEL.onnx --tp 4                    numbers against the unsharded program, stage by stage
+  shardc explain llama.bundle                         every collective: why, bytes, what would remove it
+  shardc inspect llama.bundle                         what a bundle holds
+
+model (compile, verify)
+  MODEL                  .onnx, or .mlir of the graph dialect
+  --dim NAME=N           size of a dynamic dimension (repeatable)
+  --weights PATH         weights by name: .safetensors, *.index.json, or a folder with one of these
+
+mesh and plan (compile, verify)
+  --tp N                 tensor parallel over N devices: the same as --mesh tp=N
+  --mesh AXES            axes and sizes, major to minor: dp_shard=2,tp=4
+  --plan NAME|FILE       a family's built-in plan, or a YAML or JSON file; default: the base plan, by name and role
+  --sequence-parallel    cut the residual stream along the sequence over tp
+  --strict               a plan line that matches nothing is an error
+  --print-plan           print which style each parameter got and from where; without -o nothing is compiled
+  --keep-outputs-sharded do not gather outputs
+
+compile
+  -o, --output DIR       the bundle
+  --force                replace an existing one
+  --isa LEVELS           processor levels to compile for (default x86-64-v4,x86-64-v3)
+  --progress             a line for each stage on stderr
+  --json                 print the bundle's facts as JSON
+
+verify
+  --input NAME=FILE.npy  an input's value (default: seeded random numbers)
+  --seed N               seed of those (default 0)
+  --tolerance X          largest difference, times the largest magnitude of the output (default 1e-4)
+  --budget BYTES         most memory that the interpreter may take (default 4 GiB)
+  --no-compiled          the interpreter only
+  --json                 print results as JSON
+
+explain, inspect
+  --json                 print as JSON
+
+  --version, -h, --help
+
+exit codes
+  0 done   1 the model, plan or bundle is wrong (said on stderr)   2 wrong command line   3 verify: numbers differ
+)";
+
+namespace {
+
+/// The arguments, and what is wrong with them.
+class Arguments {
+public:
+  Arguments(int argc, char **argv) : args(argv + 1, argv + argc) {}
+  bool empty() const { return at == args.size(); }
+  llvm::StringRef next() { return args[at++]; }
+
+  /// The value of `option`: behind `=` or the next argument.
+  bool value(llvm::StringRef option, llvm::StringRef inlined, bool hasInlined, std::string &out) {
+    if (hasInlined) {
+      out = inlined.str();
+      return true;
+    }
+    if (empty())
+      return fail(option + " needs a value");
+    out = next().str();
+    return true;
+  }
+
+  template <typename T> bool number(llvm::StringRef option, llvm::StringRef inlined, bool hasInlined, T &out) {
+    std::string text;
+    if (!value(option, inlined, hasInlined, text))
+      return false;
+    if constexpr (std::is_floating_point_v<T>)
+      return !llvm::StringRef(text).getAsDouble(out) || fail(option + ": \"" + text + "\" is not a number");
+    else
+      return !llvm::StringRef(text).getAsInteger(10, out) || fail(option + ": \"" + text + "\" is not a whole number");
+  }
+
+  bool fail(const llvm::Twine &message) {
+    llvm::errs() << "error: " << message << " (shardc --help)\n";
+    return false;
+  }
+
+private:
+  std::vector<std::string> args;
+  size_t at = 0;
+};
+
+/// All options of all commands, and which were given.
+struct Parsed {
+  std::string command, target;
+  CompileOptions compile;
+  VerifyOptions verify;
+  ModelOptions model;
+  bool json = false;
+};
+
+} // namespace
+
+/// NAME=N into a map.
+static bool parseDim(Arguments &args, const std::string &text, llvm::StringMap<int64_t> &dims) {
+  auto [name, size] = llvm::StringRef(text).split('=');
+  int64_t value = 0;
+  if (name.empty() || size.getAsInteger(10, value) || value < 1)
+    return args.fail("--dim \"" + text + "\" is not of the form NAME=N with N at least 1");
+  dims[name] = value;
+  return true;
+}
+
+static bool isModelCommand(llvm::StringRef command) { return command == "compile" || command == "verify"; }
+
+/// One option; `known` false if the command has no such option.
+static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bool &known) {
+  auto [name, inlined] = argument.split('=');
+  bool has = argument.contains('=');
+  std::string text;
+  known = true;
+  if (name == "--json" && p.command != "")
+    return p.json = true;
+  if (isModelCommand(p.command)) {
+    PipelineOptions &pipeline = p.model.pipeline;
+    int64_t tp = 0;
+    if (name == "--dim")
+      return args.value(name, inlined, has, text) && parseDim(args, text, p.model.import.dims);
+    if (name == "--weights")
+      return args.value(name, inlined, has, p.model.weights);
+    if (name == "--tp") {
+      if (!args.number(name, inlined, has, tp))
+        return false;
+      if (tp < 1)
+        return args.fail("--tp " + llvm::Twine(tp) + ": a mesh axis has at least one device");
+      pipeline.mesh = "tp=" + std::to_string(tp);
+      return true;
+    }
+    if (name == "--mesh")
+      return args.value(name, inlined, has, text) && (pipeline.mesh = text, true);
+    if (name == "--plan")
+      return args.value(name, inlined, has, text) && (pipeline.plan = text, true);
+    if (name == "--sequence-parallel")
+      return pipeline.sequenceParallel = true;
+    if (name == "--strict")
+      return pipeline.strict = true;
+    if (name == "--print-plan")
+      return pipeline.printPlan = true;
+    if (name == "--keep-outputs-sharded")
+      return pipeline.keepOutputsSharded = true;
+  }
+  if (p.command == "compile") {
+    if (name == "-o" || name == "--output")
+      return args.value(name, inlined, has, p.compile.output);
+    if (name == "--force")
+      return p.compile.force = true;
+    if (name == "--progress")
+      return p.compile.progress = true;
+    if (name == "--isa") {
+      if (!args.value(name, inlined, has, text))
+        return false;
+      llvm::SmallVector<llvm::StringRef> levels;
+      llvm::StringRef(text).split(levels, ',', -1, /*KeepEmpty=*/false);
+      for (llvm::StringRef level : levels)
+        p.compile.levels.push_back(level.str());
+      return true;
+    }
+  }
+  if (p.command == "verify") {
+    if (name == "--input" || name == "-i") {
+      if (!args.value(name, inlined, has, text))
+        return false;
+      p.verify.inputs.push_back(text);
+      return true;
+    }
+    if (name == "--seed")
+      return args.number(name, inlined, has, p.verify.seed);
+    if (name == "--tolerance")
+      return args.number(name, inlined, has, p.verify.tolerance);
+    if (name == "--budget")
+      return args.number(name, inlined, has, p.verify.byteBudget);
+    if (name == "--no-compiled") {
+      p.verify.compiled = false;
+      return true;
+    }
+  }
+  known = false;
+  return false;
+}
+
+static bool parse(Arguments &args, Parsed &p) {
+  while (!args.empty()) {
+    llvm::StringRef argument = args.next();
+    if (!argument.starts_with("-") || argument == "-") {
+      if (!p.target.empty())
+        return args.fail("\"" + argument + "\": " + p.command + " takes one file, which is " + p.target);
+      p.target = argument.str();
+      continue;
+    }
+    // `--input NAME=FILE` and `--dim NAME=N` carry '=' in their value; only a long option's own '=' inlines one.
+    bool known = false;
+    if (!parseOption(args, argument, p, known))
+      return known ? false : args.fail("\"" + argument + "\" is not an option of shardc " + p.command);
+  }
+  if (p.target.empty())
+    return args.fail("shardc " + p.command + " needs a " + (isModelCommand(p.command) ? "model" : "bundle"));
+  return true;
+}
+
+int runDriver(int argc, char **argv) {
+  Arguments args(argc, argv);
+  if (args.empty()) {
+    llvm::errs() << kHelp;
+    return kUsage;
+  }
+  Parsed p;
+  llvm::StringRef first = args.next();
+  if (first == "-h" || first == "--help" || first == "help") {
+    llvm::outs() << kHelp;
+    return kOk;
+  }
+  if (first == "--version") {
+    llvm::outs() << "shardc " SHARDC_VERSION "\n";
+    return kOk;
+  }
+  p.command = first.str();
+  if (!llvm::is_contained({"compile", "verify", "explain", "inspect"}, first)) {
+    args.fail("\"" + first + "\" is not a command: compile, verify, explain or inspect");
+    return kUsage;
+  }
+  if (!parse(args, p))
+    return kUsage;
+  p.model.import.path = p.target;
+  if (p.command == "compile") {
+    p.compile.model = p.model;
+    p.compile.json = p.json;
+    return compileCommand(p.compile);
+  }
+  if (p.command == "verify") {
+    p.verify.model = p.model;
+    p.verify.json = p.json;
+    return verifyCommand(p.verify);
+  }
+  return p.command == "explain" ? explainCommand(p.target, p.json) : inspectCommand(p.target, p.json);
+}
+
+} // namespace shardc

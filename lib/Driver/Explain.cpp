@@ -1,0 +1,132 @@
+//===- Explain.cpp - shardc explain and inspect: what a bundle's manifest says -------------------------===//
+
+#include "shardc/Driver/Driver.h"
+
+#include "llvm/Support/Format.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+
+#include <map>
+
+namespace json = llvm::json;
+
+namespace shardc {
+
+static std::optional<json::Value> readManifest(const std::string &bundle) {
+  llvm::SmallString<128> path(bundle);
+  llvm::sys::path::append(path, "manifest.json");
+  auto buffer = llvm::MemoryBuffer::getFile(path);
+  if (!buffer) {
+    llvm::errs() << "error: " << bundle << " is not a bundle: cannot read manifest.json: "
+                 << buffer.getError().message() << "\n";
+    return std::nullopt;
+  }
+  auto manifest = json::parse((*buffer)->getBuffer());
+  if (!manifest) {
+    llvm::errs() << "error: " << path << ": " << llvm::toString(manifest.takeError()) << "\n";
+    return std::nullopt;
+  }
+  if (!manifest->getAsObject()) {
+    llvm::errs() << "error: " << path << " is not a JSON object\n";
+    return std::nullopt;
+  }
+  return std::move(*manifest);
+}
+
+static std::string text(const json::Object &object, llvm::StringRef key) {
+  return object.getString(key).value_or("").str();
+}
+
+/// Collectives that are the same but for the layer that they are in.
+namespace {
+struct Line {
+  std::string op, group, path, origin;
+  int64_t bytes = 0, count = 0;
+};
+} // namespace
+
+static std::vector<Line> collectLines(const json::Array &collectives) {
+  std::vector<Line> lines;
+  std::map<std::string, size_t> known;
+  for (const json::Value &value : collectives) {
+    const json::Object *entry = value.getAsObject();
+    if (!entry)
+      continue;
+    Line line{text(*entry, "op"), text(*entry, "group"), text(*entry, "path"), text(*entry, "origin"),
+              entry->getInteger("bytes").value_or(0), 1};
+    std::string key = line.op + "|" + line.group + "|" + line.path + "|" + line.origin + "|" + std::to_string(line.bytes);
+    auto [found, isNew] = known.try_emplace(key, lines.size());
+    if (isNew)
+      lines.push_back(line);
+    else
+      ++lines[found->second].count;
+  }
+  return lines;
+}
+
+int explainCommand(const std::string &bundle, bool asJson) {
+  std::optional<json::Value> manifest = readManifest(bundle);
+  if (!manifest)
+    return kFailed;
+  const json::Object &root = *manifest->getAsObject();
+  const json::Object *report = root.getObject("report");
+  const json::Array *collectives = report ? report->getArray("collectives") : nullptr;
+  if (!collectives) {
+    llvm::errs() << "error: " << bundle << "/manifest.json has no report of collectives\n";
+    return kFailed;
+  }
+  if (asJson) {
+    llvm::outs() << llvm::formatv("{0:2}\n", json::Value(json::Array(*collectives)));
+    return kOk;
+  }
+  int64_t total = 0, count = 0;
+  for (const Line &line : collectLines(*collectives)) {
+    total += line.bytes * line.count;
+    count += line.count;
+    llvm::outs() << llvm::left_justify(line.op, 15) << "over {" << line.group << "}  " << line.bytes << " bytes"
+                 << (line.count > 1 ? "  x " + std::to_string(line.count) : "")
+                 << (line.path.empty() ? "" : "  in " + line.path) << "\n";
+    llvm::SmallVector<llvm::StringRef> reasons;
+    llvm::StringRef(line.origin).split(reasons, '\n', -1, /*KeepEmpty=*/false);
+    for (llvm::StringRef reason : reasons)
+      llvm::outs() << "    " << reason << "\n";
+  }
+  llvm::outs() << count << " collectives, " << total << " bytes sent a rank in a run\n";
+  return kOk;
+}
+
+static void printValues(const json::Object &root, llvm::StringRef key, llvm::StringRef title) {
+  const json::Array *values = root.getArray(key);
+  for (const json::Value &value : values ? *values : json::Array()) {
+    const json::Object &entry = *value.getAsObject();
+    llvm::outs() << llvm::left_justify(title, 10) << text(entry, "name") << " : " << text(entry, "dtype") << " "
+                 << llvm::formatv("{0}", *entry.get("shape")) << "\n";
+    title = "";
+  }
+}
+
+int inspectCommand(const std::string &bundle, bool asJson) {
+  std::optional<json::Value> manifest = readManifest(bundle);
+  if (!manifest)
+    return kFailed;
+  if (asJson) {
+    llvm::outs() << llvm::formatv("{0:2}\n", *manifest);
+    return kOk;
+  }
+  const json::Object &root = *manifest->getAsObject();
+  llvm::outs() << "model     " << text(root, "model") << ", by " << text(root, "producer") << "\n";
+  llvm::outs() << "ranks     " << root.getInteger("ranks").value_or(0) << "\n";
+  printValues(root, "inputs", "inputs");
+  printValues(root, "outputs", "outputs");
+  for (llvm::StringRef section : {"memory", "communication"})
+    if (const json::Object *object = root.getObject(section))
+      for (const auto &[key, value] : *object)
+        llvm::outs() << llvm::left_justify(section, 14) << llvm::left_justify(key, 18) << llvm::formatv("{0}", value) << "\n";
+  if (const json::Object *report = root.getObject("report"))
+    llvm::outs() << "commands  " << report->getInteger("launches").value_or(0) << " launches of "
+                 << report->getInteger("kernels").value_or(0) << " kernels\n";
+  return kOk;
+}
+
+} // namespace shardc

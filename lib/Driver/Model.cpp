@@ -1,0 +1,61 @@
+//===- Model.cpp - from a file to IR and weights ----------------------------------------------------===//
+
+#include "shardc/Driver/Driver.h"
+
+#include "mlir/Parser/Parser.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/Path.h"
+
+using namespace mlir;
+
+namespace shardc {
+
+void Progress::done(StringRef stage, StringRef note) {
+  auto now = std::chrono::steady_clock::now();
+  double seconds = std::chrono::duration<double>(now - start).count();
+  start = now;
+  if (enabled)
+    llvm::errs() << llvm::left_justify(stage, 12) << llvm::format("%7.3f s  ", seconds) << note << "\n";
+}
+
+std::unique_ptr<MLIRContext> makeContext() {
+  DialectRegistry registry;
+  registerDialects(registry);
+  auto context = std::make_unique<MLIRContext>(registry, MLIRContext::Threading::DISABLED);
+  context->loadAllAvailableDialects();
+  context->getDiagEngine().registerHandler([](Diagnostic &diag) {
+    // One line a message: where (file, ONNX node or module path), what, and notes below it.
+    static const char *kinds[] = {"note", "warning", "error", "remark"};
+    llvm::raw_ostream &os = llvm::errs();
+    if (!isa<UnknownLoc>(diag.getLocation()))
+      os << diag.getLocation() << ": ";
+    os << kinds[static_cast<int>(diag.getSeverity())] << ": " << diag << "\n";
+    for (Diagnostic &note : diag.getNotes())
+      os << "  note: " << note << "\n";
+    return success();
+  });
+  return context;
+}
+
+FailureOr<Model> loadModel(const ModelOptions &options) {
+  Model model;
+  model.context = makeContext();
+  if (llvm::sys::path::extension(options.import.path) == ".mlir") {
+    model.module = parseSourceFile<ModuleOp>(options.import.path, model.context.get());
+    if (!model.module)
+      return failure();
+  } else {
+    auto imported = importOnnx(*model.context, options.import, model.weights);
+    if (failed(imported))
+      return failure();
+    model.module = std::move(*imported);
+  }
+  if (!options.weights.empty())
+    if (llvm::Error error = model.weights.fillFromSafetensors(options.weights)) {
+      llvm::errs() << "error: " << llvm::toString(std::move(error)) << "\n";
+      return failure();
+    }
+  return model;
+}
+
+} // namespace shardc

@@ -1,0 +1,5 @@
+//===- shardc.cpp - the driver: compile, verify, explain, inspect --------------------------------===//
+
+#include "shardc/Driver/Driver.h"
+
+int main(int argc, char **argv) { return shardc::runDriver(argc, argv); }
