@@ -106,8 +106,9 @@ struct Parsed {
   std::string command, target;
   CompileOptions compile;
   VerifyOptions verify;
-  ModelOptions model;
   bool json = false;
+
+  ModelOptions &model() { return command == "verify" ? verify.model : compile.model; }
 };
 
 } // namespace
@@ -133,12 +134,12 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
   if (name == "--json" && p.command != "")
     return p.json = true;
   if (isModelCommand(p.command)) {
-    PipelineOptions &pipeline = p.model.pipeline;
+    PipelineOptions &pipeline = p.model().pipeline;
     int64_t tp = 0;
     if (name == "--dim")
-      return args.value(name, inlined, has, text) && parseDim(args, text, p.model.import.dims);
+      return args.value(name, inlined, has, text) && parseDim(args, text, p.model().import.dims);
     if (name == "--weights")
-      return args.value(name, inlined, has, p.model.weights);
+      return args.value(name, inlined, has, p.model().weights);
     if (name == "--tp") {
       if (!args.number(name, inlined, has, tp))
         return false;
@@ -241,14 +242,12 @@ int runDriver(int argc, char **argv) {
   }
   if (!parse(args, p))
     return kUsage;
-  p.model.import.path = p.target;
+  p.model().import.path = p.target;
   if (p.command == "compile") {
-    p.compile.model = p.model;
     p.compile.json = p.json;
     return compileCommand(p.compile);
   }
   if (p.command == "verify") {
-    p.verify.model = p.model;
     p.verify.json = p.json;
     return verifyCommand(p.verify);
   }

@@ -13,6 +13,8 @@
 #include "shardc/Interpret/Shards.h"
 #include "shardc/Support/Npy.h"
 
+#include "llvm/ADT/ScopeExit.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/JSON.h"
