@@ -29,8 +29,10 @@ def Shard_Dialect : Dialect {
     static constexpr ::llvm::StringLiteral kShardingAttr = "shard.sharding";
     /// Unit attribute of a module whose types are local.
     static constexpr ::llvm::StringLiteral kPartitionedAttr = "shard.partitioned";
-    /// Why a collective is there, for `shardc explain`.
+    /// Why a collective is there (dictionary) or where a value's axes come from (string), for `shardc explain`.
     static constexpr ::llvm::StringLiteral kOriginAttr = "shard.origin";
+    /// What propagation could not give the tensors of an op: array of strings.
+    static constexpr ::llvm::StringLiteral kConflictsAttr = "shard.conflicts";
   }];
 }
 

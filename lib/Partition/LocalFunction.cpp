@@ -26,6 +26,13 @@ static Shape shapeOf(RankedTensorType type) { return Shape(type.getShape().begin
 
 static Sharding replicated(RankedTensorType type) { return Sharding::replicated(type.getRank()); }
 
+/// What spoke of the global value does not hold for the local op.
+static void removeGlobalAttrs(Operation *op) {
+  for (StringRef name : {StringRef(shard::ShardDialect::kShardingsAttr), StringRef(shard::ShardDialect::kOriginAttr),
+                         StringRef(shard::ShardDialect::kConflictsAttr)})
+    op->removeAttr(name);
+}
+
 //===----------------------------------------------------------------------===//
 // Shardings of the program
 //===----------------------------------------------------------------------===//
@@ -157,6 +164,9 @@ LogicalResult LocalFunction::convertParameter(graph::ParameterOp op) {
 }
 
 LogicalResult LocalFunction::convertReshard(Operation &op, shard::ShardingAttr attr) {
+  // Propagation may have filled open dimensions.
+  if (shard::ShardingAttr propagated = shard::getSharding(op.getResult(0)))
+    attr = propagated;
   FailureOr<std::optional<Sharding>> to = resolve(&op, attr, op.getResult(0).getType());
   if (failed(to))
     return failure();
@@ -181,8 +191,7 @@ LogicalResult LocalFunction::convertCall(func::CallOp op) {
   for (auto [result, sharding] : llvm::zip(op.getResults(), callee.results))
     types.push_back(localType(sharding, tensorType(result)));
   Operation *call = graph::cloneLocal(builder, op, operands, types);
-  call->removeAttr(shard::ShardDialect::kShardingsAttr);
-  call->removeAttr(shard::ShardDialect::kOriginAttr);
+  removeGlobalAttrs(call);
   for (auto [global, local, sharding] : llvm::zip(op->getOpResults(), call->getResults(), callee.results))
     if (failed(define(global, local, sharding)))
       return failure();
@@ -212,6 +221,15 @@ LogicalResult LocalFunction::convertReturn(func::ReturnOp op) {
 // Ops with a sharding rule
 //===----------------------------------------------------------------------===//
 
+bool shardc::isWeight(Value value, const Weights &arguments) {
+  while (Operation *op = value.getDefiningOp()) {
+    if (!isa<graph::TransposeOp, graph::ReshapeOp, graph::CastOp>(op))
+      return isa<graph::ParameterOp>(op);
+    value = op->getOperand(0);
+  }
+  return arguments.contains(value);
+}
+
 FailureOr<FactorAssignment> LocalFunction::choose(Operation *op, const ShardingRule &rule) {
   FactorRequest request;
   auto info = [](Value value) {
@@ -219,6 +237,7 @@ FailureOr<FactorAssignment> LocalFunction::choose(Operation *op, const ShardingR
   };
   for (Value operand : op->getOperands()) {
     request.operandTypes.push_back(info(operand));
+    request.operandTypes.back().isWeight = isWeight(operand, weights);
     request.operands.push_back(values[operand].sharding);
   }
   for (OpResult result : op->getResults()) {
@@ -301,8 +320,7 @@ SmallVector<Value> LocalFunction::buildLocal(Operation *op, ValueRange operands,
     results = graph::cloneLocal(builder, op, operands, types)->getResults();
   }
   for (Value result : results) {
-    result.getDefiningOp()->removeAttr(shard::ShardDialect::kShardingsAttr);
-    result.getDefiningOp()->removeAttr(shard::ShardDialect::kOriginAttr);
+    removeGlobalAttrs(result.getDefiningOp());
   }
   return results;
 }

@@ -18,6 +18,7 @@ struct Signature {
   llvm::SmallVector<Sharding> arguments, results;
 };
 using Signatures = llvm::StringMap<Signature>;
+using Weights = llvm::DenseSet<mlir::Value>;
 
 /// What a device holds of one value of the global program.
 struct LocalValue {
@@ -27,12 +28,16 @@ struct LocalValue {
   llvm::SmallVector<std::pair<Sharding, mlir::Value>> reshards;  ///< under other shardings, each made once
 };
 
+/// Is it a parameter, perhaps in another shape or element type?
+bool isWeight(mlir::Value value, const Weights &arguments);
+
 /// Builds the local program of one function into a new entry block. Callees must be done before.
 class LocalFunction {
 public:
-  LocalFunction(mlir::func::FuncOp function, Resharder &resharder, Signatures &signatures)
+  /// `weights`: arguments through which parameters come in.
+  LocalFunction(mlir::func::FuncOp function, Resharder &resharder, Signatures &signatures, const Weights &weights)
       : function(function), resharder(resharder), mesh(resharder.getMesh()), signatures(signatures),
-        builder(function.getContext()), begins(mesh, resharder.getSymbol()) {}
+        weights(weights), builder(function.getContext()), begins(mesh, resharder.getSymbol()) {}
 
   mlir::LogicalResult run();
 
@@ -66,6 +71,7 @@ private:
   Resharder &resharder;
   const Mesh &mesh;
   Signatures &signatures;
+  const Weights &weights;
   mlir::OpBuilder builder;
   PartBegins begins;
   llvm::DenseMap<mlir::Value, LocalValue> values;

@@ -42,6 +42,19 @@ static LogicalResult appendCalleesFirst(func::FuncOp function, SymbolTable &symb
   return success();
 }
 
+/// Arguments through which calls pass parameters, callers first so that they are followed inwards.
+static Weights findWeightArguments(ArrayRef<func::FuncOp> calleesFirst, SymbolTable &symbols) {
+  Weights weights;
+  for (func::FuncOp function : llvm::reverse(calleesFirst))
+    function.walk([&](func::CallOp call) {
+      auto callee = symbols.lookup<func::FuncOp>(call.getCallee());
+      for (auto [operand, argument] : llvm::zip(call.getOperands(), callee.getArguments()))
+        if (isWeight(operand, weights))
+          weights.insert(argument);
+    });
+  return weights;
+}
+
 namespace {
 struct ShardPartition : shardc::impl::ShardPartitionBase<ShardPartition> {
   void runOnOperation() override {
@@ -60,8 +73,9 @@ struct ShardPartition : shardc::impl::ShardPartitionBase<ShardPartition> {
         return signalPassFailure();
     Resharder resharder(mesh);
     Signatures signatures;
+    Weights weights = findWeightArguments(order, symbols);
     for (func::FuncOp function : order)
-      if (failed(LocalFunction(function, resharder, signatures).run()))
+      if (failed(LocalFunction(function, resharder, signatures, weights).run()))
         return signalPassFailure();
     module->setAttr("shard.partitioned", UnitAttr::get(&getContext()));
     if (failed(verifyPartitioned(module)))

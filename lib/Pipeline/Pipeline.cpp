@@ -22,7 +22,7 @@
 #include "shardc/Fuse/Passes.h"
 #include "shardc/Outline/Passes.h"
 #include "shardc/Partition/Passes.h"
-#include "shardc/Raise/Passes.h"
+#include "shardc/Propagate/Passes.h"
 #include "shardc/Raise/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -52,6 +52,8 @@ static void buildAnnotate(OpPassManager &pm, const PipelineOptions &options) {
 
 static void buildOutline(OpPassManager &pm, const PipelineOptions &) { pm.addPass(createOutlinePass()); }
 
+static void buildPropagate(OpPassManager &pm, const PipelineOptions &) { pm.addPass(createShardPropagate()); }
+
 static void buildPartition(OpPassManager &pm, const PipelineOptions &) {
   pm.addPass(createShardPartition());
   pm.addPass(createCanonicalizerPass());
@@ -60,7 +62,11 @@ static void buildPartition(OpPassManager &pm, const PipelineOptions &) {
 
 llvm::ArrayRef<Stage> pipelineStages() {
   static const Stage stages[] = {
-      {"raise", buildRaise}, {"annotate", buildAnnotate}, {"outline", buildOutline}, {"partition", buildPartition}};
+      {"raise", buildRaise},
+      {"annotate", buildAnnotate},
+      {"outline", buildOutline},
+      {"propagate", buildPropagate},
+      {"partition", buildPartition}};
   return stages;
 }
 
@@ -75,6 +81,7 @@ void registerPasses() {
   registerAnnotatePasses();
   registerOutlinePasses();
   registerPartitionPasses();
+  registerPropagatePasses();
   registerRaisePasses();
   registerFusePasses();
   registerBundlePasses();

@@ -20,6 +20,7 @@ using namespace shardc;
 namespace {
 
 constexpr int64_t maxLeaves = 20000;
+constexpr double weightMicros = 1e6; // see TensorInfo::isWeight
 constexpr double infinite = std::numeric_limits<double>::infinity();
 
 std::string micros(double value) {
@@ -234,7 +235,9 @@ double Chooser::reshardMicros(const TensorInfo &type, const Sharding &from, cons
   if (sameLayout(from, to))
     return 0;
   const Result<ReshardPlan> &plan = planner.plan(type.shape, type.elementBytes, from, to);
-  return plan ? plan->micros() : infinite;
+  if (!plan)
+    return infinite;
+  return plan->micros() + (type.isWeight && plan->bytes() > 0 ? weightMicros : 0);
 }
 
 double Chooser::operandMicros(const Choice &choice, size_t operand) {
