@@ -7,6 +7,8 @@
 //   2. Commands that depend on weights and constants only go to the init list.
 //
 //===----------------------------------------------------------------------===//
+#include "Origin.h"
+
 #include "dialects/Shard/Shard.h"
 #include "shardc/Lower/LowerKernels.h"
 #include "shardc/Schedule/Program.h"
@@ -232,10 +234,8 @@ LogicalResult Flattener::visitCollective(Operation *op, Frame &frame) {
   int result = newBuffer(op->getName().stripDialect().str(), to, BufferKind::Temporary);
   command.buffers = {*source, result};
   command.layer = layer;
-  if (auto origin = op->getAttrOfType<StringAttr>(shard::ShardDialect::kOriginAttr))
-    command.origin = origin.str();
-  if (auto path = op->getAttrOfType<StringAttr>(graph::GraphDialect::kPathAttr))
-    command.path = path.str();
+  command.origin = originText(op);
+  command.path = originPath(op);
   frame[op->getResult(0)] = {result};
   program.commands.push_back(std::move(command));
   return success();
