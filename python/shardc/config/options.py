@@ -1,0 +1,223 @@
+"""What shardc compiles with, as a command line, and what it cannot do of what a training setup asks for."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Mapping, Optional, Union
+
+from .setup import DistributedSetup
+from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig, MoEParallelizerConfig
+
+_GRADIENTS = "there is no backward pass yet, so no gradient is reduced"
+_NO_BACKWARD = "there is no backward pass yet, so nothing is saved or recomputed for it"
+_DTYPES = "the program computes in the dtypes of the exported model; export it in that dtype and pass None"
+_FSDP = "parameters are not sharded over data-parallel ranks yet, so none are gathered"
+_EXPERTS = "expert parallelism is not compiled yet"
+
+# For every field that the compiler has no use for: the values that ask for nothing, and why another is refused.
+# What is in neither table is used (below); a test checks that no field of a class is missing from both.
+REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
+    FSDP2Config: {
+        "patch_is_packed_sequence": ((False,), "the graph is compiled as it was exported; patch before exporting"),
+        "mp_policy": ((None,), _DTYPES),
+        "offload_policy": ((None,), "weights stay in the arena of their rank"),
+        "autocast_dtype": ((None,), _DTYPES),
+        "activation_checkpointing": ((False,), _NO_BACKWARD),
+        "defer_fsdp_grad_sync": ((True,), _GRADIENTS),
+        "reshard_after_forward": ((None,), _FSDP),
+        "enable_async_tensor_parallel": ((False,), "products are not cut to overlap with their own collective yet"),
+        "enable_compile": ((False, True), "everything is compiled"),
+        "enable_fsdp2_prefetch": ((False,), _FSDP),
+        "fsdp2_backward_prefetch_depth": ((2,), _FSDP),
+        "fsdp2_forward_prefetch_depth": ((1,), _FSDP),
+    },
+    MegatronFSDPConfig: {
+        "megatron_fsdp_unit_modules": ((MegatronFSDPConfig().megatron_fsdp_unit_modules,), _FSDP),
+        "zero_dp_strategy": ((3,), _FSDP),
+        "init_fsdp_with_meta_device": ((False,), _FSDP),
+        "grad_reduce_in_fp32": ((False,), _GRADIENTS),
+        "preserve_fp32_weights": ((False,), "there is no optimizer step yet"),
+        "overlap_grad_reduce": ((True,), _GRADIENTS),
+        "overlap_param_gather": ((True,), _FSDP),
+        "check_for_nan_in_grad": ((True,), _GRADIENTS),
+        "average_in_collective": ((False,), _GRADIENTS),
+        "disable_bucketing": ((False,), _GRADIENTS),
+        "calculate_per_token_loss": ((False,), _GRADIENTS),
+        "keep_fp8_transpose_cache": ((False,), "there are no FP8 weights yet"),
+        "nccl_ub": ((False,), "there is no NCCL channel yet"),
+        "fsdp_double_buffer": ((False,), _FSDP),
+        "activation_checkpointing": ((False,), _NO_BACKWARD),
+    },
+    DDPConfig: {
+        "activation_checkpointing": ((False,), _NO_BACKWARD),
+        "broadcast_buffers": ((False,), "buffers are constants of the program, equal on all ranks"),
+        "find_unused_parameters": ((False,), _GRADIENTS),
+        "static_graph": ((False, True), "a compiled graph is static"),
+        "bucket_cap_mb": ((None,), _GRADIENTS),
+        "gradient_as_bucket_view": ((False,), _GRADIENTS),
+        "autocast_dtype": ((None,), _DTYPES),
+    },
+    MoEParallelizerConfig: {
+        "ignore_router_for_ac": ((True,), _EXPERTS),
+        "reshard_after_forward": ((False,), _EXPERTS),
+        "lm_head_precision": ((None,), _EXPERTS),
+        "wrap_outer_model": ((True,), _EXPERTS),
+        "mp_policy": ((None,), _EXPERTS),
+    },
+}
+USED: dict[type, tuple[str, ...]] = {FSDP2Config: ("sequence_parallel", "tp_plan")}
+
+# Mesh axes that may not be larger than 1, and what the size is called in ParallelismSizes.
+REFUSED_AXES = {
+    "pp": ("pp_size", "pipeline parallelism is not compiled yet"),
+    "cp": ("cp_size", "context parallelism is not compiled yet"),
+    "dp_shard": ("dp_size", _FSDP + '; strategy "ddp" keeps whole weights on every rank'),
+}
+
+
+class UnsupportedError(NotImplementedError):
+    """A field asks for something that the compiler does not do. `field` is its name."""
+
+    def __init__(self, field: str, value: Any, why: str):
+        super().__init__(f"{field}: {value!r} is not supported: {why}")
+        self.field = field
+
+
+def refuse_unsupported(config: Any) -> None:
+    """Raises for the first field that asks for more than the compiler does."""
+    for name, (neutral, why) in REFUSED[type(config)].items():
+        value = getattr(config, name)
+        if value not in neutral:
+            raise UnsupportedError(f"{type(config).__name__}.{name}", value, why)
+
+
+def resolve_plan(plan: Union[str, Path, Mapping[str, str], None]) -> Union[str, Mapping[str, str], None]:
+    """A plan as the compiler takes it: None, a built-in plan's name, a file, or a mapping; an import path of a mapping or
+    of a function that returns one is imported."""
+    if plan is None or isinstance(plan, Mapping):
+        return plan
+    if isinstance(plan, Path) or Path(plan).is_file() or "." not in plan:
+        return str(plan)
+    module, _, name = plan.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f'plan: "{plan}" is neither a file, nor the name of a built-in plan, nor an import path of a dict or function'
+        ) from error
+    found = found() if callable(found) else found
+    if not isinstance(found, Mapping):
+        raise ValueError(f'plan: "{plan}" is a {type(found).__name__}, not a dict')
+    return found
+
+
+def _check_plan(plan: Mapping[str, str]) -> None:
+    if not plan:
+        raise ValueError("plan: is empty; None chooses a plan by model")
+    for pattern, style in plan.items():
+        if not isinstance(pattern, str) or not isinstance(style, str):
+            raise ValueError(f"plan: {pattern!r}: {style!r} is not a pattern and a style's name, such as colwise")
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How to compile a model; fields are options of `shardc compile`.
+
+    mesh: axes and sizes, from the outermost; {"dp": 2, "tp": 4} or "dp=2,tp=4". Axes that begin with dp cut the batch,
+        the plan uses tp. tp: the same as mesh={"tp": tp}.
+    plan: {module pattern: style}, a file, a built-in plan's name, or an import path; None chooses by name and role.
+    sequence_parallel: cut the residual stream along the sequence over tp.
+    dims: sizes of dynamic dimensions.
+    weights: .safetensors, index or folder, for a model that was exported without.
+    strict: a plan line that matches nothing is an error.
+    print_plan: report the style of every parameter (in the result of `shardc.plan`).
+    keep_outputs_sharded: do not gather outputs.
+    isa: processor levels, best first; None takes the compiler's.
+    force: replace an existing bundle."""
+
+    mesh: Union[Mapping[str, int], str, None] = None
+    tp: Optional[int] = None
+    plan: Union[Mapping[str, str], str, Path, None] = None
+    sequence_parallel: bool = False
+    dims: Mapping[str, int] = field(default_factory=dict)
+    weights: Union[str, Path, None] = None
+    strict: bool = False
+    print_plan: bool = False
+    keep_outputs_sharded: bool = False
+    isa: Optional[tuple[str, ...]] = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mesh is not None and self.tp is not None:
+            raise ValueError(f"CompileOptions.tp: {self.tp} given beside mesh {self.mesh!r}; give one of them")
+        if isinstance(self.mesh, str):
+            object.__setattr__(self, "mesh", _parse_mesh(self.mesh))
+        sizes = {"mesh": self.mesh or {}, "dims": self.dims, "tp": {"tp": 1 if self.tp is None else self.tp}}
+        for name, values in sizes.items():
+            for key, size in values.items():
+                if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                    raise ValueError(f"CompileOptions.{name}: {key} is {size!r}, not a whole number of at least 1")
+                if name == "mesh" and not re.fullmatch(r"[A-Za-z_]\w*", key):
+                    raise ValueError(f'CompileOptions.mesh: "{key}" is not a name of an axis')
+        if isinstance(self.plan, Mapping):
+            _check_plan(self.plan)
+
+    @classmethod
+    def from_setup(cls, setup: DistributedSetup, **others: Any) -> "CompileOptions":
+        """Options of a training setup, for what of it makes sense without training: mesh, plan, sequence parallelism. A
+        field that asks for something else is an UnsupportedError that names it."""
+        for axis, size in setup.mesh_context.axes.items():
+            if size > 1 and axis in REFUSED_AXES:
+                name, why = REFUSED_AXES[axis]
+                raise UnsupportedError(f"ParallelismSizes.{name}", size, why)
+        if setup.mesh_context.expert_axes:
+            raise UnsupportedError("ParallelismSizes.ep_size", setup.mesh_context.expert_axes["ep"], _EXPERTS)
+        if isinstance(setup.strategy_config, MegatronFSDPConfig) and setup.mesh_context.axes["dp"] > 1:
+            raise UnsupportedError("ParallelismSizes.dp_size", setup.mesh_context.axes["dp"], REFUSED_AXES["dp_shard"][1])
+        if setup.activation_checkpointing is not False:
+            raise UnsupportedError("activation_checkpointing", setup.activation_checkpointing, _NO_BACKWARD)
+        strategy = setup.strategy_config
+        if strategy is not None:
+            refuse_unsupported(strategy)
+        chosen = {"mesh": {name: size for name, size in setup.mesh_context.axes.items() if size > 1} or {"tp": 1}}
+        if isinstance(strategy, FSDP2Config):
+            chosen.update(plan=strategy.tp_plan, sequence_parallel=strategy.sequence_parallel)
+        both = sorted(set(chosen) & set(others))
+        if both:
+            raise ValueError(f"{', '.join(both)}: given, but the setup decides it")
+        return cls(**chosen, **others)
+
+    def arguments(self, model: Union[str, Path], output: Union[str, Path, None], plan: Union[str, None] = None) -> list[str]:
+        """Arguments of the shardc binary. `plan`: the file in which a mapping was written; it replaces the field."""
+        if isinstance(self.plan, Mapping) and plan is None:
+            raise ValueError("CompileOptions.plan: a mapping must be written to a file, whose name is to be passed")
+        words = ["compile", str(model)]
+        if self.mesh is not None:
+            words += ["--mesh", ",".join(f"{name}={size}" for name, size in self.mesh.items())]
+        if self.tp is not None:
+            words += ["--tp", str(self.tp)]
+        if plan or self.plan:
+            words += ["--plan", str(plan or self.plan)]
+        for name, size in self.dims.items():
+            words += ["--dim", f"{name}={size}"]
+        if self.weights is not None:
+            words += ["--weights", str(self.weights)]
+        if self.isa:
+            words += ["--isa", ",".join(self.isa)]
+        for name in ("sequence_parallel", "strict", "print_plan", "keep_outputs_sharded", "force"):
+            if getattr(self, name):
+                words.append("--" + name.replace("_", "-"))
+        return words + (["-o", str(output)] if output is not None else [])
+
+
+def _parse_mesh(text: str) -> dict[str, int]:
+    mesh = {}
+    for part in text.split(","):
+        name, _, size = part.strip().partition("=")
+        if not size.isdecimal() or name in mesh:
+            raise ValueError(f'CompileOptions.mesh: "{text}" is not of the form dp=2,tp=4')
+        mesh[name] = int(size)
+    return mesh
