@@ -1,0 +1,337 @@
+"""Exports a Hugging Face model to ONNX so that every parameter keeps its own name.
+
+    python -m shardc.export --model llama --config config.json --out llama
+    python -m shardc.export --model LlamaForCausalLM --set num_hidden_layers=2 --dynamic --out llama
+
+    from shardc.export import export_hf
+    export_hf(model, "llama/model.onnx")
+
+Beside the model: config.json, plans.json (the family's own tensor, expert, pipeline and FSDP plans, which
+`shardc compile --plan` reads) and the model's name with .npz: inputs and the logits that torch computed for them.
+
+torch's exporter optimises with constants folded: Transpose(weight), 1 + weight and the like become new initializers
+called val_110, and equal ones are merged, so that a plan or a checkpoint finds few of its names. Here the exporter's
+own optimiser runs while the parameters are graph inputs, without values; afterwards they are initializers again, as
+they were. Tied parameters are kept once, under the name that comes first in the model, which is the one in checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+# torch's exporter needs 18; above 25 its version converter writes files that contradict their opset, without an error.
+OLDEST_OPSET, NEWEST_OPSET = 18, 25
+# A protobuf ends at 2 GiB; larger weights go to a file beside the model.
+LARGEST_INLINE_BYTES = 1_500_000_000
+# Shapes of the reference values of a dynamic model, beside the export's own; both differ from it and from each other.
+OTHER_SHAPES = [(3, 24), (1, 32)]
+PLANS = ("base_model_tp_plan", "base_model_pp_plan", "base_model_ep_plan", "base_model_fsdp_plan")
+# Quotations of Python in every node, most of a small file. The module paths (name_scopes) stay.
+QUOTATIONS = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files of an export, and the names of the parameters in the model."""
+
+    model: Path
+    config: Path
+    plans: Path
+    reference: Path
+    parameters: tuple[str, ...]
+
+
+# ---- models --------------------------------------------------------------------------------------------------------
+def build_model(model: Any, config: Any = None, *, overrides: Mapping[str, Any] | None = None, dtype: str = "float32"):
+    """A torch module in eval mode: `model` is one already, or a class, a class name ("LlamaForCausalLM"), a model type
+    ("llama") or a configuration; `config` is a configuration, a dict, or the path of a config.json."""
+    import torch
+    import transformers
+
+    if isinstance(model, torch.nn.Module):
+        if config is not None or overrides:
+            raise ValueError("config: the model is built already, and has its configuration")
+        return model.eval()
+    if isinstance(model, transformers.PretrainedConfig):
+        if config is not None:
+            raise ValueError("config: given twice, as the model and as config")
+        model, config = None, model
+    elif isinstance(model, str) and hasattr(transformers, model):
+        model = getattr(transformers, model)
+    model_class = model if isinstance(model, type) else None
+    config = _configuration(config, model_class.config_class if model_class else model, overrides or {})
+    model_class = model_class or transformers.AutoModelForCausalLM
+    build = model_class.from_config if hasattr(model_class, "from_config") else model_class._from_config
+    return build(config, dtype=getattr(torch, dtype)).eval()
+
+
+def _configuration(config, kind, overrides):
+    """`kind` is a configuration class, a model type, or None."""
+    import transformers
+
+    if isinstance(config, (str, Path)):
+        config = json.loads(Path(config).read_text())
+    if not isinstance(config, transformers.PretrainedConfig):
+        values = dict(config or {})
+        kind = kind or values.get("model_type")
+        values.pop("model_type", None)
+        if kind is None:
+            raise ValueError("config: has no model_type; name the model")
+        if isinstance(kind, str):
+            config = transformers.AutoConfig.for_model(kind, **{**values, **overrides})
+        else:
+            config = kind(**{**values, **overrides})
+    else:
+        for name, value in overrides.items():
+            setattr(config, name, value)
+    return config
+
+
+def draw_weights(model, seed: int) -> None:
+    """Seeded weights for which every operator shows in the logits: matrices keep the size of what goes through them, and
+    norms and biases are neither one nor zero, nor equal to each other."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+            if parameter.ndim <= 1:
+                parameter.add_(0.1 * noise)
+            elif "embed" in name or ".wte." in name or ".wpe." in name:
+                parameter.copy_(0.5 * noise)
+            elif "conv1d" in name:
+                parameter.copy_(noise * parameter.shape[-1] ** -0.5)
+            else:
+                parameter.copy_(noise * min(parameter.shape[-2:]) ** -0.5)
+
+
+def _example_inputs(model, batch: int, seq: int) -> dict[str, Any]:
+    import torch
+
+    if model.main_input_name != "input_ids":
+        raise ValueError(f"inputs: {type(model).__name__} takes {model.main_input_name}; only input_ids are made up here")
+    generator = torch.Generator().manual_seed(1000 * batch + seq)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    return {"input_ids": torch.randint(0, vocabulary, (batch, seq), generator=generator)}
+
+
+def _output_name(model) -> str:
+    return "logits" if model.get_output_embeddings() is not None else "output"
+
+
+def _run(model, inputs):
+    import torch
+
+    with torch.no_grad():
+        outputs = model(**inputs)
+    first = outputs.logits if getattr(outputs, "logits", None) is not None else outputs[0]
+    return first.float().numpy()
+
+
+# ---- ONNX ----------------------------------------------------------------------------------------------------------
+def canonical_names(model) -> dict[str, str]:
+    """Every name of what a checkpoint holds, to the name that it keeps: tied parameters have several. Buffers that are
+    computed (rotary frequencies) are not in it, so that what is computed from them folds."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(value), name) for name, value in model.state_dict(keep_vars=True).items()}
+
+
+def _optimize_keeping(program, names: Mapping[str, str]) -> None:
+    """The exporter's optimiser on `program` without a look at the parameters."""
+    import onnx_ir.passes.common
+    import onnxscript.optimizer
+    from onnxscript.rewriter.rules.fusion import _rms_normalization
+
+    graph = program.model.graph
+    hidden = []
+    for name in [name for name in graph.initializers if name in names]:
+        value = graph.initializers.pop(name)
+        hidden.append((value, value.const_value))
+        value.const_value = None
+        graph.inputs.append(value)
+    onnxscript.optimizer.optimize_ir(program.model)
+    if program.model.opset_imports[""] >= 23:
+        _rms_normalization.fuse_rms_normalization(program.model)
+        onnx_ir.passes.common.RemoveUnusedNodesPass()(program.model)
+    for value, tensor in hidden:
+        graph.inputs.remove(value)
+        value.name = names[value.name]
+        tensor.name = value.name
+        value.const_value = tensor
+        graph.initializers[value.name] = value
+
+
+def _drop_quotations(program) -> None:
+    for node in program.model.graph.all_nodes():
+        for key in QUOTATIONS:
+            node.metadata_props.pop(key, None)
+
+
+def _dynamic_shapes(inputs, dynamic):
+    """The exporter's description of dynamic dimensions; True names the first two of every input batch and seq."""
+    if not dynamic:
+        return None
+    if dynamic is True:
+        return {name: dict(enumerate(("batch", "seq")[: tensor.ndim])) for name, tensor in inputs.items()}
+    unknown = set(dynamic) - set(inputs)
+    if unknown:
+        raise ValueError(f"dynamic: {', '.join(sorted(unknown))} is not an input; the inputs are {', '.join(inputs)}")
+    return {name: dynamic.get(name, {}) for name in inputs}
+
+
+def _prepare(model, experts: str) -> None:
+    """Settings without which a graph is not exported, or exports with unnamed dimensions."""
+    model.config.use_cache = False
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation(experts)
+
+
+def _save(program, path: Path, model) -> None:
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    program.save(str(path), external_data=size > LARGEST_INLINE_BYTES)
+
+
+def _write_json(path: Path, value) -> Path:
+    path.write_text(json.dumps(value, indent=1, default=str) + "\n")
+    return path
+
+
+def family_plans(model) -> dict[str, Any]:
+    """Hugging Face's own plans of the model's family, under the keys that `shardc compile --plan` reads."""
+    plans = {key: getattr(model.config, key, None) for key in PLANS}
+    plans["model._tp_plan"] = getattr(model, "_tp_plan", None)
+    plans["model._no_split_modules"] = sorted(getattr(model, "_no_split_modules", None) or [])
+    return plans
+
+
+def export_hf(
+    model: Any,
+    path: str | Path,
+    *,
+    config: Any = None,
+    overrides: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    inputs: Mapping[str, Any] | None = None,
+    opset: int = 20,
+    dynamic: bool | Mapping[str, Mapping[int, str]] = False,
+    batch: int = 2,
+    seq: int = 16,
+    keep_names: bool = True,
+    seed: int = 0,
+    experts: str = "batched_mm",
+    strip: bool = True,
+) -> Exported:
+    """Exports `model` (see `build_model`) to the ONNX file `path` and writes config.json, plans.json and the .npz.
+
+    inputs: example tensors by name, instead of seeded input_ids of [batch, seq].
+    dynamic: True, or {input: {dimension: name}}; the .npz of a dynamic model has further shapes as NAME__2, NAME__3.
+    keep_names: False leaves the exporter's own optimisation, which renames most parameters.
+    seed: of the weights of a model that is built here; one that is passed in keeps its own.
+    experts: transformers' implementation of mixtures of experts; "batched_mm" is the one that plain export takes.
+    strip: leave out the exporter's quotations of Python source."""
+    import numpy
+    import torch
+
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise ValueError(f"opset: {opset} is not between {OLDEST_OPSET} and {NEWEST_OPSET}, which torch exports rightly")
+    path = Path(path)
+    is_new = not isinstance(model, torch.nn.Module)
+    model = build_model(model, config, overrides=overrides, dtype=dtype)
+    if is_new:
+        draw_weights(model, seed)
+    _prepare(model, experts)
+    shapes = [(batch, seq)] + (OTHER_SHAPES if dynamic is True and inputs is None else [])
+    samples = [dict(inputs)] if inputs is not None else [_example_inputs(model, *shape) for shape in shapes]
+    reference = {}
+    for i, sample in enumerate(samples):
+        suffix = f"__{i + 1}" if i else ""
+        reference.update({name + suffix: tensor.numpy() for name, tensor in sample.items()})
+        reference[_output_name(model) + suffix] = _run(model, sample)
+    program = torch.onnx.export(
+        model,
+        (),
+        kwargs=dict(samples[0]),
+        dynamo=True,
+        opset_version=opset,
+        dynamic_shapes=_dynamic_shapes(samples[0], dynamic),
+        output_names=[_output_name(model)],
+        optimize=not keep_names,
+        verbose=False,
+    )
+    names = canonical_names(model)
+    if keep_names:
+        _optimize_keeping(program, names)
+    if strip:
+        _drop_quotations(program)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(program, path, model)
+    numpy.savez(path.with_suffix(".npz"), **reference)
+    return Exported(
+        model=path,
+        config=_write_json(path.parent / "config.json", model.config.to_dict()),
+        plans=_write_json(path.parent / "plans.json", family_plans(model)),
+        reference=path.with_suffix(".npz"),
+        parameters=tuple(name for name in program.model.graph.initializers if name in names),
+    )
+
+
+# ---- command line --------------------------------------------------------------------------------------------------
+def _override(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f'"{text}" is not NAME=VALUE')
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m shardc.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="model type (llama) or class (LlamaForCausalLM); default: config's model_type")
+    parser.add_argument("--config", help="config.json; default: the family's defaults")
+    parser.add_argument("--set", type=_override, action="append", default=[], metavar="NAME=VALUE", dest="overrides",
+                        help="change a field of the configuration (repeatable)")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--name", default="model", help="name of the .onnx and .npz (default: model)")
+    parser.add_argument("--opset", type=int, default=20)
+    parser.add_argument("--dynamic", action="store_true", help="leave batch and seq open")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--seq", type=int, default=16)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
+    args = parser.parse_args(arguments)
+    if not args.model and not args.config:
+        parser.error("give --model or --config")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is absent is no news
+    try:
+        exported = export_hf(
+            args.model,
+            args.out / f"{args.name}.onnx",
+            config=args.config,
+            overrides=dict(args.overrides),
+            opset=args.opset,
+            dynamic=args.dynamic,
+            batch=args.batch,
+            seq=args.seq,
+            dtype=args.dtype,
+            seed=args.seed,
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{exported.model}: {len(exported.parameters)} parameters, {exported.model.stat().st_size} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
