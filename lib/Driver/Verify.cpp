@@ -179,8 +179,9 @@ LogicalResult Verification::runCompiled() {
   for (auto [n, name] : llvm::enumerate(outputNames))
     args.insert(args.end(), {"--output", name + "=" + base + "/out" + std::to_string(n) + ".npy"});
   SmallVector<StringRef> argRefs(args.begin(), args.end());
+  std::optional<StringRef> redirects[] = {std::nullopt, StringRef(""), std::nullopt}; // its results are read from files
   std::string message;
-  if (int code = llvm::sys::ExecuteAndWait(*shardRun, argRefs, std::nullopt, {}, 0, 0, &message)) {
+  if (int code = llvm::sys::ExecuteAndWait(*shardRun, argRefs, std::nullopt, redirects, 0, 0, &message)) {
     llvm::errs() << "error: the compiled program ended with status " << code << " " << message << "\n";
     return failure();
   }
