@@ -3,6 +3,7 @@
 #include "dialects/Graph/ScalarEmit.h"
 
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/Matchers.h"
 
 using namespace mlir;
 
@@ -191,8 +192,31 @@ static Value integerPow(OpBuilder &b, Location loc, Value x, Value y) {
   return arith::SelectOp::create(b, loc, isNegative(b, loc, y, false), inverse, loop.getResult(0));
 }
 
+/// x to a small whole constant (or a half): products are exact where the library's function may not be, and vector code.
+static Value constantPow(OpBuilder &b, Location loc, Value x, double exponent) {
+  if (exponent == 0.5)
+    return math::SqrtOp::create(b, loc, x);
+  Value result;
+  int64_t n = static_cast<int64_t>(std::abs(exponent));
+  for (Value power = x; n; n >>= 1) {
+    if (n & 1)
+      result = result ? Value(arith::MulFOp::create(b, loc, result, power)) : power;
+    if (n > 1)
+      power = arith::MulFOp::create(b, loc, power, power);
+  }
+  return exponent < 0 ? reciprocal(b, loc, result) : result;
+}
+
 Value pow(OpBuilder &b, Location loc, Value x, Value y) {
-  return isFloat(x) ? Value(math::PowFOp::create(b, loc, x, y)) : integerPow(b, loc, x, y);
+  if (!isFloat(x))
+    return integerPow(b, loc, x, y);
+  FloatAttr exponent;
+  if (matchPattern(y, m_Constant(&exponent))) {
+    double value = exponent.getValueAsDouble();
+    if (value == 0.5 || (value == std::trunc(value) && std::abs(value) <= 8 && value != 0))
+      return constantPow(b, loc, x, value);
+  }
+  return math::PowFOp::create(b, loc, x, y);
 }
 
 Value max(OpBuilder &b, Location loc, Value x, Value y, bool isUnsigned) {

@@ -1,6 +1,8 @@
 //===- Grouping.cpp - Which ops become one kernel -------------------------===//
 //
-// 1. Every op that is not an index lambda founds a group (contraction, attention, row op, op of class Loops).
+// 1. Every op that is not an index lambda founds a group (contraction, attention, row op, op of class Loops) and takes in what can be done
+//    on its result while it is in registers: elementwise ops behind a contraction, transposes behind an attention, ops over the same rows
+//    around a row op.
 // 2. From the last op to the first, each index lambda is either inlined into its consumers or founds a group of its own, whichever is
 //    less work: computing it again per evaluation against writing it once and reading it back. A value that somebody needs in memory
 //    (a result, a collective, a call, an operand that is read by strides) has no choice.
@@ -65,7 +67,28 @@ KernelGroup &Grouping::newGroup(Operation *anchor, Operation *member) {
   return *groups.back();
 }
 
-void Grouping::formAnchorGroup(Operation *op) { newGroup(op, op); }
+void Grouping::addMember(KernelGroup &group, Operation *op) {
+  group.members.push_back(op);
+  memberOf[op] = &group;
+}
+
+void Grouping::formAnchorGroup(Operation *op) {
+  if (memberOf.count(op))
+    return; // a row op that joined another
+  KernelGroup &group = newGroup(op, op);
+  if (auto einsum = dyn_cast<EinsumOp>(op))
+    growEpilogue(group, einsum);
+  else if (auto attention = dyn_cast<AttentionOp>(op))
+    absorbResultViews(group, attention);
+  else if (loweringClass(op) == LoweringClass::Row)
+    growRows(group);
+}
+
+void Grouping::readByStrides(OpOperand &operand) {
+  Value base = viewOf(operand.get()).base;
+  strideBases[&operand] = base;
+  required.insert(base);
+}
 
 void Grouping::requireOperands(Operation *op) {
   for (Value operand : op->getOperands())
@@ -103,6 +126,11 @@ void Grouping::decide(Operation *op) {
   case LoweringClass::Library:
     if (auto einsum = dyn_cast<EinsumOp>(op))
       return planEinsumOperands(einsum);
+    if (auto attention = dyn_cast<AttentionOp>(op)) {
+      for (OpOperand &operand : op->getOpOperands())
+        readByStrides(operand);
+      return;
+    }
     return requireOperands(op);
   case LoweringClass::Loops:
     return requireOperands(op);
@@ -128,6 +156,8 @@ double Grouping::evaluations(Operation *op, llvm::SmallPtrSetImpl<const KernelGr
 }
 
 void Grouping::decideElement(Operation *op) {
+  if (memberOf.count(op))
+    return;
   Value result = op->getResult(0);
   bool isRequired = required.contains(result);
   if (isSplatConstant(op) && !isRequired) {

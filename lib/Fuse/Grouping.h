@@ -31,6 +31,13 @@ public:
 
 private:
   void formAnchorGroup(mlir::Operation *op);
+  void growEpilogue(KernelGroup &group, graph::EinsumOp op);
+  void absorbResultViews(KernelGroup &group, graph::AttentionOp op);
+  void growRows(KernelGroup &group);
+  bool joinsRows(const KernelGroup &group, mlir::Operation *op, llvm::SmallVectorImpl<mlir::Operation *> &between);
+  void pullProducer(KernelGroup &group);
+  void addMember(KernelGroup &group, mlir::Operation *op);
+  void readByStrides(mlir::OpOperand &operand);
   void decide(mlir::Operation *op);
   void decideElement(mlir::Operation *op);
   void requireOperands(mlir::Operation *op);

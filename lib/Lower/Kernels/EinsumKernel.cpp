@@ -4,6 +4,7 @@
 // and behind are part of the strides. Anything else is summed by plain loops.
 //
 //===----------------------------------------------------------------------===//
+#include "EpilogueEmitter.h"
 #include "KernelLowering.h"
 #include "dialects/Graph/ScalarEmit.h"
 #include "shardc/Lower/EinsumPlan.h"
@@ -61,29 +62,57 @@ static Kernel lowerBySums(KernelLowering &lowering, graph::EinsumOp op) {
   return {lowering.function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(count, perTile)), 0};
 }
 
+/// Arguments that the ops behind the contraction read; a factor may be one of them (a residual).
+static SmallVector<Value> extraTensors(KernelLowering &lowering, graph::EinsumOp op) {
+  DenseSet<Operation *> front = {op};
+  for (Value operand : op->getOperands())
+    for (Operation *at = operand.getDefiningOp(); at; at = at->getNumOperands() ? at->getOperand(0).getDefiningOp() : nullptr)
+      front.insert(at);
+  SmallVector<Value> extra;
+  for (BlockArgument argument : lowering.function.getArguments())
+    if (llvm::any_of(argument.getUsers(), [&](Operation *user) { return !front.contains(user); }))
+      extra.push_back(argument);
+  return extra;
+}
+
 KernelResult lowerEinsumKernel(KernelLowering &lowering) {
   graph::EinsumOp op;
   lowering.function.walk([&](graph::EinsumOp found) { op = found; });
+  Value result = lowering.results()[0];
   StridedView lhs = viewOf(op.getLhs()), rhs = viewOf(op.getRhs());
-  std::optional<Strides> stored = stridesWhenStoredAs(op.getResult(), lowering.results()[0]);
-  auto panelsOf = [&](const StridedView &view) {
+  std::optional<Strides> stored = stridesWhenStoredAs(op.getResult(), result);
+  bool hasEpilogue = !stored;
+  if (hasEpilogue)
+    stored = contiguousStrides(op.getType().getShape());
+  auto isPacked = [&](const StridedView &view) {
     auto argument = dyn_cast<BlockArgument>(view.base);
     return argument && lowering.function.getArgAttr(argument.getArgNumber(), kPanelsAttr);
   };
-  bool packed = panelsOf(lhs) || panelsOf(rhs);
+  bool packed = isPacked(lhs) || isPacked(rhs);
   std::optional<EinsumPlan> plan;
-  if (stored && isa<BlockArgument>(lhs.base) && isa<BlockArgument>(rhs.base))
+  if (isa<BlockArgument>(lhs.base) && isa<BlockArgument>(rhs.base))
     plan = planEinsum(op, lhs.strides, rhs.strides, *stored, packed);
   if (!plan && packed)
     return op.emitOpError() << "has a packed operand but is no matrix multiplication";
-  if (!plan || plan->spec.m * plan->spec.n * plan->spec.k == 0)
+  if (!plan || plan->spec.m * plan->spec.n * plan->spec.k == 0 || (hasEpilogue && plan->n.size() != 1))
     return lowerBySums(lowering, op);
 
   GemmSpec &spec = plan->spec;
   spec.symbol = lowering.function.getSymName().str();
+  SmallVector<Value> extra, buffers = {plan->swapped ? rhs.base : lhs.base, plan->swapped ? lhs.base : rhs.base};
+  if (hasEpilogue) {
+    extra = extraTensors(lowering, op);
+    for (Value tensor : extra)
+      spec.extra.push_back(bufferType(tensorType(tensor)));
+    spec.c.type = memoryType(tensorType(result).getElementType());
+    spec.epilogue = EpilogueEmitter(op, *plan, result, extra);
+  }
   FailureOr<Kernel> kernel = buildGemm(lowering.builder, lowering.module, spec, lowering.target);
-  if (succeeded(kernel))
-    lowering.adoptBuffers({plan->swapped ? rhs.base : lhs.base, plan->swapped ? lhs.base : rhs.base, lowering.results()[0]});
+  if (succeeded(kernel)) {
+    llvm::append_range(buffers, extra);
+    buffers.push_back(result);
+    lowering.adoptBuffers(buffers);
+  }
   return kernel;
 }
 

@@ -60,6 +60,108 @@ TEST_F(ProgramsTest, InitListAndReturnedValues) {
   )mlir");
 }
 
+/// Elementwise ops behind a product: bias, activation, gate and residual on the accumulators.
+TEST_F(ProgramsTest, Epilogues) {
+  for (std::string e : {"f32", "bf16"}) {
+    auto t = [&](std::string shape) { return "tensor<" + shape + "x" + e + ">"; };
+    check("func.func @main(%x: " + t("2x5x18") + R"( {graph.name = "x"}) -> ()" + t("2x5x18") + R"( {graph.name = "y"}, )" + t("2x3x5x5") +
+          R"( {graph.name = "s"}) {
+      %g = graph.parameter "g" : )" + t("40x18") + R"(
+      %u = graph.parameter "u" : )" + t("40x18") + R"(
+      %d = graph.parameter "d" : )" + t("18x40") + R"(
+      %b = graph.parameter "b" : )" + t("40") + R"(
+      %gate = graph.einsum "bsk,nk->bsn" %x, %g : )" + t("2x5x18") + ", " + t("40x18") + " -> " + t("2x5x40") + R"(
+      %bb = graph.broadcast %b [2] : )" + t("40") + " -> " + t("2x5x40") + R"(
+      %gb = graph.add %gate, %bb : )" + t("2x5x40") + R"(
+      %a = graph.silu %gb : )" + t("2x5x40") + R"(
+      %up = graph.einsum "bsk,nk->bsn" %x, %u : )" + t("2x5x18") + ", " + t("40x18") + " -> " + t("2x5x40") + R"(
+      %m = graph.mul %a, %up : )" + t("2x5x40") + R"(
+      %down = graph.einsum "bsk,nk->bsn" %m, %d : )" + t("2x5x40") + ", " + t("18x40") + " -> " + t("2x5x18") + R"(
+      %y = graph.add %x, %down : )" + t("2x5x18") + R"(
+      %h = graph.reshape %x : )" + t("2x5x18") + " -> " + t("2x5x3x6") + R"(
+      %t = graph.transpose %h [0, 2, 1, 3] : )" + t("2x5x3x6") + " -> " + t("2x3x5x6") + R"(
+      %scores = graph.einsum "bhsd,bhtd->bhst" %t, %t : )" + t("2x3x5x6") + ", " + t("2x3x5x6") + " -> " + t("2x3x5x5") + R"(
+      %c = graph.constant dense<0.25> : )" + t("2x3x5x5") + R"(
+      %scaled = graph.mul %scores, %c : )" + t("2x3x5x5") + R"(
+      %rows = graph.slice %x [0, 0, 0] step [1, 1, 1] : )" + t("2x5x18") + " -> " + t("2x5x1") + R"(
+      %r5 = graph.reshape %rows : )" + t("2x5x1") + " -> " + t("2x1x5x1") + R"(
+      %rb = graph.broadcast %r5 [0, 1, 2, 3] : )" + t("2x1x5x1") + " -> " + t("2x3x5x5") + R"(
+      %s = graph.add %scaled, %rb : )" + t("2x3x5x5") + R"(
+      return %y, %s : )" + t("2x5x18") + ", " + t("2x3x5x5") + "\n}\n",
+          8);
+  }
+}
+
+/// A sum that is normed and carried on; softmax and norms in primitive ops; all one kernel each.
+TEST_F(ProgramsTest, RowGroups) {
+  for (std::string e : {"f32", "bf16"}) {
+    auto t = [&](std::string shape) { return "tensor<" + shape + "x" + e + ">"; };
+    std::string full = t("3x5x19"), row = t("3x5"), one = t("3x5x1");
+    check("func.func @main(%x: " + full + R"( {graph.name = "x"}, %y: )" + full + R"( {graph.name = "y"}) -> ()" + full + R"( {graph.name = "sum"}, )" +
+          full + R"( {graph.name = "soft"}, )" + full + R"( {graph.name = "norm"}) {
+      %g = graph.parameter "g" : )" + t("19") + R"(
+      %h = graph.add %x, %y : )" + full + R"(
+      %n = graph.rms_norm %h, %g : )" + t("19") + " epsilon 1.0e-5 : " + full + R"(
+      %nn = graph.tanh %n : )" + full + R"(
+      %carried = graph.mul %h, %nn : )" + full + R"(
+      %max = graph.reduce max %x [2] : )" + full + " -> " + row + R"(
+      %maxr = graph.reshape %max : )" + row + " -> " + one + R"(
+      %maxb = graph.broadcast %maxr [0, 1, 2] : )" + one + " -> " + full + R"(
+      %shifted = graph.sub %x, %maxb : )" + full + R"(
+      %exp = graph.exp %shifted : )" + full + R"(
+      %total = graph.reduce sum %exp [2] : )" + full + " -> " + row + R"(
+      %inverse = graph.reciprocal %total : )" + row + R"(
+      %invb = graph.broadcast %inverse [0, 1] : )" + row + " -> " + full + R"(
+      %soft = graph.mul %exp, %invb : )" + full + R"(
+      %mean0 = graph.reduce sum %y [2] : )" + full + " -> " + row + R"(
+      %c = graph.constant dense<0.0526315789> : )" + row + R"(
+      %mean = graph.mul %mean0, %c : )" + row + R"(
+      %meanb = graph.broadcast %mean [0, 1] : )" + row + " -> " + full + R"(
+      %centered = graph.sub %y, %meanb : )" + full + R"(
+      %square = graph.mul %centered, %centered : )" + full + R"(
+      %var0 = graph.reduce sum %square [2] : )" + full + " -> " + row + R"(
+      %var = graph.mul %var0, %c : )" + row + R"(
+      %eps = graph.constant dense<1.0e-2> : )" + row + R"(
+      %var1 = graph.add %var, %eps : )" + row + R"(
+      %scale = graph.rsqrt %var1 : )" + row + R"(
+      %scaleb = graph.broadcast %scale [0, 1] : )" + row + " -> " + full + R"(
+      %norm = graph.mul %centered, %scaleb : )" + full + R"(
+      return %carried, %soft, %norm : )" + full + ", " + full + ", " + full + "\n}\n",
+          16);
+  }
+}
+
+/// Transposes around attention are strides.
+TEST_F(ProgramsTest, AttentionBlock) {
+  check(R"mlir(
+    func.func @main(%x: tensor<2x5x24xf32> {graph.name = "x"}) -> (tensor<2x5x24xf32> {graph.name = "y"}) {
+      %wq = graph.parameter "q" : tensor<24x24xf32>
+      %wk = graph.parameter "k" : tensor<12x24xf32>
+      %wv = graph.parameter "v" : tensor<12x24xf32>
+      %wo = graph.parameter "o" : tensor<24x24xf32>
+      %cos = graph.parameter "cos" : tensor<1x5x3xf32>
+      %sin = graph.parameter "sin" : tensor<1x5x3xf32>
+      %q = graph.einsum "bsk,nk->bsn" %x, %wq : tensor<2x5x24xf32>, tensor<24x24xf32> -> tensor<2x5x24xf32>
+      %k = graph.einsum "bsk,nk->bsn" %x, %wk : tensor<2x5x24xf32>, tensor<12x24xf32> -> tensor<2x5x12xf32>
+      %v = graph.einsum "bsk,nk->bsn" %x, %wv : tensor<2x5x24xf32>, tensor<12x24xf32> -> tensor<2x5x12xf32>
+      %qr = graph.reshape %q : tensor<2x5x24xf32> -> tensor<2x5x4x6xf32>
+      %kr = graph.reshape %k : tensor<2x5x12xf32> -> tensor<2x5x2x6xf32>
+      %vr = graph.reshape %v : tensor<2x5x12xf32> -> tensor<2x5x2x6xf32>
+      %qt = graph.transpose %qr [0, 2, 1, 3] : tensor<2x5x4x6xf32> -> tensor<2x4x5x6xf32>
+      %kt = graph.transpose %kr [0, 2, 1, 3] : tensor<2x5x2x6xf32> -> tensor<2x2x5x6xf32>
+      %vt = graph.transpose %vr [0, 2, 1, 3] : tensor<2x5x2x6xf32> -> tensor<2x2x5x6xf32>
+      %qe = graph.rope %qt, %cos, %sin : tensor<2x4x5x6xf32>, tensor<1x5x3xf32>
+      %ke = graph.rope %kt, %cos, %sin : tensor<2x2x5x6xf32>, tensor<1x5x3xf32>
+      %a = graph.attention %qe, %ke, %vt scale 0.4 {causal = true} : tensor<2x4x5x6xf32>, tensor<2x2x5x6xf32>, tensor<2x2x5x6xf32> -> tensor<2x4x5x6xf32>
+      %at = graph.transpose %a [0, 2, 1, 3] : tensor<2x4x5x6xf32> -> tensor<2x5x4x6xf32>
+      %ar = graph.reshape %at : tensor<2x5x4x6xf32> -> tensor<2x5x24xf32>
+      %o = graph.einsum "bsk,nk->bsn" %ar, %wo : tensor<2x5x24xf32>, tensor<24x24xf32> -> tensor<2x5x24xf32>
+      %y = graph.add %x, %o : tensor<2x5x24xf32>
+      return %y : tensor<2x5x24xf32>
+    }
+  )mlir", 4);
+}
+
 TEST_F(ProgramsTest, TensorParallelMlp) {
   check(R"mlir(
     shard.mesh @mesh ["tp" = 2]

@@ -1,0 +1,66 @@
+//===- Epilogue.cpp - What joins a contraction or an attention ------------===//
+//
+// A contraction takes in the chain of elementwise ops behind it, while each value has one use: bias, activation, gate, residual. They
+// are vector code over one row of the result, so that their other operands must be tensors of the same shape, scalars, or broadcasts
+// that are contiguous or constant along the last dimension. An attention takes in the transposes behind it, as strides.
+//
+//===----------------------------------------------------------------------===//
+#include "Grouping.h"
+#include "shardc/Lower/EinsumPlan.h"
+
+using namespace mlir;
+using namespace shardc::graph;
+
+namespace shardc {
+
+static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
+
+static bool isFloatTensor(Value value) { return isa<FloatType>(typeOf(value).getElementType()); }
+
+void Grouping::growEpilogue(KernelGroup &group, EinsumOp op) {
+  Strides result = contiguousStrides(op.getType().getShape());
+  auto plan = planEinsum(op, viewOf(op.getLhs()).strides, viewOf(op.getRhs()).strides, result, false);
+  if (!plan)
+    plan = planEinsum(op, contiguousStrides(op.getLhs().getType().getShape()), contiguousStrides(op.getRhs().getType().getShape()), result, false);
+  // A vector of columns must lie in one row of the result's last dimension.
+  if (!plan || plan->n.size() != 1 || !isFloatTensor(op.getResult()) || op.getType().getElementType().isF64())
+    return;
+  for (Value value = op.getResult(); value.hasOneUse(); value = group.members.back()->getResult(0)) {
+    Operation *next = *value.user_begin();
+    if (!next->hasTrait<OpTrait::Elementwise>() || !isa<GraphDialect>(next->getDialect()) || next->getNumResults() != 1 ||
+        typeOf(next->getResult(0)).getShape() != op.getType().getShape() || !isFloatTensor(next->getResult(0)) ||
+        !llvm::all_of(next->getOperands(), isFloatTensor) || memberOf.count(next))
+      return;
+    for (Value operand : next->getOperands()) {
+      if (operand == value)
+        continue;
+      Operation *producer = operand.getDefiningOp();
+      if (producer && isSplatConstant(producer))
+        continue;
+      // A broadcast keeps the order of dimensions: along the result's last one it is contiguous (the input's last) or constant.
+      if (isa_and_nonnull<BroadcastOp>(producer))
+        required.insert(producer->getOperand(0));
+      else
+        required.insert(operand);
+    }
+    addMember(group, next);
+  }
+}
+
+void Grouping::absorbResultViews(KernelGroup &group, AttentionOp op) {
+  SmallVector<Operation *> chain;
+  size_t useful = 0; // up to the last transpose: a reshape is free anyway
+  for (Value value = op.getResult(); value.hasOneUse(); value = chain.back()->getResult(0)) {
+    Operation *next = *value.user_begin();
+    if (!isa<TransposeOp, ReshapeOp>(next))
+      break;
+    chain.push_back(next);
+    std::optional<Strides> strides = stridesWhenStoredAs(op.getResult(), next->getResult(0));
+    if (strides && (strides->back() == 1 || op.getType().getShape().back() == 1) && isa<TransposeOp>(next))
+      useful = chain.size();
+  }
+  for (Operation *next : ArrayRef<Operation *>(chain).take_front(useful))
+    addMember(group, next);
+}
+
+} // namespace shardc
