@@ -19,7 +19,7 @@ static bool isFloatTensor(Value value) { return isa<FloatType>(typeOf(value).get
 
 void Grouping::growEpilogue(KernelGroup &group, EinsumOp op) {
   Strides result = contiguousStrides(op.getType().getShape());
-  auto plan = planEinsum(op, viewOf(op.getLhs()).strides, viewOf(op.getRhs()).strides, result, false);
+  auto plan = planEinsum(op, stridedView(op.getLhs()).strides, stridedView(op.getRhs()).strides, result, false);
   if (!plan)
     plan = planEinsum(op, contiguousStrides(op.getLhs().getType().getShape()), contiguousStrides(op.getRhs().getType().getShape()), result, false);
   // A vector of columns must lie in one row of the result's last dimension.

@@ -44,6 +44,33 @@ private:
   llvm::DenseSet<Value> weights;
 };
 
+/// Transposes and broadcasts that only move or add dimensions of size one are reshapes, which cost nothing.
+void relabel(func::FuncOp function) {
+  auto withoutOnes = [](ArrayRef<int64_t> shape) {
+    SmallVector<int64_t> result;
+    llvm::copy_if(shape, std::back_inserter(result), [](int64_t size) { return size != 1; });
+    return result;
+  };
+  function.walk([&](Operation *op) {
+    if (!isa<graph::TransposeOp, graph::BroadcastOp>(op))
+      return;
+    auto from = cast<RankedTensorType>(op->getOperand(0).getType()), to = cast<RankedTensorType>(op->getResult(0).getType());
+    if (auto transpose = dyn_cast<graph::TransposeOp>(op)) {
+      SmallVector<int64_t> order;
+      llvm::copy_if(transpose.getPermutation(), std::back_inserter(order), [&](int64_t d) { return from.getDimSize(d) != 1; });
+      if (!llvm::is_sorted(order))
+        return;
+    } else if (withoutOnes(from.getShape()) != withoutOnes(to.getShape())) {
+      return;
+    }
+    OpBuilder builder(op);
+    auto reshape = graph::ReshapeOp::create(builder, op->getLoc(), to, op->getOperand(0));
+    reshape->setDiscardableAttrs(op->getDiscardableAttrDictionary());
+    op->replaceAllUsesWith(reshape);
+    op->erase();
+  });
+}
+
 struct FusePass : impl::FusePassBase<FusePass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
@@ -58,6 +85,7 @@ struct FusePass : impl::FusePassBase<FusePass> {
         function.emitError() << "has control flow, which cannot become a command list";
         return signalPassFailure();
       }
+      relabel(function);
       outliner.outline(function, Grouping(function), [&](Value value) { return parameters.isWeight(value); });
     }
   }

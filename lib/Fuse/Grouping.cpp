@@ -84,8 +84,13 @@ void Grouping::formAnchorGroup(Operation *op) {
     growRows(group);
 }
 
+/// An operand as strides over memory. What a group computes is only in memory at its end.
+StridedView Grouping::stridedView(Value value) const {
+  return viewOf(value, [&](Operation *op) { return !memberOf.count(op); });
+}
+
 void Grouping::readByStrides(OpOperand &operand) {
-  Value base = viewOf(operand.get()).base;
+  Value base = stridedView(operand.get()).base;
   strideBases[&operand] = base;
   required.insert(base);
 }
@@ -97,7 +102,7 @@ void Grouping::requireOperands(Operation *op) {
 
 /// Operands of a matrix multiplication are read by strides where that is possible.
 void Grouping::planEinsumOperands(EinsumOp op) {
-  StridedView lhs = viewOf(op.getLhs()), rhs = viewOf(op.getRhs());
+  StridedView lhs = stridedView(op.getLhs()), rhs = stridedView(op.getRhs());
   Strides plainLhs = contiguousStrides(op.getLhs().getType().getShape()), plainRhs = contiguousStrides(op.getRhs().getType().getShape());
   Strides result = contiguousStrides(op.getType().getShape());
   auto works = [&](ArrayRef<int64_t> l, ArrayRef<int64_t> r) { return planEinsum(op, l, r, result, false).has_value(); };

@@ -3,6 +3,7 @@
 #define SHARDC_LIB_FUSE_GROUPING_H
 
 #include "dialects/Graph/Graph.h"
+#include "shardc/Lower/StridedView.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/SmallPtrSet.h"
@@ -37,6 +38,7 @@ private:
   bool joinsRows(const KernelGroup &group, mlir::Operation *op, llvm::SmallVectorImpl<mlir::Operation *> &between);
   void pullProducer(KernelGroup &group);
   void addMember(KernelGroup &group, mlir::Operation *op);
+  StridedView stridedView(mlir::Value value) const;
   void readByStrides(mlir::OpOperand &operand);
   void decide(mlir::Operation *op);
   void decideElement(mlir::Operation *op);
