@@ -103,6 +103,8 @@ static double loadFloat(const char *p, Type element) {
     return load<double>(p);
   if (element.isF32())
     return load<float>(p);
+  if (element.isBF16()) // the upper half of an f32
+    return llvm::bit_cast<float>(static_cast<uint32_t>(load<uint16_t>(p)) << 16);
   llvm::APFloat value(cast<FloatType>(element).getFloatSemantics(),
                       llvm::APInt(16, load<uint16_t>(p)));
   bool lost = false;
