@@ -10,6 +10,7 @@ BUILD ?= build
 JOBS  ?= $(shell nproc)
 LLVM  := 22
 VENV  := .venv
+TORCH := .venv-torch
 PY    := $(VENV)/bin/python
 SUDO  := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT   := libmlir-$(LLVM)-dev mlir-$(LLVM)-tools llvm-$(LLVM)-dev llvm-$(LLVM)-tools clang-$(LLVM) lld-$(LLVM) \
@@ -48,6 +49,18 @@ demo: build
 
 test: build
 	$(PY) test/run_all.py --build $(BUILD)
+
+# torch without its GPU libraries (docs/python.md): pip will say that packages are missing, which is meant.
+$(TORCH)/.stamp: python/requirements-torch.txt python/tools/stub_cuda_libs.py | setup
+	python3 -m venv $(TORCH)
+	$(TORCH)/bin/pip install -q --disable-pip-version-check --no-deps torch==2.15.0 nvidia-cuda-runtime==13.2.86 nvidia-cuda-cupti==13.2.86
+	$(TORCH)/bin/pip install -q --disable-pip-version-check -r python/requirements-torch.txt
+	CC=clang-$(LLVM) $(TORCH)/bin/python python/tools/stub_cuda_libs.py \
+	  $$($(TORCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	@touch $@
+
+test-torch: $(TORCH)/.stamp
+	$(TORCH)/bin/python -m pytest -q test/torch --build $(BUILD)
 
 bench: build
 	$(PY) bench/run.py --build $(BUILD)

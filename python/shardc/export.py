@@ -29,6 +29,8 @@ from typing import Any, Mapping
 OLDEST_OPSET, NEWEST_OPSET = 18, 25
 # A protobuf ends at 2 GiB; larger weights go to a file beside the model.
 LARGEST_INLINE_BYTES = 1_500_000_000
+# The first few ids are usually padding, begin and end of text, which some models treat apart.
+FIRST_ORDINARY_ID = 3
 # Shapes of the reference values of a dynamic model, beside the export's own; both differ from it and from each other.
 OTHER_SHAPES = [(3, 24), (1, 32)]
 PLANS = ("base_model_tp_plan", "base_model_pp_plan", "base_model_ep_plan", "base_model_fsdp_plan")
@@ -93,15 +95,22 @@ def _configuration(config, kind, overrides):
     return config
 
 
-def draw_weights(model, seed: int) -> None:
-    """Seeded weights for which every operator shows in the logits: matrices keep the size of what goes through them, and
-    norms and biases are neither one nor zero, nor equal to each other."""
+def random_model(model: Any, config: Any = None, *, seed: int = 0, **options: Any):
+    """`build_model` with seeded weights for which every operator shows in the logits: matrices keep the size of what goes
+    through them, and norms and biases are neither one nor zero, nor equal to each other."""
     import torch
 
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # for what is not drawn again below
+        model = build_model(model, config, **options)
     generator = torch.Generator().manual_seed(seed)
+
+    def noise_like(tensor):
+        return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
+
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+            noise = noise_like(parameter)
             if parameter.ndim <= 1:
                 parameter.add_(0.1 * noise)
             elif "embed" in name or ".wte." in name or ".wpe." in name:
@@ -110,6 +119,10 @@ def draw_weights(model, seed: int) -> None:
                 parameter.copy_(noise * parameter.shape[-1] ** -0.5)
             else:
                 parameter.copy_(noise * min(parameter.shape[-2:]) ** -0.5)
+        for name, buffer in model.named_buffers():
+            if "e_score_correction_bias" in name:  # of a router: zero at first
+                buffer.add_(0.1 * noise_like(buffer))
+    return model
 
 
 def _example_inputs(model, batch: int, seq: int) -> dict[str, Any]:
@@ -119,20 +132,39 @@ def _example_inputs(model, batch: int, seq: int) -> dict[str, Any]:
         raise ValueError(f"inputs: {type(model).__name__} takes {model.main_input_name}; only input_ids are made up here")
     generator = torch.Generator().manual_seed(1000 * batch + seq)
     vocabulary = model.get_input_embeddings().num_embeddings
-    return {"input_ids": torch.randint(0, vocabulary, (batch, seq), generator=generator)}
+    return {"input_ids": torch.randint(FIRST_ORDINARY_ID, vocabulary, (batch, seq), generator=generator)}
 
 
 def _output_name(model) -> str:
     return "logits" if model.get_output_embeddings() is not None else "output"
 
 
-def _run(model, inputs):
+def run_model(model, inputs):
+    """Logits, or the first output, as float32."""
     import torch
 
     with torch.no_grad():
         outputs = model(**inputs)
     first = outputs.logits if getattr(outputs, "logits", None) is not None else outputs[0]
     return first.float().numpy()
+
+
+def _samples(model, inputs, batch: int, seq: int, dynamic) -> list[dict[str, Any]]:
+    """Inputs of the export, and further ones of other shapes for a dynamic model."""
+    if inputs is not None:
+        return [dict(inputs)]
+    shapes = [(batch, seq)] + (OTHER_SHAPES if dynamic else [])
+    return [_example_inputs(model, *shape) for shape in shapes]
+
+
+def _reference(model, samples) -> dict[str, Any]:
+    """Arrays of the .npz: inputs and torch's output, the second sample's as NAME__2 and so on."""
+    arrays = {}
+    for i, sample in enumerate(samples):
+        suffix = f"__{i + 1}" if i else ""
+        arrays.update({name + suffix: tensor.numpy() for name, tensor in sample.items()})
+        arrays[_output_name(model) + suffix] = run_model(model, sample)
+    return arrays
 
 
 # ---- ONNX ----------------------------------------------------------------------------------------------------------
@@ -186,7 +218,7 @@ def _dynamic_shapes(inputs, dynamic):
     return {name: dynamic.get(name, {}) for name in inputs}
 
 
-def _prepare(model, experts: str) -> None:
+def prepare(model, experts: str = "batched_mm") -> None:
     """Settings without which a graph is not exported, or exports with unnamed dimensions."""
     model.config.use_cache = False
     if hasattr(model, "set_experts_implementation"):
@@ -235,6 +267,7 @@ def export_hf(
     keep_names: False leaves the exporter's own optimisation, which renames most parameters.
     seed: of the weights of a model that is built here; one that is passed in keeps its own.
     experts: transformers' implementation of mixtures of experts; "batched_mm" is the one that plain export takes.
+    A model that is passed in is left with that implementation and with use_cache=False.
     strip: leave out the exporter's quotations of Python source."""
     import numpy
     import torch
@@ -242,18 +275,13 @@ def export_hf(
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ValueError(f"opset: {opset} is not between {OLDEST_OPSET} and {NEWEST_OPSET}, which torch exports rightly")
     path = Path(path)
-    is_new = not isinstance(model, torch.nn.Module)
-    model = build_model(model, config, overrides=overrides, dtype=dtype)
-    if is_new:
-        draw_weights(model, seed)
-    _prepare(model, experts)
-    shapes = [(batch, seq)] + (OTHER_SHAPES if dynamic is True and inputs is None else [])
-    samples = [dict(inputs)] if inputs is not None else [_example_inputs(model, *shape) for shape in shapes]
-    reference = {}
-    for i, sample in enumerate(samples):
-        suffix = f"__{i + 1}" if i else ""
-        reference.update({name + suffix: tensor.numpy() for name, tensor in sample.items()})
-        reference[_output_name(model) + suffix] = _run(model, sample)
+    if isinstance(model, torch.nn.Module):
+        model = build_model(model, config, overrides=overrides)
+    else:
+        model = random_model(model, config, seed=seed, overrides=overrides, dtype=dtype)
+    prepare(model, experts)
+    samples = _samples(model, inputs, batch, seq, dynamic)
+    reference = _reference(model, samples)
     program = torch.onnx.export(
         model,
         (),

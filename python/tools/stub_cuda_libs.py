@@ -10,10 +10,11 @@ under the symbol version that it asks for, returning 100 (cudaErrorNoDevice). So
 Two must be real, and are small: the CUDA runtime (torch reads error strings and stream state from it; a stub makes it
 crash) and CUPTI. The driver, libcuda.so.1, must stay absent: its absence is what says that there is no GPU.
 
-Needs readelf, nm and cc.
+Needs readelf, nm and a C compiler (the variable CC, otherwise cc).
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -74,7 +75,8 @@ def write_stub(path: Path, versions: dict[str, list[str]]) -> None:
         code, version_map = Path(directory, "stub.c"), Path(directory, "stub.map")
         code.write_text(source)
         version_map.write_text(script)
-        command = ["cc", "-shared", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{path.name}", str(code), "-o", str(path)]
+        compiler = os.environ.get("CC", "cc")
+        command = [compiler, "-shared", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{path.name}", str(code), "-o", str(path)]
         subprocess.run(command + ([f"-Wl,--version-script={version_map}"] if script else []), check=True)
 
 
