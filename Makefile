@@ -50,11 +50,11 @@ demo: build
 test: build
 	$(PY) test/run_all.py --build $(BUILD)
 
-# torch without its GPU libraries (docs/python.md): pip will say that packages are missing, which is meant.
+# torch without its GPU libraries (docs/python.md); it comes last, or pip complains of what it lacks.
 $(TORCH)/.stamp: python/requirements-torch.txt python/tools/stub_cuda_libs.py | setup
 	python3 -m venv $(TORCH)
-	$(TORCH)/bin/pip install -q --disable-pip-version-check --no-deps torch==2.15.0 nvidia-cuda-runtime==13.2.86 nvidia-cuda-cupti==13.2.86
 	$(TORCH)/bin/pip install -q --disable-pip-version-check -r python/requirements-torch.txt
+	$(TORCH)/bin/pip install -q --disable-pip-version-check --no-deps torch==2.15.0 nvidia-cuda-runtime==13.2.86 nvidia-cuda-cupti==13.2.86
 	CC=clang-$(LLVM) $(TORCH)/bin/python python/tools/stub_cuda_libs.py \
 	  $$($(TORCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	@touch $@

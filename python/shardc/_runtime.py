@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import POINTER, byref, c_char_p, c_double, c_int32, c_int64, c_uint64, c_void_p
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from .arrays import DTYPES
@@ -138,6 +138,6 @@ class Runtime:
         return values
 
 
-@lru_cache(maxsize=None)
+@cache
 def runtime(path: Path) -> Runtime:
     return Runtime(path)

@@ -53,7 +53,7 @@ def _values(facts: list[_runtime.ValueFacts]) -> dict[str, Value]:
 class _Job:
     """Channels and sessions of all ranks. Each rank's calls are made together with the others', in its own thread."""
 
-    def __init__(self, bundle: "Bundle"):
+    def __init__(self, bundle: Bundle):
         self.runtime, self.ranks = bundle._runtime, bundle.ranks
         self.pool = ThreadPoolExecutor(self.ranks, thread_name_prefix="shardrt-rank")
         self.channels = (c_void_p * self.ranks)()
@@ -181,7 +181,9 @@ class Bundle:
             shape = (c_int64 * max(1, array.ndim))(*array.shape)
             code = _runtime.DTYPE_CODES[self.inputs[name].dtype]
             data = c_void_p(array.ctypes.data)
-            self._runtime.session_set_input(session, name.encode(), code, cast(shape, POINTER(c_int64)), array.ndim, data)
+            self._runtime.session_set_input(
+                session, name.encode(), code, cast(shape, POINTER(c_int64)), array.ndim, data
+            )
         self._runtime.session_run(session, None)
         for name, result in results.items():  # a collective, whose result rank 0 gets
             data = c_void_p(result.ctypes.data if rank == 0 else None)
@@ -193,9 +195,7 @@ class Bundle:
             raise ValueError("write_trace: the bundle was loaded without trace=True")
         if self._job is None:
             raise ValueError("write_trace: nothing has run yet")
-        self._job.together(
-            lambda rank: self._runtime.session_write_trace(self._job.sessions[rank], str(path).encode())
-        )
+        self._job.together(lambda rank: self._runtime.session_write_trace(self._job.sessions[rank], str(path).encode()))
 
     # ---- weights ---------------------------------------------------------------------------------------------------
     def state_dict(self) -> Safetensors:
@@ -215,7 +215,7 @@ class Bundle:
             self._runtime.bundle_release(self._handle)
             self._handle = None
 
-    def __enter__(self) -> "Bundle":
+    def __enter__(self) -> Bundle:
         return self
 
     def __exit__(self, *_) -> None:

@@ -21,9 +21,10 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 # torch's exporter needs 18; above 25 its version converter writes files that contradict their opset, without an error.
 OLDEST_OPSET, NEWEST_OPSET = 18, 25
@@ -129,7 +130,9 @@ def _example_inputs(model, batch: int, seq: int) -> dict[str, Any]:
     import torch
 
     if model.main_input_name != "input_ids":
-        raise ValueError(f"inputs: {type(model).__name__} takes {model.main_input_name}; only input_ids are made up here")
+        raise ValueError(
+            f"inputs: {type(model).__name__} takes {model.main_input_name}; only input_ids are made up here"
+        )
     generator = torch.Generator().manual_seed(1000 * batch + seq)
     vocabulary = model.get_input_embeddings().num_embeddings
     return {"input_ids": torch.randint(FIRST_ORDINARY_ID, vocabulary, (batch, seq), generator=generator)}
@@ -273,7 +276,9 @@ def export_hf(
     import torch
 
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
-        raise ValueError(f"opset: {opset} is not between {OLDEST_OPSET} and {NEWEST_OPSET}, which torch exports rightly")
+        raise ValueError(
+            f"opset: {opset} is not between {OLDEST_OPSET} and {NEWEST_OPSET}, which torch exports rightly"
+        )
     path = Path(path)
     if isinstance(model, torch.nn.Module):
         model = build_model(model, config, overrides=overrides)

@@ -25,7 +25,9 @@ from pathlib import Path
 DRIVER = "libcuda.so.1"
 SYSTEM_LIBRARY = re.compile(r"(lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|util|gomp|gfortran|quadmath|z)|ld-linux[-\w]*)\.so")
 # Undefined symbols without a version may come from anywhere; these prefixes belong to the CUDA libraries.
-CUDA_SYMBOL = re.compile(r"_*cuda|cu[A-Z]|cu(blas|dnn|fft|sparse|solver|pti)|nccl|nvrtc|nvJitLink|nvtx|nvml|(_Z.*)?nvshmem")
+CUDA_SYMBOL = re.compile(
+    r"_*cuda|cu[A-Z]|cu(blas|dnn|fft|sparse|solver|pti)|nccl|nvrtc|nvJitLink|nvtx|nvml|(_Z.*)?nvshmem"
+)
 NO_DEVICE = 100
 
 
@@ -76,7 +78,17 @@ def write_stub(path: Path, versions: dict[str, list[str]]) -> None:
         code.write_text(source)
         version_map.write_text(script)
         compiler = os.environ.get("CC", "cc")
-        command = [compiler, "-shared", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{path.name}", str(code), "-o", str(path)]
+        command = [
+            compiler,
+            "-shared",
+            "-fPIC",
+            "-w",
+            "-fno-builtin",
+            f"-Wl,-soname,{path.name}",
+            str(code),
+            "-o",
+            str(path),
+        ]
         subprocess.run(command + ([f"-Wl,--version-script={version_map}"] if script else []), check=True)
 
 
@@ -85,7 +97,9 @@ def write_stubs(site_packages: Path) -> list[str]:
     libraries = sorted((site_packages / "torch/lib").glob("*.so*"))
     if not libraries:
         raise SystemExit(f"error: {site_packages}/torch/lib holds no libraries; install torch there first")
-    present = {library.name for library in libraries} | {path.name for path in (site_packages / "nvidia").rglob("*.so*")}
+    present = {library.name for library in libraries} | {
+        path.name for path in (site_packages / "nvidia").rglob("*.so*")
+    }
     needed = set().union(*map(needed_by, libraries))
     missing = sorted(name for name in needed - present - {DRIVER} if not SYSTEM_LIBRARY.match(name))
 

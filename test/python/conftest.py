@@ -92,7 +92,9 @@ def sum_bundle(write_bundle):
         inputs=[x],
         outputs=[y, z],
         parameters=[
-            dict(buffer=2, tensor="w", dtype="bf16", shape=[3, 2], segment=None, shard=cut, layout={"kind": "row_major"})
+            dict(
+                buffer=2, tensor="w", dtype="bf16", shape=[3, 2], segment=None, shard=cut, layout={"kind": "row_major"}
+            )
         ],
         commands=[dict(op="all_reduce", group=0, reduce="sum", dtype="f32", src=0, dst=1, count=6)],
         weights={"w": ("BF16", np.array([[0x3F80, 0x4000], [0x4040, 0x4080], [0x40A0, 0x40C0]], np.uint16))},

@@ -51,7 +51,10 @@ def test_torch_dtypes_are_taken_by_their_text():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: FSDP2Config(enable_async_tensor_parallel=True), "enable_async_tensor_parallel: needs sequence_parallel"),
+        (
+            lambda: FSDP2Config(enable_async_tensor_parallel=True),
+            "enable_async_tensor_parallel: needs sequence_parallel",
+        ),
         (lambda: FSDP2Config(activation_checkpointing="some"), "'some' is not False, True"),
         (lambda: FSDP2Config(fsdp2_backward_prefetch_depth=0), "fsdp2_backward_prefetch_depth: 0 is not"),
         (lambda: FSDP2Config(sequence_parallel="no"), "sequence_parallel: 'no' is not a bool"),
@@ -200,8 +203,9 @@ def test_plans_by_import_path(monkeypatch):
     assert resolve_plan("plans_for_test.make") == {"a": "colwise"}
     with pytest.raises(ValueError, match="is a int, not a dict"):
         resolve_plan("plans_for_test.NUMBER")
-    with pytest.raises(ValueError, match="neither a file, nor the name of a built-in plan, nor an import path"):
-        resolve_plan("missing.json")
+    for missing in ("missing.json", "./missing.json", "../plans/missing.yaml"):
+        with pytest.raises(ValueError, match="neither a file, nor the name of a built-in plan, nor an import path"):
+            resolve_plan(missing)
 
 
 # ---- from a training setup -----------------------------------------------------------------------------------------
@@ -234,13 +238,19 @@ def test_supported_setups():
         (FSDP2Config(mp_policy=None, reshard_after_forward=True), {}, {}, "FSDP2Config.reshard_after_forward"),
         (FSDP2Config(mp_policy=None, activation_checkpointing=True), {}, {}, "FSDP2Config.activation_checkpointing"),
         (PLAIN, dict(dp_size=2), {}, "ParallelismSizes.dp_size"),
+        (PLAIN, dict(dp_size=4, dp_replicate_size=2), {}, "ParallelismSizes.dp_size"),
         (PLAIN, dict(cp_size=2), {}, "ParallelismSizes.cp_size"),
         (PLAIN, dict(pp_size=2), {}, "ParallelismSizes.pp_size"),
         (PLAIN, dict(tp_size=2, ep_size=2), {}, "ParallelismSizes.ep_size"),
         (PLAIN, {}, dict(activation_checkpointing="selective"), "activation_checkpointing"),
         (MegatronFSDPConfig(), dict(dp_size=2), {}, "ParallelismSizes.dp_size"),
         (MegatronFSDPConfig(nccl_ub=True), {}, {}, "MegatronFSDPConfig.nccl_ub"),
-        (MegatronFSDPConfig(megatron_fsdp_unit_modules=["Block"]), {}, {}, "MegatronFSDPConfig.megatron_fsdp_unit_modules"),
+        (
+            MegatronFSDPConfig(megatron_fsdp_unit_modules=["Block"]),
+            {},
+            {},
+            "MegatronFSDPConfig.megatron_fsdp_unit_modules",
+        ),
         (DDPConfig(bucket_cap_mb=25), {}, {}, "DDPConfig.bucket_cap_mb"),
     ],
 )

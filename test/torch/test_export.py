@@ -73,7 +73,9 @@ def test_command_line(tmp_path, capsys):
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"model_type": "llama", **LLAMA}))
     out = tmp_path / "out"
-    assert export.main(["--config", str(config), "--set", "num_hidden_layers=1", "--out", str(out), "--batch", "1"]) == 0
+    assert (
+        export.main(["--config", str(config), "--set", "num_hidden_layers=1", "--out", str(out), "--batch", "1"]) == 0
+    )
     assert "12 parameters" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {"model.onnx", "model.npz", "config.json", "plans.json"}
     assert export.main(["--config", str(config), "--out", str(out), "--opset", "26"]) == 2
@@ -101,7 +103,9 @@ def test_checkpoints_of_transformers_are_read(tmp_path):
     weights = open_safetensors(tmp_path)
     assert weights["transformer.wte.weight"].dtype == bfloat16()
     for name, parameter in model.named_parameters():
-        np.testing.assert_array_equal(weights[name].astype(np.float32), parameter.detach().float().numpy(), err_msg=name)
+        np.testing.assert_array_equal(
+            weights[name].astype(np.float32), parameter.detach().float().numpy(), err_msg=name
+        )
 
 
 def test_torch_tensors_are_taken_by_dlpack():

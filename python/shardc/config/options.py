@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional, Union
+from typing import Any
 
 from .setup import DistributedSetup
-from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig, MoEParallelizerConfig
+from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig
 
 _GRADIENTS = "there is no backward pass yet, so no gradient is reduced"
 _NO_BACKWARD = "there is no backward pass yet, so nothing is saved or recomputed for it"
 _DTYPES = "the program computes in the dtypes of the exported model; export it in that dtype and pass None"
 _FSDP = "parameters are not sharded over data-parallel ranks yet, so none are gathered"
-_EXPERTS = "expert parallelism is not compiled yet"
 
 # For every field that the compiler has no use for: the values that ask for nothing, and why another is refused.
 # What is in neither table is used (below); a test checks that no field of a class is missing from both.
@@ -60,22 +60,18 @@ REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
         "gradient_as_bucket_view": ((False,), _GRADIENTS),
         "autocast_dtype": ((None,), _DTYPES),
     },
-    MoEParallelizerConfig: {
-        "ignore_router_for_ac": ((True,), _EXPERTS),
-        "reshard_after_forward": ((False,), _EXPERTS),
-        "lm_head_precision": ((None,), _EXPERTS),
-        "wrap_outer_model": ((True,), _EXPERTS),
-        "mp_policy": ((None,), _EXPERTS),
-    },
 }
 USED: dict[type, tuple[str, ...]] = {FSDP2Config: ("sequence_parallel", "tp_plan")}
 
-# Mesh axes that may not be larger than 1, and what the size is called in ParallelismSizes.
-REFUSED_AXES = {
-    "pp": ("pp_size", "pipeline parallelism is not compiled yet"),
-    "cp": ("cp_size", "context parallelism is not compiled yet"),
-    "dp_shard": ("dp_size", _FSDP + '; strategy "ddp" keeps whole weights on every rank'),
-}
+# Sizes above 1 that are refused: mesh axis, name of the size, and why.
+_WHOLE = _FSDP + '; strategy "ddp" keeps whole weights on every rank'
+REFUSED_AXES = [
+    (MegatronFSDPConfig, "dp", "dp_size", _WHOLE),
+    (FSDP2Config, "dp_shard", "dp_size", _WHOLE),
+    (object, "pp", "pp_size", "pipeline parallelism is not compiled yet"),
+    (object, "cp", "cp_size", "context parallelism is not compiled yet"),
+    (object, "ep", "ep_size", "expert parallelism is not compiled yet"),
+]
 
 
 class UnsupportedError(NotImplementedError):
@@ -94,7 +90,16 @@ def refuse_unsupported(config: Any) -> None:
             raise UnsupportedError(f"{type(config).__name__}.{name}", value, why)
 
 
-def resolve_plan(plan: Union[str, Path, Mapping[str, str], None]) -> Union[str, Mapping[str, str], None]:
+def refuse_sizes(setup: DistributedSetup) -> None:
+    """Raises for the first mesh axis that the compiler has no use for."""
+    axes = {**setup.mesh_context.axes, **(setup.mesh_context.expert_axes or {})}
+    for strategy, axis, name, why in REFUSED_AXES:
+        if isinstance(setup.strategy_config, strategy) and axes.get(axis, 1) > 1:
+            size = axes[axis] * (axes.get("dp_replicate", 1) if axis == "dp_shard" else 1)
+            raise UnsupportedError(f"ParallelismSizes.{name}", size, why)
+
+
+def resolve_plan(plan: str | Path | Mapping[str, str] | None) -> str | Mapping[str, str] | None:
     """A plan as the compiler takes it: None, a built-in plan's name, a file, or a mapping; an import path of a mapping or
     of a function that returns one is imported."""
     if plan is None or isinstance(plan, Mapping):
@@ -104,7 +109,7 @@ def resolve_plan(plan: Union[str, Path, Mapping[str, str], None]) -> Union[str, 
     module, _, name = plan.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: ../plan.json
         raise ValueError(
             f'plan: "{plan}" is neither a file, nor the name of a built-in plan, nor an import path of a dict or function'
         ) from error
@@ -138,16 +143,16 @@ class CompileOptions:
     isa: processor levels, best first; None takes the compiler's.
     force: replace an existing bundle."""
 
-    mesh: Union[Mapping[str, int], str, None] = None
-    tp: Optional[int] = None
-    plan: Union[Mapping[str, str], str, Path, None] = None
+    mesh: Mapping[str, int] | str | None = None
+    tp: int | None = None
+    plan: Mapping[str, str] | str | Path | None = None
     sequence_parallel: bool = False
     dims: Mapping[str, int] = field(default_factory=dict)
-    weights: Union[str, Path, None] = None
+    weights: str | Path | None = None
     strict: bool = False
     print_plan: bool = False
     keep_outputs_sharded: bool = False
-    isa: Optional[tuple[str, ...]] = None
+    isa: tuple[str, ...] | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -166,17 +171,10 @@ class CompileOptions:
             _check_plan(self.plan)
 
     @classmethod
-    def from_setup(cls, setup: DistributedSetup, **others: Any) -> "CompileOptions":
+    def from_setup(cls, setup: DistributedSetup, **others: Any) -> CompileOptions:
         """Options of a training setup, for what of it makes sense without training: mesh, plan, sequence parallelism. A
         field that asks for something else is an UnsupportedError that names it."""
-        for axis, size in setup.mesh_context.axes.items():
-            if size > 1 and axis in REFUSED_AXES:
-                name, why = REFUSED_AXES[axis]
-                raise UnsupportedError(f"ParallelismSizes.{name}", size, why)
-        if setup.mesh_context.expert_axes:
-            raise UnsupportedError("ParallelismSizes.ep_size", setup.mesh_context.expert_axes["ep"], _EXPERTS)
-        if isinstance(setup.strategy_config, MegatronFSDPConfig) and setup.mesh_context.axes["dp"] > 1:
-            raise UnsupportedError("ParallelismSizes.dp_size", setup.mesh_context.axes["dp"], REFUSED_AXES["dp_shard"][1])
+        refuse_sizes(setup)
         if setup.activation_checkpointing is not False:
             raise UnsupportedError("activation_checkpointing", setup.activation_checkpointing, _NO_BACKWARD)
         strategy = setup.strategy_config
@@ -190,7 +188,7 @@ class CompileOptions:
             raise ValueError(f"{', '.join(both)}: given, but the setup decides it")
         return cls(**chosen, **others)
 
-    def arguments(self, model: Union[str, Path], output: Union[str, Path, None], plan: Union[str, None] = None) -> list[str]:
+    def arguments(self, model: str | Path, output: str | Path | None, plan: str | None = None) -> list[str]:
         """Arguments of the shardc binary. `plan`: the file in which a mapping was written; it replaces the field."""
         if isinstance(self.plan, Mapping) and plan is None:
             raise ValueError("CompileOptions.plan: a mapping must be written to a file, whose name is to be passed")

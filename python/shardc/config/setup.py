@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Mapping, Optional, Union
+from typing import Any
 
 from .strategies import (
     STRATEGIES,
@@ -21,8 +22,8 @@ class ParallelismSizes:
     """Devices along each kind of parallelism. None, 0 and -1 mean "not given": dp_size is then what the others leave of
     the world, every other size is 1."""
 
-    dp_size: Optional[int] = None
-    dp_replicate_size: Optional[int] = None
+    dp_size: int | None = None
+    dp_replicate_size: int | None = None
     tp_size: int = 1
     pp_size: int = 1
     cp_size: int = 1
@@ -46,7 +47,7 @@ class MeshContext:
 
     axes: Mapping[str, int]
     flattened: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    expert_axes: Optional[Mapping[str, int]] = None
+    expert_axes: Mapping[str, int] | None = None
 
     @property
     def world_size(self) -> int:
@@ -56,13 +57,17 @@ class MeshContext:
         return size
 
 
-def resolve_strategy_config(strategy: Union[str, DistributedStrategyConfig], **options: Any) -> DistributedStrategyConfig:
+def resolve_strategy_config(strategy: str | DistributedStrategyConfig, **options: Any) -> DistributedStrategyConfig:
     """A strategy by name with its options, or one that is configured already."""
     if not isinstance(strategy, str):
         if not isinstance(strategy, tuple(set(STRATEGIES.values()))):
-            raise ValueError(f"strategy: {strategy!r} is neither a name nor an FSDP2Config, MegatronFSDPConfig or DDPConfig")
+            raise ValueError(
+                f"strategy: {strategy!r} is neither a name nor an FSDP2Config, MegatronFSDPConfig or DDPConfig"
+            )
         if options:
-            raise ValueError(f"strategy: {', '.join(options)} given beside a {type(strategy).__name__}, which has its own")
+            raise ValueError(
+                f"strategy: {', '.join(options)} given beside a {type(strategy).__name__}, which has its own"
+            )
         return strategy
     config = STRATEGIES.get(strategy.lower())
     if config is None:
@@ -85,7 +90,7 @@ def _check_combination(strategy: DistributedStrategyConfig, sizes: ParallelismSi
             raise ValueError(f"ParallelismSizes.{size}: {sizes.given(size)} is not supported by {name}, only 1")
 
 
-def _data_parallel_size(sizes: ParallelismSizes, world_size: Optional[int]) -> int:
+def _data_parallel_size(sizes: ParallelismSizes, world_size: int | None) -> int:
     tp, cp, pp = sizes.given("tp_size"), sizes.given("cp_size"), sizes.given("pp_size")
     others, text = tp * cp * pp, f"tp_size {tp} x cp_size {cp} x pp_size {pp} = {tp * cp * pp}"
     is_given = (sizes.dp_size or 0) > 0
@@ -98,7 +103,7 @@ def _data_parallel_size(sizes: ParallelismSizes, world_size: Optional[int]) -> i
     return world_size // others
 
 
-def make_mesh(strategy: DistributedStrategyConfig, sizes: ParallelismSizes, world_size: Optional[int]) -> MeshContext:
+def make_mesh(strategy: DistributedStrategyConfig, sizes: ParallelismSizes, world_size: int | None) -> MeshContext:
     """The strategy's mesh: FSDP2 (pp, dp_replicate, dp_shard, cp, tp), Megatron-FSDP (dp, cp, tp), DDP (dp)."""
     _check_combination(strategy, sizes)
     dp = _data_parallel_size(sizes, world_size)
@@ -132,21 +137,21 @@ class DistributedSetup:
     """A strategy on a mesh, with everything that was given resolved and checked. Made by `build`."""
 
     mesh_context: MeshContext
-    strategy_config: Optional[DistributedStrategyConfig] = None
-    pipeline_config: Optional[Mapping[str, Any]] = None
-    moe_parallel_config: Optional[MoEParallelizerConfig] = None
+    strategy_config: DistributedStrategyConfig | None = None
+    pipeline_config: Mapping[str, Any] | None = None
+    moe_parallel_config: MoEParallelizerConfig | None = None
     activation_checkpointing: ActivationCheckpointingMode = False
 
     @classmethod
     def build(
         cls,
-        strategy: Union[str, DistributedStrategyConfig] = "fsdp2",
-        parallelism_sizes: Optional[ParallelismSizes] = None,
-        pipeline_config: Optional[Mapping[str, Any]] = None,
-        moe_parallel_config: Union[MoEParallelizerConfig, Mapping[str, Any], None] = None,
+        strategy: str | DistributedStrategyConfig = "fsdp2",
+        parallelism_sizes: ParallelismSizes | None = None,
+        pipeline_config: Mapping[str, Any] | None = None,
+        moe_parallel_config: MoEParallelizerConfig | Mapping[str, Any] | None = None,
         activation_checkpointing: ActivationCheckpointingMode = False,
-        world_size: Optional[int] = None,
-    ) -> "DistributedSetup":
+        world_size: int | None = None,
+    ) -> DistributedSetup:
         """strategy: a name or a configuration. moe_parallel_config: may be a dict. pipeline_config: a dict.
         world_size: number of devices; None takes what the sizes make."""
         strategy = resolve_strategy_config(strategy)
@@ -177,6 +182,9 @@ def validate_tp_mesh(model_config: Mapping[str, Any], tp_size: int) -> None:
         return
     config = model_config.get("text_config") or model_config
     heads = config.get("num_attention_heads") or 0
-    for name, count in (("num_key_value_heads", config.get("num_key_value_heads") or heads), ("num_attention_heads", heads)):
+    for name, count in (
+        ("num_key_value_heads", config.get("num_key_value_heads") or heads),
+        ("num_attention_heads", heads),
+    ):
         if count % tp_size:
             raise ValueError(f"{name}: {count} is not a multiple of tp_size {tp_size}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Mapping, Optional, Union
+from typing import Any, Literal
 
-ActivationCheckpointingMode = Union[bool, Literal["full", "selective"]]
+ActivationCheckpointingMode = bool | Literal["full", "selective"]
 
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 
@@ -49,9 +50,9 @@ class MixedPrecisionPolicy(_Config):
     param_dtype: of gathered parameters and the computation. reduce_dtype: of gradient reductions. output_dtype: of the
     unit's outputs. cast_forward_inputs: cast floating-point inputs to param_dtype."""
 
-    param_dtype: Optional[str] = None
-    reduce_dtype: Optional[str] = None
-    output_dtype: Optional[str] = None
+    param_dtype: str | None = None
+    reduce_dtype: str | None = None
+    output_dtype: str | None = None
     cast_forward_inputs: bool = True
 
     def __post_init__(self) -> None:
@@ -92,14 +93,14 @@ class FSDP2Config(_Config):
     enable_fsdp2_prefetch, fsdp2_backward_prefetch_depth, fsdp2_forward_prefetch_depth: gather that many units ahead."""
 
     sequence_parallel: bool = False
-    tp_plan: Optional[Union[Mapping[str, str], str]] = None
+    tp_plan: Mapping[str, str] | str | None = None
     patch_is_packed_sequence: bool = False
-    mp_policy: Optional[MixedPrecisionPolicy] = field(default_factory=_default_policy)
-    offload_policy: Optional[CPUOffloadPolicy] = None
-    autocast_dtype: Optional[str] = None
+    mp_policy: MixedPrecisionPolicy | None = field(default_factory=_default_policy)
+    offload_policy: CPUOffloadPolicy | None = None
+    autocast_dtype: str | None = None
     activation_checkpointing: ActivationCheckpointingMode = False
     defer_fsdp_grad_sync: bool = True
-    reshard_after_forward: Optional[bool] = None
+    reshard_after_forward: bool | None = None
     enable_async_tensor_parallel: bool = False
     enable_compile: bool = False
     enable_fsdp2_prefetch: bool = False
@@ -186,9 +187,9 @@ class DDPConfig(_Config):
     broadcast_buffers: bool = False
     find_unused_parameters: bool = False
     static_graph: bool = False
-    bucket_cap_mb: Optional[float] = None
+    bucket_cap_mb: float | None = None
     gradient_as_bucket_view: bool = False
-    autocast_dtype: Optional[str] = None
+    autocast_dtype: str | None = None
 
     def __post_init__(self) -> None:
         self._check_bools(*(f.name for f in fields(self) if f.default is False))
@@ -207,9 +208,9 @@ class MoEParallelizerConfig(_Config):
 
     ignore_router_for_ac: bool = True
     reshard_after_forward: bool = False
-    lm_head_precision: Optional[str] = None
+    lm_head_precision: str | None = None
     wrap_outer_model: bool = True
-    mp_policy: Optional[MixedPrecisionPolicy] = None
+    mp_policy: MixedPrecisionPolicy | None = None
 
     def __post_init__(self) -> None:
         self._check_bools("ignore_router_for_ac", "reshard_after_forward", "wrap_outer_model")
@@ -218,7 +219,7 @@ class MoEParallelizerConfig(_Config):
             warnings.warn("MoEParallelizerConfig.ignore_router_for_ac: recomputed routers may choose other experts")
 
 
-DistributedStrategyConfig = Union[FSDP2Config, MegatronFSDPConfig, DDPConfig]
+DistributedStrategyConfig = FSDP2Config | MegatronFSDPConfig | DDPConfig
 STRATEGIES = {
     "fsdp2": FSDP2Config,
     "megatron_fsdp": MegatronFSDPConfig,
