@@ -16,3 +16,5 @@ config.environment["PATH"] = os.pathsep.join(
 config.substitutions.append(("%fixtures", os.path.join(config.test_source_root, "fixtures")))
 config.substitutions.append(("%python", config.python))
 config.substitutions.append(("%build", config.shardc_build))
+# ONNX models are written as protobuf text.
+config.substitutions.append(("%encode", f"protoc -I{config.shardc_build}/lib/Import/proto --encode=onnx.ModelProto onnx.proto"))

@@ -76,14 +76,12 @@ Evaluated CompareOp::evaluate(ArrayRef<HostTensor> operands) {
   HostTensor result(getType());
   const HostTensor &x = operands[0], &y = operands[1];
   bool isUnsigned = graph::detail::isUnsignedElement(x.type);
-  for (int64_t n = 0; n < result.size(); ++n) {
-    if (x.isFloat())
-      result.i[n] = holds(getPredicate(), x.f[n], y.f[n]);
-    else if (isUnsigned)
-      result.i[n] = holds(getPredicate(), host::u(x.i[n]), host::u(y.i[n]));
-    else
-      result.i[n] = holds(getPredicate(), x.i[n], y.i[n]);
-  }
+  Predicate predicate = getPredicate();
+  for (size_t n = 0; n < x.f.size(); ++n)
+    result.i[n] = holds(predicate, x.f[n], y.f[n]);
+  for (size_t n = 0; n < x.i.size(); ++n)
+    result.i[n] = isUnsigned ? holds(predicate, host::u(x.i[n]), host::u(y.i[n]))
+                             : holds(predicate, x.i[n], y.i[n]);
   return SmallVector<HostTensor>{std::move(result)};
 }
 

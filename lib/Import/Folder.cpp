@@ -32,10 +32,18 @@ void Folder::note(Operation *op) {
 
 /// Evaluates one op whose operands are in the cache.
 LogicalResult Folder::compute(Operation *op) {
+  // Tensors move there and back; only one that stands twice is copied.
   SmallVector<HostTensor> operands;
-  for (Value operand : op->getOperands())
-    operands.push_back(*cache[operand]);
+  for (auto [n, operand] : llvm::enumerate(op->getOperands())) {
+    auto before = llvm::find(op->getOperands().take_front(n), operand);
+    if (before == op->operand_begin() + n)
+      operands.push_back(std::move(*cache[operand]));
+    else
+      operands.push_back(operands[before.getIndex()]);
+  }
   FailureOr<SmallVector<HostTensor>> results = cast<EvaluateOpInterface>(op).evaluate(operands);
+  for (auto [operand, tensor] : llvm::zip_equal(op->getOperands(), operands))
+    *cache[operand] = std::move(tensor);
   if (failed(results))
     return failure();
   for (auto [value, tensor] : llvm::zip_equal(op->getResults(), *results)) {

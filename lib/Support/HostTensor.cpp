@@ -58,8 +58,9 @@ void HostTensor::round() {
         x = roundToType(x, element);
     return;
   }
-  for (int64_t &x : i)
-    x = wrapToType(x, element);
+  if (!element.isInteger(64))
+    for (int64_t &x : i)
+      x = wrapToType(x, element);
 }
 
 llvm::SmallVector<int64_t> rowMajorStrides(ArrayRef<int64_t> shape) {
@@ -146,12 +147,14 @@ FailureOr<HostTensor> HostTensor::fromBytes(RankedTensorType type, ArrayRef<char
   HostTensor tensor(type);
   Type element = type.getElementType();
   int64_t width = elementBytes(element);
-  for (int64_t n = 0; n < tensor.size(); ++n) {
-    const char *p = bytes.data() + n * width;
-    if (tensor.isFloat())
-      tensor.f[n] = loadFloat(p, element);
-    else
-      tensor.i[n] = loadInt(p, element);
+  const char *p = bytes.data();
+  for (double &x : tensor.f) {
+    x = loadFloat(p, element);
+    p += width;
+  }
+  for (int64_t &x : tensor.i) {
+    x = loadInt(p, element);
+    p += width;
   }
   return tensor;
 }
@@ -160,12 +163,14 @@ std::vector<char> HostTensor::toBytes() const {
   Type element = type.getElementType();
   int64_t width = elementBytes(element);
   std::vector<char> bytes(tensorBytes(type));
-  for (int64_t n = 0; n < size(); ++n) {
-    char *p = bytes.data() + n * width;
-    if (isFloat())
-      storeFloat(p, f[n], element);
-    else
-      std::memcpy(p, &i[n], width); // little-endian: the low bytes
+  char *p = bytes.data();
+  for (double x : f) {
+    storeFloat(p, x, element);
+    p += width;
+  }
+  for (int64_t x : i) {
+    std::memcpy(p, &x, width); // little-endian: the low bytes
+    p += width;
   }
   return bytes;
 }
@@ -187,19 +192,23 @@ FailureOr<HostTensor> HostTensor::fromAttr(ElementsAttr attr) {
     return failure();
   HostTensor tensor(type);
   Type element = type.getElementType();
-  int64_t n = 0;
-  if (tensor.isFloat()) {
-    for (const llvm::APFloat &value : dense.getValues<llvm::APFloat>()) {
-      llvm::APFloat wide = value;
-      bool lost = false;
-      wide.convert(llvm::APFloat::IEEEdouble(), llvm::APFloat::rmNearestTiesToEven, &lost);
-      tensor.f[n++] = wide.convertToDouble();
-    }
-    return tensor;
-  }
+  auto toDouble = [](llvm::APFloat value) {
+    bool lost = false;
+    value.convert(llvm::APFloat::IEEEdouble(), llvm::APFloat::rmNearestTiesToEven, &lost);
+    return value.convertToDouble();
+  };
   bool isUnsigned = element.isUnsignedInteger() || element.isInteger(1);
-  for (const llvm::APInt &value : dense.getValues<llvm::APInt>())
-    tensor.i[n++] = isUnsigned ? static_cast<int64_t>(value.getZExtValue()) : value.getSExtValue();
+  auto toInt = [&](const llvm::APInt &value) {
+    return isUnsigned ? static_cast<int64_t>(value.getZExtValue()) : value.getSExtValue();
+  };
+  if (tensor.isFloat() && dense.isSplat())
+    llvm::fill(tensor.f, toDouble(dense.getSplatValue<llvm::APFloat>()));
+  else if (tensor.isFloat())
+    llvm::transform(dense.getValues<llvm::APFloat>(), tensor.f.begin(), toDouble);
+  else if (dense.isSplat())
+    llvm::fill(tensor.i, toInt(dense.getSplatValue<llvm::APInt>()));
+  else
+    llvm::transform(dense.getValues<llvm::APInt>(), tensor.i.begin(), toInt);
   return tensor;
 }
 
