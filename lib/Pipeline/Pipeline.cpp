@@ -36,7 +36,10 @@ namespace shardc {
 
 static void buildRaise(OpPassManager &pm, const PipelineOptions &) {
   pm.addPass(createRaisePass());
+  pm.addPass(createUnpackParametersPass());
   pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(createFindRolesPass());
 }
 
 static void buildAnnotate(OpPassManager &pm, const PipelineOptions &options) {
