@@ -69,7 +69,7 @@ void setKeyRange(AttentionOp op, const KeyRange &range) {
 
 /// A mask that is a band becomes attributes. One that hides nothing goes even if the attention is causal already.
 struct MaskToAttributes : OpRewritePattern<AttentionOp> {
-  using OpRewritePattern::OpRewritePattern;
+  MaskToAttributes(MLIRContext *context, ConstantFacts &facts) : OpRewritePattern(context), facts(facts) {}
   LogicalResult matchAndRewrite(AttentionOp op, PatternRewriter &rewriter) const override {
     if (!op.getMask())
       return rewriter.notifyMatchFailure(op, "no mask");
@@ -89,8 +89,8 @@ struct MaskToAttributes : OpRewritePattern<AttentionOp> {
 
 private:
   /// The range that a mask says, if the attention's attributes can take it too.
-  static std::optional<KeyRange> rangeOf(AttentionOp op, Value mask) {
-    std::optional<Band> band = analyzeMask(mask);
+  std::optional<KeyRange> rangeOf(AttentionOp op, Value mask) const {
+    std::optional<Band> band = analyzeMask(mask, facts);
     auto range = band ? keyRangeOf(*band, getShape(op.getQuery())[2], getShape(op.getKey())[2]) : std::nullopt;
     bool agrees = range && (!op.getCausal() || !range->causal ||
                             (range->offset == static_cast<int64_t>(op.getCausalOffset()) &&
@@ -108,6 +108,8 @@ private:
     });
     return success();
   }
+
+  ConstantFacts &facts;
 };
 
 /// select(c, 0, -inf) -> c, select(c, -inf, 0) -> not c. A finite mask stays: it averages where nothing is seen.
@@ -173,6 +175,7 @@ struct DropGuard : OpRewritePattern<SelectOp> {
 
 } // namespace
 
-void raise::populateAttentionOperandPatterns(RewritePatternSet &patterns) {
-  patterns.add<GroupHeads, MaskToAttributes, FloatMaskToBool, ShrinkMask, DropGuard>(patterns.getContext());
+void raise::populateAttentionOperandPatterns(RewritePatternSet &patterns, ConstantFacts &facts) {
+  patterns.add<MaskToAttributes>(patterns.getContext(), facts);
+  patterns.add<GroupHeads, FloatMaskToBool, ShrinkMask, DropGuard>(patterns.getContext());
 }

@@ -230,7 +230,7 @@ bool narrow(Band &band, int64_t query, int64_t first, int64_t last, int64_t keys
 }
 
 /// The band of a constant that is at most kMaxConstant large, read twice: once to find the ends, once to prove them.
-std::optional<Band> bandOfConstant(ConstantOp op, Position at) {
+std::optional<Band> readBand(ConstantOp op, Position at) {
   RankedTensorType type = op.getType();
   if (type.getNumElements() > kMaxConstant)
     return std::nullopt;
@@ -273,12 +273,19 @@ std::optional<Band> bandOfConstant(ConstantOp op, Position at) {
   return fits ? std::optional(band) : std::nullopt;
 }
 
-std::optional<Band> bandOf(Value mask, Position at);
+std::optional<Band> bandOfConstant(ConstantOp op, Position at, ConstantFacts &facts) {
+  auto [entry, isNew] = facts.bands.try_emplace({op.getValue(), {at.query, at.key}});
+  if (isNew)
+    entry->second = readBand(op, at);
+  return entry->second;
+}
+
+std::optional<Band> bandOf(Value mask, Position at, ConstantFacts &facts);
 
 /// select(c, shown, hidden) of floats or bools.
-std::optional<Band> bandOfChoice(SelectOp op, Position at) {
-  auto condition = bandOf(op.getCondition(), at), onTrue = bandOf(op.getOnTrue(), at),
-       onFalse = bandOf(op.getOnFalse(), at);
+std::optional<Band> bandOfChoice(SelectOp op, Position at, ConstantFacts &facts) {
+  auto condition = bandOf(op.getCondition(), at, facts), onTrue = bandOf(op.getOnTrue(), at, facts),
+       onFalse = bandOf(op.getOnFalse(), at, facts);
   auto otherwise = condition ? complement(*condition) : std::nullopt;
   if (!condition || !onTrue || !onFalse)
     return std::nullopt;
@@ -289,28 +296,28 @@ std::optional<Band> bandOfChoice(SelectOp op, Position at) {
   return std::nullopt;
 }
 
-std::optional<Band> bandOf(Value mask, Position at) {
+std::optional<Band> bandOf(Value mask, Position at, ConstantFacts &facts) {
   Operation *op = mask.getDefiningOp();
   if (!op)
     return std::nullopt;
   if (auto constant = dyn_cast<ConstantOp>(op))
-    return bandOfConstant(constant, at);
+    return bandOfConstant(constant, at, facts);
   if (auto compare = dyn_cast<CompareOp>(op))
     return bandOfComparison(compare, at);
   if (auto select = dyn_cast<SelectOp>(op))
-    return bandOfChoice(select, at);
+    return bandOfChoice(select, at, facts);
   if (auto cast = dyn_cast<CastOp>(op)) {
     bool isBool = getType(cast.getInput()).getElementType().isInteger(1);
     bool staysBool = cast.getType().getElementType().isInteger(1);
-    return isBool == staysBool ? bandOf(cast.getInput(), at) : std::nullopt;
+    return isBool == staysBool ? bandOf(cast.getInput(), at, facts) : std::nullopt;
   }
   if (isa<NotOp>(op)) {
-    auto band = bandOf(op->getOperand(0), at);
+    auto band = bandOf(op->getOperand(0), at, facts);
     return band ? complement(*band) : std::nullopt;
   }
   // The sum of masks hides what one of them hides.
   if (isa<AndOp>(op) || isa<AddOp>(op)) {
-    auto lhs = bandOf(op->getOperand(0), at), rhs = lhs ? bandOf(op->getOperand(1), at) : std::nullopt;
+    auto lhs = bandOf(op->getOperand(0), at, facts), rhs = lhs ? bandOf(op->getOperand(1), at, facts) : std::nullopt;
     return rhs ? std::optional(intersect(*lhs, *rhs)) : std::nullopt;
   }
   auto map = isa<BroadcastOp, ReshapeOp, TransposeOp>(op) ? dimMap(op) : std::nullopt;
@@ -325,7 +332,7 @@ std::optional<Band> bandOf(Value mask, Position at) {
     if (result == at.key)
       inner.key = dim;
   }
-  std::optional<Band> band = bandOf(op->getOperand(0), inner);
+  std::optional<Band> band = bandOf(op->getOperand(0), inner, facts);
   // A band that does not depend on a position of several must hold for all of them: then it is everything or nothing.
   bool isRepeated = (inner.query < 0 && at.query >= 0 && getShape(op->getResult(0))[at.query] != 1) ||
                     (inner.key < 0 && at.key >= 0 && getShape(op->getResult(0))[at.key] != 1);
@@ -334,12 +341,12 @@ std::optional<Band> bandOf(Value mask, Position at) {
 
 } // namespace
 
-std::optional<Band> raise::analyzeMask(Value mask) {
+std::optional<Band> raise::analyzeMask(Value mask, ConstantFacts &facts) {
   int64_t rank = getType(mask).getRank();
   if (rank < 2)
     return std::nullopt;
   bool oneQuery = getShape(mask)[rank - 2] == 1;
-  return bandOf(mask, {oneQuery ? -1 : rank - 2, rank - 1});
+  return bandOf(mask, {oneQuery ? -1 : rank - 2, rank - 1}, facts);
 }
 
 std::optional<KeyRange> raise::keyRangeOf(Band band, int64_t queries, int64_t keys) {

@@ -3,22 +3,15 @@
 #ifndef SHARDC_LIB_RAISE_MASKS_H
 #define SHARDC_LIB_RAISE_MASKS_H
 
-#include "mlir/IR/Value.h"
+#include "lib/Raise/ConstantFacts.h"
 
-#include <cstdint>
-#include <optional>
+#include "mlir/IR/Value.h"
 
 namespace shardc::raise {
 
-/// Query i sees keys j with low <= j - i <= high: every mask that attention's attributes can say is such a band.
-struct Band {
-  static constexpr int64_t kNone = INT64_C(1) << 40; ///< beyond any sequence
-  int64_t low = -kNone, high = kNone;
-};
-
 /// The band of a mask [.., queries, keys], float (0 or hidden) or bool, if it is one, is the same in all other dimensions
 /// and shows every query at least one key. Constants are read; comparisons of positions are solved.
-std::optional<Band> analyzeMask(mlir::Value mask);
+std::optional<Band> analyzeMask(mlir::Value mask, ConstantFacts &facts);
 
 /// What attention's attributes say of a band.
 struct KeyRange {

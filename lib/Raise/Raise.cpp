@@ -54,16 +54,17 @@ struct RaisePass : public shardc::impl::RaisePassBase<RaisePass> {
 
   void runOnOperation() override {
     mergeEqualExpressions();
+    raise::ConstantFacts facts;
     RewritePatternSet patterns(&getContext());
     for (OperationName name : getContext().getRegisteredOperationsByDialect("graph"))
       name.getCanonicalizationPatterns(patterns, &getContext());
     raise::populateMovementPatterns(patterns);
     raise::populateNormPatterns(patterns);
     raise::populateActivationPatterns(patterns);
-    raise::populateRopePatterns(patterns);
+    raise::populateRopePatterns(patterns, facts);
     raise::populateExpertPatterns(patterns);
     raise::populateAttentionPatterns(patterns);
-    raise::populateAttentionOperandPatterns(patterns);
+    raise::populateAttentionOperandPatterns(patterns, facts);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns)))) {
       getOperation().emitError("raising patterns do not come to an end");
       return signalPassFailure();

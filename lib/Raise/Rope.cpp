@@ -83,18 +83,18 @@ std::optional<Tables> matchTables(Value cos, Value sin) {
 }
 
 /// Whether the features of a table are two equal halves; then `emit…` may take the first.
-bool tableHasEqualHalves(const View &table) {
+bool tableHasEqualHalves(const View &table, ConstantFacts &facts) {
   const AtomGroup &features = table.dims.back();
   if (features.size() != 1 || features[0].size % 2)
     return false;
   const Atom &atom = features[0];
-  return atom.isRepetition() || (atom.size == getShape(table.base)[atom.baseDim] && hasEqualHalves(table.base, atom.baseDim));
+  return atom.isRepetition() || (atom.size == getShape(table.base)[atom.baseDim] && hasEqualHalves(table.base, atom.baseDim, facts));
 }
 
-Value emitHalfTable(View table, OpMaker &maker) {
+Value emitHalfTable(View table, OpMaker &maker, ConstantFacts &facts) {
   Atom &atom = table.dims.back()[0];
   if (!atom.isRepetition())
-    table.base = firstHalf(table.base, atom.baseDim, maker);
+    table.base = firstHalf(table.base, atom.baseDim, maker, facts);
   atom.size /= 2;
   return table.materialize(maker);
 }
@@ -114,7 +114,7 @@ Value emitRope(Value x, Value cos, Value sin, int64_t positionDim, OpMaker &make
 
 /// x * cos + rotate_half(x) * sin, in any order
 struct RaiseHalfRope : OpRewritePattern<AddOp> {
-  using OpRewritePattern::OpRewritePattern;
+  RaiseHalfRope(MLIRContext *context, ConstantFacts &facts) : OpRewritePattern(context), facts(facts) {}
   LogicalResult matchAndRewrite(AddOp op, PatternRewriter &rewriter) const override {
     for (unsigned side = 0; side < 2; ++side) {
       auto plain = definedBy<MulOp>(op->getOperand(side)), rotated = definedBy<MulOp>(op->getOperand(1 - side));
@@ -130,17 +130,19 @@ struct RaiseHalfRope : OpRewritePattern<AddOp> {
   }
 
 private:
-  static LogicalResult rewrite(AddOp op, Value x, Value cos, Value sin, PatternRewriter &rewriter) {
+  LogicalResult rewrite(AddOp op, Value x, Value cos, Value sin, PatternRewriter &rewriter) const {
     std::optional<Tables> tables = matchTables(cos, sin);
     if (!tables)
       return rewriter.notifyMatchFailure(op, "tables vary along other dimensions than batch and positions");
-    if (!tableHasEqualHalves(tables->cos) || !tableHasEqualHalves(tables->sin))
+    if (!tableHasEqualHalves(tables->cos, facts) || !tableHasEqualHalves(tables->sin, facts))
       return rewriter.notifyMatchFailure(op, "the tables' halves are not known to be equal");
     OpMaker maker(rewriter, op);
-    Value halfCos = emitHalfTable(tables->cos, maker), halfSin = emitHalfTable(tables->sin, maker);
+    Value halfCos = emitHalfTable(tables->cos, maker, facts), halfSin = emitHalfTable(tables->sin, maker, facts);
     rewriter.replaceOp(op, emitRope(x, halfCos, halfSin, tables->positionDim, maker));
     return success();
   }
+
+  ConstantFacts &facts;
 };
 
 /// concat(a * cos - b * sin, b * cos + a * sin): the halves may come from anywhere (DeepSeek takes every second feature)
@@ -203,6 +205,7 @@ struct WidenPartialRope : OpRewritePattern<ConcatOp> {
 
 } // namespace
 
-void raise::populateRopePatterns(RewritePatternSet &patterns) {
-  patterns.add<RaiseHalfRope, RaiseSplitRope, WidenPartialRope>(patterns.getContext());
+void raise::populateRopePatterns(RewritePatternSet &patterns, ConstantFacts &facts) {
+  patterns.add<RaiseHalfRope>(patterns.getContext(), facts);
+  patterns.add<RaiseSplitRope, WidenPartialRope>(patterns.getContext());
 }
