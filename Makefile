@@ -62,8 +62,13 @@ $(TORCH)/.stamp: python/requirements-torch.txt python/tools/stub_cuda_libs.py | 
 test-torch: $(TORCH)/.stamp
 	$(TORCH)/bin/python -m pytest -q test/torch --build $(BUILD)
 
-bench: build
+bench: build .venv-bench/.stamp
 	$(PY) bench/run.py --build $(BUILD)
+
+.venv-bench/.stamp:
+	python3 -m venv .venv-bench
+	.venv-bench/bin/pip install -q --disable-pip-version-check onnxruntime onnx numpy
+	@touch $@
 
 format:
 	git ls-files '*.cpp' '*.h' '*.c' | xargs clang-format-$(LLVM) -i

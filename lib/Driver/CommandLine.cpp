@@ -40,7 +40,8 @@ compile
   -o, --output DIR       the bundle
   --force                replace an existing one
   --isa LEVELS           processor levels to compile for (default x86-64-v4,x86-64-v3)
-  --progress             a line for each stage on stderr
+  --progress             a line for each stage on stderr, with its time
+  --stop-after STAGE     import, or a stage of the pipeline; writes no bundle
   --json                 print the bundle's facts as JSON
 
 verify
@@ -168,6 +169,8 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return p.compile.force = true;
     if (name == "--progress")
       return p.compile.progress = true;
+    if (name == "--stop-after")
+      return args.value(name, inlined, has, p.compile.stopAfter);
     if (name == "--isa") {
       if (!args.value(name, inlined, has, text))
         return false;

@@ -4,6 +4,7 @@
 
 #include "shardc/Bundle/Bundle.h"
 
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 
@@ -11,11 +12,31 @@ using namespace mlir;
 
 namespace shardc {
 
-int compileCommand(const CompileOptions &options) {
-  if (options.output.empty() && !options.model.pipeline.printPlan) {
-    llvm::errs() << "error: compile needs an output: -o NAME.bundle (or --print-plan)\n";
-    return kUsage;
+/// The options contradict each other or are not enough; said on stderr.
+static LogicalResult checkOptions(const CompileOptions &options) {
+  if (options.output.empty() && !options.model.pipeline.printPlan && options.stopAfter.empty()) {
+    llvm::errs() << "error: compile needs an output: -o NAME.bundle (or --print-plan, --stop-after)\n";
+    return failure();
   }
+  if (options.stopAfter.empty())
+    return success();
+  if (!options.output.empty()) {
+    llvm::errs() << "error: --stop-after " << options.stopAfter << " writes no bundle: leave out -o\n";
+    return failure();
+  }
+  std::string names = "import";
+  for (const Stage &stage : pipelineStages())
+    names += ", " + stage.name.str();
+  if (!llvm::is_contained(llvm::split(names, ", "), options.stopAfter)) {
+    llvm::errs() << "error: --stop-after \"" << options.stopAfter << "\": the stages are " << names << "\n";
+    return failure();
+  }
+  return success();
+}
+
+int compileCommand(const CompileOptions &options) {
+  if (failed(checkOptions(options)))
+    return kUsage;
   // Said before the work, not after it.
   if (!options.output.empty() && llvm::sys::fs::exists(options.output) && !options.force) {
     llvm::errs() << "error: " << options.output << " exists; --force replaces it\n";
@@ -26,6 +47,8 @@ int compileCommand(const CompileOptions &options) {
   if (failed(model))
     return kFailed;
   progress.done("import", std::to_string(model->weights.all().size()) + " weights");
+  if (options.stopAfter == "import")
+    return kOk;
 
   for (const Stage &stage : pipelineStages()) {
     PassManager pm(model->context.get());
@@ -33,7 +56,9 @@ int compileCommand(const CompileOptions &options) {
     if (failed(pm.run(*model->module)))
       return kFailed;
     progress.done(stage.name);
-    if (stage.name == "annotate" && options.output.empty())
+    if (stage.name == options.stopAfter)
+      return kOk;
+    if (stage.name == "annotate" && options.output.empty() && options.stopAfter.empty())
       return kOk; // --print-plan alone
   }
 

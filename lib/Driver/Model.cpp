@@ -14,8 +14,12 @@ void Progress::done(StringRef stage, StringRef note) {
   auto now = std::chrono::steady_clock::now();
   double seconds = std::chrono::duration<double>(now - start).count();
   start = now;
+  std::clock_t nowClock = std::clock();
+  double cpuSeconds = static_cast<double>(nowClock - startClock) / CLOCKS_PER_SEC;
+  startClock = nowClock;
   if (enabled)
-    llvm::errs() << llvm::left_justify(stage, 12) << llvm::format("%7.3f s  ", seconds) << note << "\n";
+    llvm::errs() << llvm::left_justify(stage, 12) << llvm::format("%7.3f s  %7.3f s cpu  ", seconds, cpuSeconds) << note
+                 << "\n";
 }
 
 std::unique_ptr<MLIRContext> makeContext() {
