@@ -25,6 +25,8 @@ usage: shardc COMMAND ...
 model (compile, verify)
   MODEL                  .onnx, or .mlir of the graph dialect
   --dim NAME=N           size of a dynamic dimension (repeatable)
+  --constant NAME=FILE.npy
+                         compile with this value of an input, which then is none any more: what shapes depend on
   --weights PATH         weights by name: .safetensors, *.index.json, or a folder with one of these
 
 mesh and plan (compile, verify)
@@ -124,6 +126,16 @@ static bool parseDim(Arguments &args, const std::string &text, llvm::StringMap<i
   return true;
 }
 
+/// NAME=FILE into a map.
+static bool parseConstant(Arguments &args, const std::string &text, llvm::StringMap<std::string> &constants) {
+  auto [name, file] = llvm::StringRef(text).split('=');
+  if (name.empty() || file.empty())
+    return args.fail("--constant \"" + text + "\" is not of the form NAME=FILE.npy");
+  if (!constants.try_emplace(name, file.str()).second)
+    return args.fail("--constant: input \"" + name + "\" is given twice");
+  return true;
+}
+
 static bool isModelCommand(llvm::StringRef command) { return command == "compile" || command == "verify"; }
 
 /// One option; `known` false if the command has no such option.
@@ -139,6 +151,8 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     int64_t tp = 0;
     if (name == "--dim")
       return args.value(name, inlined, has, text) && parseDim(args, text, p.model().import.dims);
+    if (name == "--constant")
+      return args.value(name, inlined, has, text) && parseConstant(args, text, p.model().import.constants);
     if (name == "--weights")
       return args.value(name, inlined, has, p.model().weights);
     if (name == "--tp") {

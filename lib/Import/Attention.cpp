@@ -22,6 +22,7 @@ namespace {
 struct AttentionParts {
   Value query, key, value;
   Value mask; ///< rank 4, bool or float; null: none
+  Value ends; ///< [batch, 1, 1, 1]: the key after each entry's last query; null: the same for all, from `offset`
   bool isRank3 = false;
   bool causal = false;
   int64_t offset = 0; ///< keys that precede the first query
@@ -122,7 +123,7 @@ static void restrict(NodeContext &n, AttentionParts &p, Value allowed) {
     p.mask = n.select(allowed, p.mask, n.splat(typeOf(p.mask).clone(ArrayRef<int64_t>{1, 1, 1, 1}), -INFINITY));
 }
 
-/// Hides keys beyond each batch entry's valid length; causal attention then aligns with that end.
+/// Hides keys beyond each batch entry's valid length, which without a cache is also where its queries end.
 static LogicalResult applyLengths(NodeContext &n, AttentionParts &p) {
   Value lengths = n.input(6);
   if (!lengths)
@@ -132,40 +133,40 @@ static LogicalResult applyLengths(NodeContext &n, AttentionParts &p) {
                      << p.batch();
   Type index = n.b.getI64Type();
   Value perBatch = n.reshape(n.cast(lengths, index), {p.batch(), 1, 1, 1});
-  Shape keys{1, 1, 1, p.keys()}, square{1, 1, p.queries(), p.keys()};
-  restrict(n, p, n.compare(Predicate::LT, n.iota(keys, 3, index), perBatch));
-  if (!p.causal || n.input(4))
-    return success();
-  // key <= query + length - queries
-  Value last = n.binary<AddOp>(n.iota(square, 2, index),
-                               n.binary<SubOp>(perBatch, static_cast<double>(p.queries())));
-  restrict(n, p, n.compare(Predicate::LE, n.broadcastTo(n.iota(square, 3, index), shapeOf(last)), last));
-  p.causal = false;
+  restrict(n, p, n.compare(Predicate::LT, n.iota({1, 1, 1, p.keys()}, 3, index), perBatch));
+  if (!n.input(4))
+    p.ends = perBatch;
   return success();
 }
 
-/// left/right_window_size (opset 25): keys within [query - left, query + right].
+/// The position of each query among the keys: [batch or 1, 1, queries, 1].
+static Value queryPositions(NodeContext &n, const AttentionParts &p) {
+  Value query = n.iota({1, 1, p.queries(), 1}, 2, n.b.getI64Type());
+  if (!p.ends)
+    return n.binary<AddOp>(query, static_cast<double>(p.offset));
+  return n.binary<AddOp>(query, n.binary<SubOp>(p.ends, static_cast<double>(p.queries())));
+}
+
+/// left/right_window_size (opset 25): keys within [query - left, query + right]. Causal attention whose queries end at lengths
+/// that are values becomes a mask too.
 static LogicalResult applyWindow(NodeContext &n, AttentionParts &p) {
   int64_t left = n.getInt("left_window_size", -1), right = n.getInt("right_window_size", -1);
   if (left < -1 || right < -1)
     return n.error() << "window sizes " << left << " and " << right << " are below -1";
-  if (left < 0 && right < 0)
-    return success();
-  if (n.input(6))
-    return n.error() << "a window together with nonpad_kv_seqlen is not supported";
-  if (right == 0) // nothing ahead: causal
-    p.causal = true;
-  if (p.causal && left >= 0 && left < p.keys() + p.queries()) {
-    p.window = left + 1;
+  p.causal |= right == 0; // nothing ahead
+  bool isWide = left < 0 || left >= p.keys() + p.queries();
+  if (p.causal && !p.ends) {
+    p.window = isWide ? 0 : left + 1;
     return success();
   }
-  Shape square{1, 1, p.queries(), p.keys()};
-  Type index = n.b.getI64Type();
-  Value query = n.binary<AddOp>(n.iota(square, 2, index), static_cast<double>(p.offset)), key = n.iota(square, 3, index);
+  Value query = queryPositions(n, p), key = n.iota({1, 1, 1, p.keys()}, 3, n.b.getI64Type());
   if (left >= 0)
     restrict(n, p, n.compare(Predicate::GE, key, n.binary<SubOp>(query, static_cast<double>(left))));
-  if (right >= 0 && !p.causal)
+  if (p.causal)
+    right = 0;
+  if (right >= 0)
     restrict(n, p, n.compare(Predicate::LE, key, n.binary<AddOp>(query, static_cast<double>(right))));
+  p.causal = false;
   return success();
 }
 
@@ -231,14 +232,18 @@ static LogicalResult importAttention(NodeContext &n) {
   int64_t mode = n.getInt("qk_matmul_output_mode", 0);
   if (mode < 0 || mode > 3)
     return n.error() << "qk_matmul_output_mode is " << mode << ", expected 0 to 3";
-  if (failed(applyWindow(n, p)) || failed(applyLengths(n, p)))
+  if (failed(applyLengths(n, p)) || failed(applyWindow(n, p)))
     return failure();
   Shape shape(shapeOf(p.query));
   shape[3] = shapeOf(p.value)[3];
-  Value y = n.create<AttentionOp>(typeOf(p.query).clone(shape), p.query, p.key, p.value, p.mask, Value(),
-                                  n.b.getF64FloatAttr(p.scale), n.b.getBoolAttr(p.causal),
-                                  n.b.getI64IntegerAttr(p.offset), n.b.getI64IntegerAttr(p.window),
-                                  n.b.getF64FloatAttr(p.softcap));
+  Value y;
+  if (elementOf(p.query).isF64()) // has no kernel of its own
+    y = n.einsum(scores(n, p, 3), "bhqk", repeatHeads(n, p.value, shape[1]), "bhkd", "bhqd");
+  else
+    y = n.create<AttentionOp>(typeOf(p.query).clone(shape), p.query, p.key, p.value, p.mask, Value(),
+                              n.b.getF64FloatAttr(p.scale), n.b.getBoolAttr(p.causal),
+                              n.b.getI64IntegerAttr(p.offset), n.b.getI64IntegerAttr(p.window),
+                              n.b.getF64FloatAttr(p.softcap));
   if (p.isRank3)
     y = n.reshape(n.transpose(y, {0, 2, 1, 3}), {shape[0], shape[2], shape[1] * shape[3]});
   n.set(0, y);

@@ -5,13 +5,14 @@
 //
 // 1. Read and check the file (OnnxModel.cpp); list every node whose operator is unknown.
 // 2. Plan names: module path of each node, which initializers are weights (Names.cpp, Initializers.cpp).
-// 3. Bind the dimensions of the inputs.
+// 3. Bind the dimensions of the inputs, and those inputs that the caller gives as constants.
 // 4. Import node by node: one small function an operator, found in a table; functions of the file inline. The types of
 //    results follow from operands. A node that fails poisons its results, so that all independent errors are told.
 // 5. Fold what depends on neither inputs nor weights (Folder.cpp) and drop what nobody uses.
 //
 // Limits: tensors of at most byte-granular element types; no control flow (If, Loop, Scan); sequences only where they can be
-// resolved now; opsets 7 to 26.
+// resolved now; opsets 7 to 28, and below 7 operators whose meaning has
+// not changed since.
 //
 //===----------------------------------------------------------------------===//
 
@@ -19,6 +20,7 @@
 
 #include "Names.h"
 #include "NodeContext.h"
+#include "shardc/Support/Npy.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Verifier.h"
@@ -31,7 +33,11 @@ using namespace shardc::graph;
 
 namespace shardc::importer {
 
-static constexpr int64_t kMinOpset = 7, kMaxOpset = 26;
+static constexpr int64_t kMinOpset = 7, kMaxOpset = 28;
+/// Operators that mean the same since opset 1. (Others broadcast differently, or had attributes for inputs.)
+static constexpr StringLiteral kTimeless[] = {
+    "Abs",  "Ceil", "Constant", "Exp",  "Floor",   "Gather", "Identity", "LeakyRelu", "Log",  "MatMul",   "Neg",
+    "Not",  "Relu", "Reciprocal", "Shape", "Sigmoid", "Size", "Softplus", "Softsign", "Sqrt", "Tanh", "Transpose"};
 /// Calls of functions within functions; more is a recursion.
 static constexpr unsigned kMaxCallDepth = 64;
 
@@ -59,6 +65,12 @@ private:
   LogicalResult checkOpsets(ArrayRef<Opset> opsets);
   LogicalResult checkOperators();
   LogicalResult importInputs(Block &block);
+  LogicalResult checkConstantNames();
+  bool fits(const ValueInfo &input, ArrayRef<int64_t> shape) const;
+  LogicalResult bindConstant(const ValueInfo &input, StringRef path);
+  bool isArgument(const ValueInfo &input) const {
+    return !initializers.count(input.name) && !options.constants.count(input.name);
+  }
   FailureOr<RankedTensorType> inputType(const ValueInfo &input, llvm::StringMap<bool> &unknown);
   LogicalResult importNodes();
   LogicalResult importNode(const Node &node, StringRef path, Scope &scope);
@@ -118,7 +130,10 @@ static int64_t opsetOf(ArrayRef<Opset> opsets, StringRef domain) {
 
 LogicalResult Importer::checkOpsets(ArrayRef<Opset> opsets) {
   int64_t version = opsetOf(opsets, "");
-  if (version != 0 && (version < kMinOpset || version > kMaxOpset))
+  bool isTimeless = version > 0 && llvm::all_of(model.graph.nodes, [](const Node &node) {
+    return !node.domain.empty() || llvm::is_contained(kTimeless, node.op);
+  });
+  if (version != 0 && ((version < kMinOpset && !isTimeless) || version > kMaxOpset))
     return error() << "opset " << version << " is not supported; " << kMinOpset << " to " << kMaxOpset << " are";
   return success();
 }
@@ -151,6 +166,18 @@ LogicalResult Importer::checkOperators() {
 
 static std::string anonymousDim(const ValueInfo &info, unsigned dim) {
   return (info.name + "[" + llvm::Twine(dim) + "]").str();
+}
+
+static std::string declaredShape(const ValueInfo &info) {
+  std::string declared;
+  llvm::raw_string_ostream os(declared);
+  llvm::interleaveComma(info.dims, os, [&](const Dim &dim) {
+    if (dim.size)
+      os << *dim.size;
+    else
+      os << (dim.name.empty() ? StringRef("?") : dim.name);
+  });
+  return "[" + declared + "]";
 }
 
 FailureOr<RankedTensorType> Importer::inputType(const ValueInfo &input, llvm::StringMap<bool> &unknown) {
@@ -188,9 +215,57 @@ static std::string joinKeys(const llvm::StringMap<bool> &names) {
   return "\"" + llvm::join(sorted, "\", \"") + "\"";
 }
 
+/// Whether a tensor of that shape can be the input, with the sizes that the caller gave to dimensions.
+bool Importer::fits(const ValueInfo &input, ArrayRef<int64_t> shape) const {
+  if (!input.hasShape)
+    return true;
+  return input.dims.size() == shape.size() && llvm::all_of(llvm::zip_equal(input.dims, shape), [&](auto pair) {
+           const auto &[dim, size] = pair;
+           auto bound = options.dims.find(dim.name);
+           return dim.size ? *dim.size == size : bound == options.dims.end() || bound->second == size;
+         });
+}
+
+LogicalResult Importer::bindConstant(const ValueInfo &input, StringRef path) {
+  if (!input.problem.empty())
+    return error() << "input \"" << input.name << "\" " << input.problem;
+  MLIRContext *context = builder.getContext();
+  Result<HostTensor> tensor = readNpy(path, context);
+  // The input's type says whether two bytes are a bf16.
+  if (Type element = dtypeToType(context, *input.dtype); tensor && tensor->type.getElementType() != element)
+    tensor = readNpy(path, context, RankedTensorType::get(tensor->shape(), element));
+  if (!tensor)
+    return error() << "constant for input \"" << input.name << "\": " << tensor.error;
+  if (!fits(input, tensor->shape()))
+    return error() << "constant for input \"" << input.name << "\": " << path << " has shape " << shapeText(tensor->shape())
+                   << ", the file declares " << declaredShape(input);
+  GraphBuilder g(builder, folder, NameLoc::get(builder.getStringAttr(input.name), fileLoc), StringAttr());
+  main.bindings[input.name].value = g.constant(*tensor);
+  return success();
+}
+
+LogicalResult Importer::checkConstantNames() {
+  for (const auto &entry : options.constants) {
+    auto isNamed = [&](const ValueInfo &input) { return input.name == entry.getKey(); };
+    if (llvm::any_of(model.graph.inputs, isNamed))
+      continue;
+    InFlightDiagnostic diag = error() << "the model has no input \"" << entry.getKey() << "\"; it has ";
+    llvm::interleaveComma(model.graph.inputs, diag, [&](const ValueInfo &input) { diag << '"' << input.name << '"'; });
+    return diag;
+  }
+  return success();
+}
+
 LogicalResult Importer::importInputs(Block &block) {
+  if (failed(checkConstantNames()))
+    return failure();
   llvm::StringMap<bool> unknown, known;
   for (const ValueInfo &input : model.graph.inputs) {
+    if (auto given = options.constants.find(input.name); given != options.constants.end()) {
+      if (failed(bindConstant(input, given->second)))
+        return failure();
+      continue;
+    }
     if (initializers.count(input.name))
       continue; // a default value: the model is compiled with it
     for (auto [d, dim] : llvm::enumerate(input.dims)) {
@@ -225,29 +300,10 @@ LogicalResult Importer::importInputs(Block &block) {
 
 /// The declared shape of an output, as far as it is known, against what the nodes compute.
 LogicalResult Importer::checkOutput(const ValueInfo &output, RankedTensorType type) {
-  if (!output.hasShape)
+  if (fits(output, type.getShape()))
     return success();
-  bool fits = output.dims.size() == static_cast<size_t>(type.getRank());
-  for (size_t d = 0; fits && d < output.dims.size(); ++d) {
-    const Dim &dim = output.dims[d];
-    auto bound = options.dims.find(dim.name);
-    std::optional<int64_t> size = dim.size;
-    if (!size && bound != options.dims.end())
-      size = bound->second;
-    fits = !size || *size == type.getDimSize(d);
-  }
-  if (fits)
-    return success();
-  std::string declared;
-  llvm::raw_string_ostream os(declared);
-  llvm::interleaveComma(output.dims, os, [&](const Dim &dim) {
-    if (dim.size)
-      os << *dim.size;
-    else
-      os << (dim.name.empty() ? StringRef("?") : dim.name);
-  });
-  return error() << "output \"" << output.name << "\" has shape " << shapeText(type.getShape())
-                 << ", the file declares [" << declared << "]";
+  return error() << "output \"" << output.name << "\" has shape " << shapeText(type.getShape()) << ", the file declares "
+                 << declaredShape(output);
 }
 
 LogicalResult Importer::importOutputs(func::FuncOp func, Block &block) {
@@ -272,7 +328,7 @@ LogicalResult Importer::importOutputs(func::FuncOp func, Block &block) {
   func.setAllResultAttrs(attrs);
   unsigned n = 0;
   for (const ValueInfo &input : model.graph.inputs)
-    if (!initializers.count(input.name))
+    if (isArgument(input))
       func.setArgAttr(n++, GraphDialect::kNameAttr, builder.getStringAttr(input.name));
   return success();
 }

@@ -341,6 +341,12 @@ static LogicalResult importPad(NodeContext &n) {
     args->high[d] += cutHigh;
   }
   double padding = n.version < 11 ? n.getFloat("value", 0) : 0;
+  if (Value value = n.input(2); value && !n.folder.isConstant(value)) {
+    if (typeOf(value).getNumElements() != 1)
+      return n.error() << "value has shape " << shapeText(shapeOf(value)) << ", expected a scalar";
+    Value inside = n.pad(n.splat(typeOf(x).clone(n.b.getI1Type()), 1), args->low, args->high, 0);
+    return n.done(n.select(inside, n.pad(x, args->low, args->high, 0), n.reshape(value, {})));
+  }
   if (n.input(2)) {
     FailureOr<double> given = n.constantFloat(2);
     if (failed(given))

@@ -302,6 +302,8 @@ struct RaiseAttention : OpRewritePattern<EinsumOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(EinsumOp op, PatternRewriter &rewriter) const override {
+    if (op.getType().getElementType().isF64())
+      return rewriter.notifyMatchFailure(op, "no kernel attends in f64");
     for (unsigned side = 0; side < 2; ++side) {
       bool hasSinks = false;
       if (SoftmaxOp softmax = matchProbabilities(op->getOperand(side), hasSinks))

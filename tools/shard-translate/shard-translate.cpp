@@ -17,6 +17,8 @@ static cl::opt<std::string> importOnnxPath("import-onnx", cl::desc("Import an ON
                                            cl::cat(category));
 static cl::list<std::string> dims("dim", cl::desc("Size of a named dimension of the model's inputs (x[0] if it has no name)"),
                                   cl::value_desc("NAME=N"), cl::cat(category));
+static cl::list<std::string> constants("constant", cl::desc("Import an input as a constant with this value"),
+                                       cl::value_desc("name=file.npy"), cl::cat(category));
 static cl::opt<std::string> weightsPath("weights", cl::desc("Take weights from a safetensors file or a folder of them"),
                                         cl::value_desc("path"), cl::cat(category));
 static cl::opt<std::string> weightsOut("weights-out", cl::desc("Write the weights to a safetensors file"),
@@ -46,6 +48,16 @@ static bool parseDims(StringMap<int64_t> &sizes) {
   return true;
 }
 
+static bool parseConstants(StringMap<std::string> &files) {
+  for (StringRef constant : constants) {
+    auto [name, file] = constant.split('=');
+    if (name.empty() || file.empty())
+      return fail("--constant " + constant + " is not of the form NAME=FILE.npy"), false;
+    files[name] = file.str();
+  }
+  return true;
+}
+
 /// Whether weights go into the text; says where else they can go if not.
 static bool decideInline(const shardc::WeightStore &weights) {
   if (inlineOption != cl::BOU_UNSET)
@@ -69,7 +81,7 @@ int main(int argc, char **argv) {
   mlir::SourceMgrDiagnosticHandler diagnostics(sources, &context, errs());
   shardc::ImportOptions options;
   options.path = importOnnxPath;
-  if (!parseDims(options.dims))
+  if (!parseDims(options.dims) || !parseConstants(options.constants))
     return 1;
   shardc::WeightStore weights;
   mlir::FailureOr<mlir::OwningOpRef<mlir::ModuleOp>> module = shardc::importOnnx(context, options, weights);

@@ -16,6 +16,9 @@ struct ImportOptions {
   std::string path;
   /// Sizes of named dimensions; an unnamed dimension d of input x is called "x[d]".
   llvm::StringMap<int64_t> dims;
+  /// Inputs that are constants of the program, with the .npy files of their values: they are no inputs of `@main`. For what shapes
+  /// depend on, as those are static.
+  llvm::StringMap<std::string> constants;
   /// Results known at import above this many elements stay ops.
   int64_t foldLimit = int64_t(8) << 20;
 };
