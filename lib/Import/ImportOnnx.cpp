@@ -11,8 +11,7 @@
 // 5. Fold what depends on neither inputs nor weights (Folder.cpp) and drop what nobody uses.
 //
 // Limits: tensors of at most byte-granular element types; no control flow (If, Loop, Scan); sequences only where they can be
-// resolved now; opsets 7 to 28, and below 7 operators whose meaning has
-// not changed since.
+// resolved now; opsets 7 to 28, and earlier ones where the operators meant the same.
 //
 //===----------------------------------------------------------------------===//
 
@@ -62,7 +61,7 @@ public:
   FailureOr<OwningOpRef<ModuleOp>> run();
 
 private:
-  LogicalResult checkOpsets(ArrayRef<Opset> opsets);
+  LogicalResult checkOpsets(ArrayRef<Opset> opsets, ArrayRef<Node> nodes);
   LogicalResult checkOperators();
   LogicalResult importInputs(Block &block);
   LogicalResult checkConstantNames();
@@ -128,9 +127,9 @@ static int64_t opsetOf(ArrayRef<Opset> opsets, StringRef domain) {
 // Checks of the whole file
 //===----------------------------------------------------------------------===//
 
-LogicalResult Importer::checkOpsets(ArrayRef<Opset> opsets) {
+LogicalResult Importer::checkOpsets(ArrayRef<Opset> opsets, ArrayRef<Node> nodes) {
   int64_t version = opsetOf(opsets, "");
-  bool isTimeless = version > 0 && llvm::all_of(model.graph.nodes, [](const Node &node) {
+  bool isTimeless = version > 0 && llvm::all_of(nodes, [](const Node &node) {
     return !node.domain.empty() || llvm::is_contained(kTimeless, node.op);
   });
   if (version != 0 && ((version < kMinOpset && !isTimeless) || version > kMaxOpset))
@@ -261,17 +260,19 @@ LogicalResult Importer::importInputs(Block &block) {
     return failure();
   llvm::StringMap<bool> unknown, known;
   for (const ValueInfo &input : model.graph.inputs) {
-    if (auto given = options.constants.find(input.name); given != options.constants.end()) {
-      if (failed(bindConstant(input, given->second)))
-        return failure();
-      continue;
-    }
-    if (initializers.count(input.name))
+    auto given = options.constants.find(input.name);
+    bool isGiven = given != options.constants.end();
+    if (initializers.count(input.name) && !isGiven)
       continue; // a default value: the model is compiled with it
     for (auto [d, dim] : llvm::enumerate(input.dims)) {
       known[anonymousDim(input, d)] = true;
       if (!dim.name.empty())
         known[dim.name] = true;
+    }
+    if (isGiven) {
+      if (failed(bindConstant(input, given->second)))
+        return failure();
+      continue;
     }
     FailureOr<RankedTensorType> type = inputType(input, unknown);
     if (failed(type))
@@ -416,7 +417,7 @@ LogicalResult Importer::inlineFunction(const Function &function, const Node &nod
   body.prefix = scope.prefix + (node.name.empty() ? function.name : node.name).str() + "/";
   body.path = path.str();
   body.depth = scope.depth + 1;
-  if (failed(checkOpsets(body.opsets)))
+  if (failed(checkOpsets(body.opsets, function.nodes)))
     return failure();
   for (const Attribute &attribute : function.defaults)
     body.attributes[attribute.name] = &attribute;
@@ -523,7 +524,7 @@ FailureOr<OwningOpRef<ModuleOp>> Importer::run() {
   for (auto [n, node] : llvm::enumerate(model.graph.nodes))
     for (StringRef output : node.outputs)
       definitions.try_emplace(output, n);
-  if (failed(checkOpsets(model.opsets)) || failed(checkOperators()))
+  if (failed(checkOpsets(model.opsets, model.graph.nodes)) || failed(checkOperators()))
     return failure();
 
   UseMap uses = findUses(model.graph);

@@ -131,3 +131,14 @@ func.func @wrong_contraction(%q: tensor<2x4x5x8xf32>, %k: tensor<2x4x5x8xf32>, %
   %o = graph.einsum "bhst,bhsd->bhtd" %p, %v : tensor<2x4x5x5xf32>, tensor<2x4x5x8xf32> -> tensor<2x4x5x8xf32>
   return %o : tensor<2x4x5x8xf32>
 }
+
+// No kernel attends in f64.
+// CHECK-LABEL: @double
+// CHECK-NOT: graph.attention
+// CHECK: graph.softmax
+func.func @double(%q: tensor<2x4x3x8xf64>, %k: tensor<2x4x5x8xf64>, %v: tensor<2x4x5x6xf64>) -> tensor<2x4x3x6xf64> {
+  %s = graph.einsum "abcd,abed->abce" %q, %k : tensor<2x4x3x8xf64>, tensor<2x4x5x8xf64> -> tensor<2x4x3x5xf64>
+  %p = graph.softmax %s dim 3 : tensor<2x4x3x5xf64>
+  %o = graph.einsum "abce,abed->abcd" %p, %v : tensor<2x4x3x5xf64>, tensor<2x4x5x6xf64> -> tensor<2x4x3x6xf64>
+  return %o : tensor<2x4x3x6xf64>
+}

@@ -23,7 +23,7 @@ def reshape(tmp_path):
 
 
 def compile_model(build, folder, *options):
-    command = [build / "bin" / "shardc", "compile", "m.onnx", "-o", "m.bundle", "--isa", "x86-64-v3", *options]
+    command = [build.resolve() / "bin" / "shardc", "compile", "m.onnx", "-o", "m.bundle", "--isa", "x86-64-v3", *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
@@ -32,7 +32,7 @@ def test_input_becomes_a_constant(compiler_build, reshape):
     assert done.returncode == 0, done.stderr
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.save(reshape / "x.npy", x)
-    run = [compiler_build / "bin" / "shard-run", "m.bundle", "--in-process", "--input", "x=x.npy", "--output", "y=y.npy"]
+    run = [compiler_build.resolve() / "bin" / "shard-run", "m.bundle", "--in-process", "--input", "x=x.npy", "--output", "y=y.npy"]
     subprocess.run(run, cwd=reshape, check=True, capture_output=True)
     np.testing.assert_array_equal(np.load(reshape / "y.npy"), x.reshape(3, 2))
 
