@@ -28,7 +28,7 @@ data
 ranks
   -n, --ranks N            number of ranks; must be the bundle's, which is the default
       --in-process         ranks are threads of one process
-      --channel KIND       auto, shm, mpi or inprocess (default auto: shm; under mpirun mpi, if its library was built)
+      --channel KIND       auto, shm, mpi or inprocess (default auto: shm; inprocess if there is one; under mpirun mpi, if its library was built)
       --threads N          compute threads of each rank (default: processors / ranks on this machine)
       --pin                bind each thread to one processor
       --isa LEVEL          use the kernels of this level, for example x86-64-v3 (default: the best that runs here)

@@ -51,7 +51,9 @@ static int run(const RunOptions &options) {
   if (options.channel == "inprocess" && !alone)
     throw Error(SHARDRT_INVALID_ARGUMENT, cat("--in-process: ", launch.launcher,
                                               " has already started ", launch.ranks, " processes"));
-  if (options.channel == "inprocess")
+  // One rank has nobody to share memory with, and private memory may have huge pages.
+  bool single = alone && options.channel == "auto" && bundle->ranks() == 1;
+  if (options.channel == "inprocess" || single)
     return runThreads(job);
   if (alone)
     return runProcesses(job);

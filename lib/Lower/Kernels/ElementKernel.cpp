@@ -2,10 +2,12 @@
 //
 // One loop nest over the results' shape: tiles over the outer dimensions (or over pieces of the last one, if it is long), the last
 // dimension innermost and free of divisions, so that LLVM vectorises it. Ops that treat all elements alike are done on the flat
-// buffers as one long dimension.
+// buffers as one long dimension. Where an op changes its rule along the last dimension (the halves of a rotary embedding, the pieces of a
+// concatenation) the inner loop is cut, so that the choice has one outcome in each piece and goes away.
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
+#include <set>
 
 using namespace mlir;
 
@@ -31,6 +33,38 @@ static void bindFlat(KernelLowering &lowering, BodyEmitter &emitter, const Kerne
   });
 }
 
+/// Where along the last dimension an op of the kernel may change its rule. A guess is enough: cutting is always correct.
+static SmallVector<int64_t> cutsOf(KernelLowering &lowering, int64_t inner) {
+  std::set<int64_t> cuts = {0, inner};
+  auto add = [&](int64_t at) {
+    if (at > 0 && at < inner)
+      cuts.insert(at);
+  };
+  lowering.function.walk([&](Operation *op) {
+    auto type = op->getNumResults() ? dyn_cast<RankedTensorType>(op->getResult(0).getType()) : RankedTensorType();
+    if (!type || type.getRank() == 0 || type.getShape().back() != inner)
+      return;
+    int64_t last = type.getRank() - 1;
+    if (auto rope = dyn_cast<graph::RopeOp>(op)) {
+      int64_t half = rope.getCos().getType().getShape().back();
+      if (!rope.getInterleaved())
+        add(half);
+      add(2 * half);
+    } else if (auto concat = dyn_cast<graph::ConcatOp>(op)) {
+      int64_t at = 0;
+      if (static_cast<int64_t>(concat.getDim()) == last)
+        for (Value input : concat.getInputs())
+          add(at += tensorType(input).getShape().back());
+    } else if (auto pad = dyn_cast<graph::PadOp>(op)) {
+      add(pad.getLow()[last]);
+      add(inner - pad.getHigh()[last]);
+    }
+  });
+  if (cuts.size() > 9) // pieces too short to be worth their code
+    cuts = {0, inner};
+  return SmallVector<int64_t>(cuts.begin(), cuts.end());
+}
+
 KernelResult lowerElementKernel(KernelLowering &lowering) {
   KernelBody body = lowering.begin(0);
   BodyEmitter emitter(lowering.builder, lowering.loc());
@@ -49,6 +83,7 @@ KernelResult lowerElementKernel(KernelLowering &lowering) {
   for (int64_t size : ArrayRef<int64_t>(shape).drop_back())
     rows *= size;
 
+  SmallVector<int64_t> cuts = flat ? SmallVector<int64_t>{0, inner} : cutsOf(lowering, inner);
   auto storeAt = [&](ArrayRef<Value> outer, Value i) {
     Emitter::Values indices(outer);
     indices.push_back(i);
@@ -62,7 +97,10 @@ KernelResult lowerElementKernel(KernelLowering &lowering) {
     Emitter::Values outer = emitter.delinearize(r, ArrayRef<int64_t>(shape).drop_back());
     if (inner == 1)
       return storeAt(outer, e.index(0));
-    e.loop(begin, end, 1, [&](Value i) { storeAt(outer, i); });
+    if (Emitter::constant(begin) != 0 || Emitter::constant(end) != inner) // a piece of a long row
+      return e.loop(begin, end, 1, [&](Value i) { storeAt(outer, i); });
+    for (size_t n = 0; n + 1 < cuts.size(); ++n)
+      e.loop(e.index(cuts[n]), e.index(cuts[n + 1]), 1, [&](Value i) { storeAt(outer, i); });
   };
   if (inner * rows == 0)
     return Kernel{lowering.function.getSymName().str(), 0, 0};
