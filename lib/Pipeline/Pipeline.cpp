@@ -24,6 +24,7 @@
 #include "shardc/Partition/Passes.h"
 #include "shardc/Propagate/Passes.h"
 #include "shardc/Raise/Passes.h"
+#include "shardc/Schedule/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -74,7 +75,7 @@ llvm::ArrayRef<Stage> pipelineStages() {
 }
 
 void registerDialects(DialectRegistry &registry) {
-  registry.insert<func::FuncDialect, arith::ArithDialect, graph::GraphDialect, shard::ShardDialect>();
+  registry.insert<func::FuncDialect, arith::ArithDialect, graph::GraphDialect, shard::ShardDialect, exec::ExecDialect>();
 }
 
 void registerPasses() {
@@ -87,6 +88,7 @@ void registerPasses() {
   registerPropagatePasses();
   registerRaisePasses();
   registerFusePasses();
+  registerSchedulePasses();
   registerBundlePasses();
   PassPipelineRegistration<PipelineOptions>(
       "shard-pipeline", "Imported model to the program that each device runs: raise, annotate, outline, propagate, partition",

@@ -12,6 +12,10 @@
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringMap.h"
 
+namespace shardc::exec {
+class ProgramOp;
+}
+
 namespace shardc {
 
 enum class BufferKind { Input, Output, Parameter, Constant, AxisIndex, Temporary };
@@ -94,6 +98,9 @@ mlir::FailureOr<Program> flattenProgram(mlir::ModuleOp module, llvm::StringRef e
 
 /// Gives every buffer its place: loaded ones first, then the others by lifetime, best fit.
 void planArena(Program &program);
+
+/// The same as an op at the end of `module`, beside the kernels.
+exec::ProgramOp buildExecProgram(const Program &program, mlir::ModuleOp module, llvm::StringRef name);
 
 /// program.json. `kernels`: tiles and scratch by symbol; offsets of constants in constants.bin as in `program.constants`' order,
 /// each aligned to 64.

@@ -1,0 +1,85 @@
+//===- Exec.td - the schedule: buffers in one arena, commands that use them -*- tablegen -*-===//
+
+#ifndef SHARDC_EXEC_TD
+#define SHARDC_EXEC_TD
+
+include "mlir/IR/OpBase.td"
+include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/EnumAttr.td"
+include "mlir/IR/RegionKindInterface.td"
+include "mlir/IR/SymbolInterfaces.td"
+
+def Exec_Dialect : Dialect {
+  let name = "exec";
+  let cppNamespace = "::shardc::exec";
+  let summary = "What every rank executes: the module form of program.json";
+  let description = [{
+    A program is a list of buffers with places in one arena, and a list of commands. It is the same for all ranks; what differs between
+    them are the parts of weights and inputs that they load, and `axis_index` buffers. docs/contracts.md §3 has the meaning of each field.
+  }];
+}
+
+def Exec_Buffer : MemRefOf<[AnyType]>;
+
+class Exec_Op<string mnemonic, list<Trait> traits = []> : Op<Exec_Dialect, mnemonic, traits>;
+
+def Exec_ProgramOp : Exec_Op<"program", [Symbol, NoTerminator, SingleBlock, NoRegionArguments]> {
+  let summary = "Buffers and commands of one entry point";
+  let description = [{
+    * program_c1: every buffer lies inside the arena, at a multiple of 64.
+    * program_c2: buffers that are filled on loading (parameter, constant, axis_index) overlap no other.
+    * program_c3: while a value is needed, no command writes over it.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$arena, OptionalAttr<FlatSymbolRefAttr>:$mesh);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$sym_name (`on` $mesh^)? `arena` $arena attr-dict-with-keyword $body";
+  let hasRegionVerifier = 1;
+}
+
+def Exec_Kind : I32EnumAttr<"Kind", "what a buffer holds", [
+    I32EnumAttrCase<"Input", 0, "input">, I32EnumAttrCase<"Output", 1, "output">, I32EnumAttrCase<"Parameter", 2, "parameter">,
+    I32EnumAttrCase<"Constant", 3, "constant">, I32EnumAttrCase<"AxisIndex", 4, "axis_index">,
+    I32EnumAttrCase<"Temporary", 5, "temporary">]> {
+  let cppNamespace = "::shardc::exec";
+}
+
+def Exec_BufferOp : Exec_Op<"buffer", [HasParent<"ProgramOp">]> {
+  let summary = "A place in the arena";
+  let description = [{
+    `value` holds what is specific to the kind: of an input, output or parameter its global type, and the sharding if it is cut; of a
+    parameter also the name of the tensor, segment and panels; of a constant the value; of an axis index the axes.
+  }];
+  let arguments = (ins Exec_Kind:$kind, StrAttr:$name, I64Attr:$offset, I64Attr:$bytes, OptionalAttr<DictionaryAttr>:$value);
+  let results = (outs Exec_Buffer:$result);
+  let assemblyFormat = "$kind $name `at` $offset `size` $bytes ($value^)? attr-dict `:` type($result)";
+}
+
+def Exec_LaunchOp : Exec_Op<"launch", [HasParent<"ProgramOp">, DeclareOpInterfaceMethods<SymbolUserOpInterface>, AttrSizedOperandSegments]> {
+  let summary = "Runs a kernel: reads the inputs, writes the outputs";
+  let description = [{
+    `init`: once after loading, not in every run.
+
+    * launch_c1: the kernel is a function with `exec.kernel`, and has as many arguments and results.
+    * launch_c2: outputs are as large as the kernel's results.
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$kernel, Variadic<Exec_Buffer>:$inputs, Variadic<Exec_Buffer>:$outputs, UnitAttr:$init,
+                       OptionalAttr<I64Attr>:$layer);
+  let assemblyFormat = "(`init` $init^)? $kernel `(` $inputs `)` `to` `(` $outputs `)` (`layer` $layer^)? attr-dict `:` functional-type($inputs, $outputs)";
+}
+
+def Exec_CollectiveOp : Exec_Op<"collective", [HasParent<"ProgramOp">]> {
+  let summary = "A collective, slice or copy from one buffer to another";
+  let description = [{
+    `payload` holds the sizes that program.json has for the operation: count, or outer, inner and total, and so on.
+
+    * collective_c1: the operation is one of program.json's.
+    * collective_c2: all but a copy have (mesh) axes, a copy has none.
+  }];
+  let arguments = (ins StrAttr:$kind, Exec_Buffer:$source, Exec_Buffer:$target,
+                       OptionalAttr<ArrayAttr>:$axes, DictionaryAttr:$payload, UnitAttr:$init,
+                       OptionalAttr<I64Attr>:$layer, OptionalAttr<StrAttr>:$origin);
+  let assemblyFormat = "(`init` $init^)? $kind $source `to` $target (`over` $axes^)? $payload (`layer` $layer^)? (`because` $origin^)? attr-dict `:` type($source) `to` type($target)";
+  let hasVerifier = 1;
+}
+
+#endif // SHARDC_EXEC_TD

@@ -1,0 +1,174 @@
+//===- ExecOps.cpp - verifiers of the schedule ------------------------------------------------===//
+//
+// The arena plan is not believed but checked: one walk over the commands knows at each byte range whose
+// value lies there, and every read must find the value that its buffer was given.
+//
+//===----------------------------------------------------------------------===//
+
+#include "dialects/Exec/Exec.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Builders.h"
+
+#include <map>
+
+using namespace mlir;
+using namespace shardc;
+using namespace shardc::exec;
+
+namespace {
+
+/// Who was last written where: half-open, disjoint byte ranges.
+class ArenaContents {
+public:
+  /// `owner` now holds [begin, end); others lose what they have there.
+  void write(int64_t begin, int64_t end, BufferOp owner) {
+    cut(begin);
+    cut(end);
+    ranges.erase(ranges.lower_bound(begin), ranges.lower_bound(end));
+    if (begin < end)
+      ranges[begin] = {end, owner};
+  }
+  /// Somebody else's value inside [begin, end), or null. Bytes that nobody wrote count as `owner`'s.
+  BufferOp intruder(int64_t begin, int64_t end, BufferOp owner) const {
+    auto it = ranges.upper_bound(begin);
+    if (it != ranges.begin() && std::prev(it)->second.first > begin)
+      --it;
+    for (; it != ranges.end() && it->first < end; ++it)
+      if (it->second.second != owner)
+        return it->second.second;
+    return {};
+  }
+
+private:
+  void cut(int64_t at) {
+    auto it = ranges.upper_bound(at);
+    if (it == ranges.begin() || (--it)->first == at || it->second.first <= at)
+      return;
+    ranges[at] = it->second;
+    it->second.first = at;
+  }
+  std::map<int64_t, std::pair<int64_t, BufferOp>> ranges;
+};
+
+bool isLoaded(Kind kind) { return kind == Kind::Parameter || kind == Kind::Constant || kind == Kind::AxisIndex; }
+
+int64_t endOf(BufferOp buffer) { return buffer.getOffset() + buffer.getBytes(); }
+
+} // namespace
+
+/// Is it a result of the init list?
+static bool isWrittenOnce(BufferOp buffer) {
+  return llvm::any_of(buffer->getUsers(), [&](Operation *user) {
+    if (auto launch = dyn_cast<LaunchOp>(user))
+      return launch.getInit() && llvm::is_contained(launch.getOutputs(), buffer.getResult());
+    auto collective = cast<CollectiveOp>(user);
+    return collective.getInit() && collective.getTarget() == buffer.getResult();
+  });
+}
+
+static LogicalResult checkPlaces(ProgramOp program) {
+  for (auto buffer : program.getOps<BufferOp>()) {
+    // program_c1
+    if (static_cast<int64_t>(buffer.getOffset()) % 64 != 0)
+      return buffer.emitOpError() << "\"" << buffer.getName() << "\" is at " << buffer.getOffset() << ", not a multiple of 64";
+    if (static_cast<int64_t>(buffer.getOffset()) < 0 || static_cast<int64_t>(buffer.getBytes()) < 0 ||
+        endOf(buffer) > static_cast<int64_t>(program.getArena()))
+      return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer)
+                                  << ") is not inside the arena of " << program.getArena() << " bytes";
+  }
+  return success();
+}
+
+static LogicalResult read(Operation *command, Value operand, ArenaContents &contents) {
+  auto buffer = operand.getDefiningOp<BufferOp>();
+  if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), buffer))
+    return command->emitOpError() << "reads \"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer)
+                                  << ") after \"" << other.getName() << "\" [" << other.getOffset() << ", " << endOf(other)
+                                  << ") was written there";
+  return success();
+}
+
+static LogicalResult write(Operation *command, Value operand, ArenaContents &contents, ProgramOp program) {
+  auto buffer = operand.getDefiningOp<BufferOp>();
+  if (isLoaded(buffer.getKind()))
+    return command->emitOpError() << "writes \"" << buffer.getName() << "\", which is loaded";
+  contents.write(buffer.getOffset(), endOf(buffer), buffer);
+  return success();
+}
+
+LogicalResult ProgramOp::verifyRegions() {
+  for (Operation &op : getBody().front()) {
+    if (!isa<BufferOp, LaunchOp, CollectiveOp>(op))
+      return op.emitOpError() << "has no place in a program";
+    for (Value operand : op.getOperands())
+      if (!operand.getDefiningOp<BufferOp>())
+        return op.emitOpError() << "has an operand that is no buffer of the program";
+  }
+  if (failed(checkPlaces(*this)))
+    return failure();
+  ArenaContents contents;
+  for (auto buffer : getBody().getOps<BufferOp>())
+    if (isLoaded(buffer.getKind()) || buffer.getKind() == Kind::Input) {
+      // program_c2
+      if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), buffer))
+        return buffer.emitOpError() << "\"" << buffer.getName() << "\" overlaps \"" << other.getName() << "\"";
+      contents.write(buffer.getOffset(), endOf(buffer), buffer);
+    }
+  // program_c3
+  for (Operation &op : getBody().front()) {
+    if (auto launch = dyn_cast<LaunchOp>(op)) {
+      for (Value input : launch.getInputs())
+        if (failed(read(launch, input, contents)))
+          return failure();
+      for (Value output : launch.getOutputs())
+        if (failed(write(launch, output, contents, *this)))
+          return failure();
+    } else if (auto collective = dyn_cast<CollectiveOp>(op)) {
+      if (failed(read(collective, collective.getSource(), contents)) || failed(write(collective, collective.getTarget(), contents, *this)))
+        return failure();
+    }
+  }
+  // What is loaded, or computed once, serves the next run too.
+  for (BufferOp buffer : getBody().getOps<BufferOp>())
+    if (isLoaded(buffer.getKind()) || buffer.getKind() == Kind::Output || isWrittenOnce(buffer))
+      if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), buffer))
+        return buffer.emitOpError() << "\"" << buffer.getName() << "\" is overwritten by \"" << other.getName() << "\"";
+  return success();
+}
+
+LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  // launch_c1
+  auto module = (*this)->getParentOfType<ModuleOp>();
+  auto kernel = symbols.lookupSymbolIn<func::FuncOp>(module, getKernelAttr());
+  if (!kernel || !kernel->hasAttr("exec.kernel"))
+    return emitOpError() << "\"" << getKernel() << "\" is not a kernel";
+  if (kernel.getNumArguments() != getInputs().size() || kernel.getNumResults() != getOutputs().size())
+    return emitOpError() << "has " << getInputs().size() << " inputs and " << getOutputs().size() << " outputs, kernel \"" << getKernel()
+                         << "\" has " << kernel.getNumArguments() << " and " << kernel.getNumResults();
+  // launch_c2
+  for (auto [type, output] : llvm::zip(kernel.getResultTypes(), getOutputs())) {
+    int64_t needed = tensorBytes(cast<RankedTensorType>(type));
+    int64_t given = output.getDefiningOp<BufferOp>().getBytes();
+    if (given < needed)
+      return emitOpError() << "output \"" << output.getDefiningOp<BufferOp>().getName() << "\" has " << given << " bytes, kernel \""
+                           << getKernel() << "\" writes " << needed;
+  }
+  return success();
+}
+
+LogicalResult CollectiveOp::verify() {
+  // collective_c1
+  static constexpr StringLiteral names[] = {"all_reduce", "all_gather", "reduce_scatter", "slice", "all_to_all", "permute", "broadcast", "copy"};
+  if (!llvm::is_contained(names, getKind()))
+    return emitOpError() << "unknown operation \"" << getKind() << "\"";
+  // collective_c2
+  if ((getKind() == "copy") == getAxes().has_value())
+    return emitOpError() << "\"" << getKind() << "\" " << (getAxes() ? "has axes, but stays on its rank" : "needs axes");
+  if (getAxes() && !llvm::all_of(*getAxes(), llvm::IsaPred<shard::AxisAttr>))
+    return emitOpError() << "axes " << *getAxes() << " are not mesh axes";
+  return success();
+}
+
+#define GET_OP_CLASSES
+#include "dialects/Exec/ExecOps.cpp.inc"

@@ -1,0 +1,129 @@
+//===- ExecBuilder.cpp - A program as a module ----------------------------===//
+//
+// The same as program.json, in a form that prints, parses and verifies: the exec verifier proves the arena plan.
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Exec/Exec.h"
+#include "shardc/Schedule/Program.h"
+
+using namespace mlir;
+
+namespace shardc {
+namespace {
+
+class ExecBuilder {
+public:
+  ExecBuilder(const Program &program, ModuleOp module) : program(program), module(module), builder(module.getContext()) {
+    if (shard::MeshOp mesh = shard::getOnlyMesh(module))
+      symbol = FlatSymbolRefAttr::get(mesh.getSymNameAttr());
+  }
+  exec::ProgramOp build(StringRef name);
+
+private:
+  DictionaryAttr dictionary(ArrayRef<std::pair<StringRef, Attribute>> entries) {
+    SmallVector<NamedAttribute> attributes;
+    for (auto [name, value] : entries)
+      if (value)
+        attributes.push_back(builder.getNamedAttr(name, value));
+    return builder.getDictionaryAttr(attributes);
+  }
+  /// Null if every rank has the whole.
+  Attribute shardingOf(const Sharding &sharding) {
+    return symbol && !sharding.isReplicated() ? shard::ShardingAttr::get(symbol, program.mesh, sharding) : Attribute();
+  }
+  std::vector<DictionaryAttr> bufferValues();
+  DictionaryAttr payload(const ProgramCommand &command);
+  void addCommand(const ProgramCommand &command, bool init);
+
+  const Program &program;
+  ModuleOp module;
+  OpBuilder builder;
+  FlatSymbolRefAttr symbol;
+  SmallVector<Value> buffers;
+};
+
+} // namespace
+
+/// What is specific to each buffer's kind.
+std::vector<DictionaryAttr> ExecBuilder::bufferValues() {
+  std::vector<DictionaryAttr> values(program.buffers.size());
+  for (const auto *list : {&program.inputs, &program.outputs})
+    for (const ProgramValue &value : *list)
+      values[value.buffer] = dictionary({{"global", TypeAttr::get(value.type)}, {"sharding", shardingOf(value.sharding)}});
+  for (const ProgramParameter &parameter : program.parameters)
+    values[parameter.buffer] = dictionary({{"tensor", parameter.tensor}, {"global", TypeAttr::get(parameter.type)}, {"segment", parameter.segment},
+                                           {"panels", parameter.panels}, {"sharding", shardingOf(parameter.sharding)}});
+  for (const ProgramConstant &constant : program.constants)
+    values[constant.buffer] = dictionary({{"value", constant.value}});
+  for (const ProgramAxisIndex &index : program.axisIndices)
+    values[index.buffer] = dictionary({{"axes", shard::axesAttr(builder.getContext(), program.mesh, index.axes)}});
+  return values;
+}
+
+DictionaryAttr ExecBuilder::payload(const ProgramCommand &command) {
+  auto number = [&](int64_t value) { return builder.getI64IntegerAttr(value); };
+  Attribute reduce = builder.getStringAttr(str(command.reduce));
+  switch (command.kind) {
+  case CommandKind::AllReduce:
+    return dictionary({{"reduce", reduce}, {"count", number(command.count)}});
+  case CommandKind::ReduceScatter:
+    return dictionary({{"reduce", reduce}, {"outer", number(command.outer)}, {"inner", number(command.inner)}, {"total", number(command.total)}});
+  case CommandKind::AllGather:
+  case CommandKind::Slice:
+    return dictionary({{"outer", number(command.outer)}, {"inner", number(command.inner)}, {"total", number(command.total)}});
+  case CommandKind::AllToAll:
+    return dictionary({{"split_dim", number(command.splitDim)}, {"concat_dim", number(command.concatDim)},
+                       {"split_total", number(command.splitTotal)}, {"concat_total", number(command.concatTotal)}});
+  case CommandKind::Permute:
+    return dictionary({{"pairs", builder.getDenseI64ArrayAttr(command.pairs)}, {"count", number(command.count)}});
+  case CommandKind::Broadcast:
+    return dictionary({{"root", number(command.root)}, {"count", number(command.count)}});
+  case CommandKind::Copy:
+    return dictionary({{"bytes", number(command.count)}});
+  case CommandKind::Launch:
+    break;
+  }
+  return dictionary({});
+}
+
+void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
+  SmallVector<Value> operands;
+  for (int buffer : command.buffers)
+    operands.push_back(buffers[buffer]);
+  IntegerAttr layer = command.layer >= 0 ? builder.getI64IntegerAttr(command.layer) : IntegerAttr();
+  UnitAttr once = init ? builder.getUnitAttr() : UnitAttr();
+  Location loc = builder.getUnknownLoc();
+  if (command.kind == CommandKind::Launch) {
+    ValueRange all(operands);
+    auto kernel = FlatSymbolRefAttr::get(builder.getContext(), program.kernels[command.kernel]);
+    exec::LaunchOp::create(builder, loc, kernel, all.drop_back(command.results), all.take_back(command.results), once, layer);
+    return;
+  }
+  ArrayAttr axes;
+  if (command.group >= 0)
+    axes = shard::axesAttr(builder.getContext(), program.mesh, program.groups[command.group]);
+  StringAttr origin = command.origin.empty() ? StringAttr() : builder.getStringAttr(command.origin);
+  exec::CollectiveOp::create(builder, loc, builder.getStringAttr(str(command.kind)), operands[0], operands[1], axes, payload(command), once, layer,
+                             origin);
+}
+
+exec::ProgramOp ExecBuilder::build(StringRef name) {
+  builder.setInsertionPointToEnd(module.getBody());
+  auto op = exec::ProgramOp::create(builder, module.getLoc(), builder.getStringAttr(name), builder.getI64IntegerAttr(program.arenaBytes), symbol);
+  builder.createBlock(&op.getBody());
+  std::vector<DictionaryAttr> values = bufferValues();
+  for (auto [i, buffer] : llvm::enumerate(program.buffers)) {
+    auto type = MemRefType::get(buffer.type.getShape(), buffer.type.getElementType());
+    buffers.push_back(exec::BufferOp::create(builder, module.getLoc(), type, static_cast<exec::Kind>(buffer.kind), buffer.name, buffer.offset,
+                                             buffer.bytes, values[i]));
+  }
+  for (const ProgramCommand &command : program.init)
+    addCommand(command, true);
+  for (const ProgramCommand &command : program.commands)
+    addCommand(command, false);
+  return op;
+}
+
+exec::ProgramOp buildExecProgram(const Program &program, ModuleOp module, StringRef name) { return ExecBuilder(program, module).build(name); }
+
+} // namespace shardc

@@ -1,0 +1,119 @@
+// RUN: shard-opt %s --split-input-file --shard-fuse | FileCheck %s
+
+// Index lambdas go into their consumer.
+// CHECK-LABEL: func.func @elementwise
+// CHECK: call @kernel_0_mul(%arg0, %arg1)
+// CHECK: func.func private @kernel_0_mul({{.*}}) -> tensor<4x8xf32> attributes {exec.kernel}
+// CHECK-NEXT: graph.broadcast
+// CHECK-NEXT: graph.exp
+// CHECK-NEXT: graph.mul
+// CHECK-NEXT: return
+func.func @elementwise(%x: tensor<4x8xf32>, %b: tensor<8xf32>) -> tensor<4x8xf32> {
+  %0 = graph.broadcast %b [1] : tensor<8xf32> -> tensor<4x8xf32>
+  %1 = graph.exp %x : tensor<4x8xf32>
+  %2 = graph.mul %0, %1 : tensor<4x8xf32>
+  return %2 : tensor<4x8xf32>
+}
+
+// -----
+
+// What is expensive is not computed once per use: exp has a kernel of its own, though every consumer could have it.
+// CHECK-LABEL: func.func @expensive
+// CHECK: call @kernel_{{[0-9]}}_exp
+// CHECK: call @kernel_{{[0-9]}}_broadcast
+func.func @expensive(%x: tensor<64x8xf32>) -> tensor<512x64x8xf32> {
+  %0 = graph.exp %x : tensor<64x8xf32>
+  %1 = graph.broadcast %0 [1, 2] : tensor<64x8xf32> -> tensor<512x64x8xf32>
+  return %1 : tensor<512x64x8xf32>
+}
+
+// -----
+
+// A weight that is B is packed; the transpose in front of it is part of the packing. Bias and activation are done on the accumulators.
+// CHECK-LABEL: func.func @linear
+// CHECK-NOT: graph.transpose
+// CHECK: %[[Y:.*]] = call @kernel_0_einsum(%arg0, %{{.*}}, %arg1)
+// CHECK-NEXT: return %[[Y]]
+// CHECK: @kernel_0_einsum(%{{.*}}: tensor<4x8xf32>, %{{.*}}: tensor<16x8xf32> {exec.panels = {batch_dims = array<i64>, k_dims = array<i64: 1>, n_dims = array<i64: 0>, n_tile = 16 : i64}}, %{{.*}}: tensor<16xf32>)
+// CHECK: graph.einsum
+// CHECK: graph.silu
+func.func @linear(%x: tensor<4x8xf32>, %b: tensor<16xf32>) -> tensor<4x16xf32> {
+  %w = graph.parameter "w" : tensor<16x8xf32>
+  %t = graph.transpose %w [1, 0] : tensor<16x8xf32> -> tensor<8x16xf32>
+  %0 = graph.einsum "mk,kn->mn" %x, %t : tensor<4x8xf32>, tensor<8x16xf32> -> tensor<4x16xf32>
+  %1 = graph.broadcast %b [1] : tensor<16xf32> -> tensor<4x16xf32>
+  %2 = graph.add %0, %1 : tensor<4x16xf32>
+  %3 = graph.silu %2 : tensor<4x16xf32>
+  return %3 : tensor<4x16xf32>
+}
+
+// -----
+
+// The residual sum and its norm are one kernel with two results.
+// CHECK-LABEL: func.func @residual
+// CHECK: %[[R:.*]]:2 = call @kernel_0_rms_norm
+// CHECK: return %[[R]]#0, %[[R]]#1
+func.func @residual(%x: tensor<4x8xf32>, %y: tensor<4x8xf32>) -> (tensor<4x8xf32>, tensor<4x8xf32>) {
+  %h = graph.add %x, %y : tensor<4x8xf32>
+  %n = graph.rms_norm %h epsilon 1.0e-5 : tensor<4x8xf32>
+  return %h, %n : tensor<4x8xf32>, tensor<4x8xf32>
+}
+
+// -----
+
+// Softmax in primitive ops is one kernel.
+// CHECK-LABEL: func.func @softmax
+// CHECK-COUNT-1: call @kernel_0_reduce
+// CHECK-NEXT: return
+func.func @softmax(%x: tensor<4x8xf32>) -> tensor<4x8xf32> {
+  %0 = graph.reduce max %x [1] : tensor<4x8xf32> -> tensor<4xf32>
+  %1 = graph.broadcast %0 [0] : tensor<4xf32> -> tensor<4x8xf32>
+  %2 = graph.sub %x, %1 : tensor<4x8xf32>
+  %3 = graph.exp %2 : tensor<4x8xf32>
+  %4 = graph.reduce sum %3 [1] : tensor<4x8xf32> -> tensor<4xf32>
+  %5 = graph.broadcast %4 [0] : tensor<4xf32> -> tensor<4x8xf32>
+  %6 = graph.div %3, %5 : tensor<4x8xf32>
+  return %6 : tensor<4x8xf32>
+}
+
+// -----
+
+// Reshapes, and transposes that move dimensions of size one, need no kernel. Equal kernels are shared between functions.
+// CHECK-LABEL: func.func @main
+// CHECK: graph.reshape
+// CHECK: graph.reshape
+// CHECK: call @kernel_0_exp
+// CHECK: call @layer
+// CHECK: func.func private @layer
+// CHECK: call @kernel_0_exp
+// CHECK: func.func private @kernel_0_exp
+// CHECK-NOT: @kernel_1
+func.func @main(%x: tensor<4x8xf32>) -> tensor<32xf32> {
+  %0 = graph.reshape %x : tensor<4x8xf32> -> tensor<1x32xf32>
+  %1 = graph.transpose %0 [1, 0] : tensor<1x32xf32> -> tensor<32x1xf32>
+  %2 = graph.exp %1 : tensor<32x1xf32>
+  %3 = call @layer(%2) : (tensor<32x1xf32>) -> tensor<32x1xf32>
+  %4 = graph.reshape %3 : tensor<32x1xf32> -> tensor<32xf32>
+  return %4 : tensor<32xf32>
+}
+func.func private @layer(%x: tensor<32x1xf32>) -> tensor<32x1xf32> {
+  %0 = graph.exp %x : tensor<32x1xf32>
+  return %0 : tensor<32x1xf32>
+}
+
+// -----
+
+// Transposes around attention are strides of its kernel.
+// CHECK-LABEL: func.func @attention
+// CHECK-NEXT: graph.reshape
+// CHECK-NEXT: call @kernel_0_attention
+// CHECK-NEXT: graph.reshape
+// CHECK-NEXT: return
+func.func @attention(%x: tensor<2x5x24xf32>) -> tensor<2x5x24xf32> {
+  %0 = graph.reshape %x : tensor<2x5x24xf32> -> tensor<2x5x4x6xf32>
+  %1 = graph.transpose %0 [0, 2, 1, 3] : tensor<2x5x4x6xf32> -> tensor<2x4x5x6xf32>
+  %2 = graph.attention %1, %1, %1 scale 0.4 : tensor<2x4x5x6xf32>, tensor<2x4x5x6xf32>, tensor<2x4x5x6xf32> -> tensor<2x4x5x6xf32>
+  %3 = graph.transpose %2 [0, 2, 1, 3] : tensor<2x4x5x6xf32> -> tensor<2x5x4x6xf32>
+  %4 = graph.reshape %3 : tensor<2x5x4x6xf32> -> tensor<2x5x24xf32>
+  return %4 : tensor<2x5x24xf32>
+}

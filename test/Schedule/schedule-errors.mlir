@@ -1,0 +1,38 @@
+// RUN: shard-opt %s --split-input-file --verify-diagnostics --shard-schedule
+
+// expected-error@+1 {{there is no function "main" to schedule}}
+module {}
+
+// -----
+
+func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+  // expected-error@+1 {{cannot be scheduled: it is neither a kernel nor a collective of the local view}}
+  %0 = graph.exp %x : tensor<4xf32>
+  return %0 : tensor<4xf32>
+}
+
+// -----
+
+func.func private @layer(tensor<4xf32>) -> tensor<4xf32>
+func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+  // expected-error@+1 {{calls "layer", which has no body}}
+  %0 = call @layer(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  return %0 : tensor<4xf32>
+}
+
+// -----
+
+shard.mesh @mesh ["tp" = 2]
+// expected-error@+1 {{input "x" of local type 'tensor<4xf32>' does not follow from its global type 'tensor<4xf32>' and its sharding}}
+func.func @main(%x: tensor<4xf32> {graph.name = "x", shard.sharding = #shard.sharding<@mesh, [{"tp"}]>}) -> tensor<4xf32> {
+  return %x : tensor<4xf32>
+}
+
+// -----
+
+shard.mesh @a ["tp" = 2]
+// expected-error@+1 {{a second mesh: a program runs on one, "a"}}
+shard.mesh @b ["tp" = 2]
+func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+  return %x : tensor<4xf32>
+}
