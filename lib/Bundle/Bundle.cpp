@@ -6,11 +6,13 @@
 //===----------------------------------------------------------------------===//
 #include "shardc/Bundle/Bundle.h"
 #include "BundleFiles.h"
+#include "dialects/Exec/Exec.h"
 #include "shardc/Fuse/Passes.h"
 #include "shardc/Lower/LowerKernels.h"
 #include "shardc/Lower/ObjectEmitter.h"
 #include "shardc/Schedule/Program.h"
 #include "shardc/Support/WeightStore.h"
+#include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
 #include "llvm/Support/FileSystem.h"
@@ -251,6 +253,13 @@ LogicalResult compileToBundle(ModuleOp module, const BundleOptions &options) {
   if (failed(program))
     return failure();
   planArena(*program);
+  // The verifier of the exec form proves that no value is overwritten while it is needed.
+  module.getContext()->loadDialect<exec::ExecDialect>();
+  exec::ProgramOp proof = buildExecProgram(*program, module, options.entry + ".schedule");
+  LogicalResult isProved = mlir::verify(proof);
+  proof.erase();
+  if (failed(isProved))
+    return failure();
   return writeBundle(module, *program, options);
 }
 

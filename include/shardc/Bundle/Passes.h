@@ -3,6 +3,7 @@
 #ifndef SHARDC_BUNDLE_PASSES_H
 #define SHARDC_BUNDLE_PASSES_H
 
+#include "dialects/Exec/Exec.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
 

@@ -18,7 +18,7 @@ def BundlePass : Pass<"shard-bundle", "::mlir::ModuleOp"> {
     Option<"entry", "entry", "std::string", "\"main\"", "Function to compile">,
     ListOption<"levels", "levels", "std::string", "ISA levels; default x86-64-v4 and x86-64-v3">,
   ];
-  let dependentDialects = ["::mlir::func::FuncDialect", "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect",
+  let dependentDialects = ["::shardc::exec::ExecDialect", "::mlir::func::FuncDialect", "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect",
                            "::mlir::memref::MemRefDialect", "::mlir::math::MathDialect", "::mlir::vector::VectorDialect",
                            "::mlir::affine::AffineDialect", "::mlir::cf::ControlFlowDialect", "::mlir::LLVM::LLVMDialect"];
 }

@@ -13,7 +13,7 @@ exec.program @main on @mesh arena 192 {
   // A buffer may lie where one was that is not needed any more.
   %u = exec.buffer temporary "u" at 0 size 64 : memref<16xf32>
   %y = exec.buffer output "y" at 128 size 64 : memref<16xf32>
-  // CHECK: exec.launch @k(%[[X]]) to (%{{.*}}) layer 3 : (memref<16xf32>) -> memref<16xf32>
+  // CHECK: exec.launch @k(%[[X]]) to(%{{.*}}) layer 3 : (memref<16xf32>) -> memref<16xf32>
   exec.launch @k(%x) to (%t) layer 3 : (memref<16xf32>) -> memref<16xf32>
   // CHECK: exec.collective "all_reduce" %{{.*}} to %{{.*}} over [#shard.axis<"tp">] {count = 16 : i64, reduce = "sum"} because "plan" : memref<16xf32> to memref<16xf32>
   exec.collective "all_reduce" %t to %u over [#shard.axis<"tp">] {count = 16 : i64, reduce = "sum"} because "plan" : memref<16xf32> to memref<16xf32>
