@@ -140,12 +140,45 @@ static LogicalResult importReverseSequence(NodeContext &n) {
   return n.done(n.create<GatherElementsOp>(x.getType(), x, source, time));
 }
 
+/// A cache with `update` written from write_indices[b] on along the axis; circular ones wrap round.
+static LogicalResult importTensorScatter(NodeContext &n) {
+  Value cache = n.input(0), update = n.input(1), starts = n.input(2);
+  int64_t rank = rankOf(cache);
+  FailureOr<int64_t> axis = n.axis(n.getInt("axis", -2), rank);
+  if (failed(axis) || failed(n.checkRank(update, rank, "update")))
+    return failure();
+  for (int64_t d = 0; d < rank; ++d)
+    if (d == *axis ? shapeOf(update)[d] > shapeOf(cache)[d] : shapeOf(update)[d] != shapeOf(cache)[d])
+      return n.error() << "update of shape " << shapeText(shapeOf(update)) << " does not fit a cache of shape "
+                       << shapeText(shapeOf(cache)) << " along dimension " << *axis;
+  int64_t size = shapeOf(cache)[*axis], fresh = shapeOf(update)[*axis];
+  Type index = n.b.getI64Type();
+  // Where in `update` each place of the cache would come from.
+  Value source = n.iota(shapeOf(cache), *axis, index);
+  if (starts) {
+    if (*axis == 0 || shapeOf(starts) != ArrayRef<int64_t>{shapeOf(cache)[0]})
+      return n.error() << "write_indices has shape " << shapeText(shapeOf(starts)) << ", the cache "
+                       << shapeText(shapeOf(cache));
+    source = n.create<SubOp>(source, n.broadcast(n.cast(starts, index), {0}, shapeOf(cache)));
+  }
+  if (n.getString("mode", "linear") == "circular")
+    source = n.binary<ModOp>(source, static_cast<double>(size));
+  Value isFresh = n.create<AndOp>(n.compare(Predicate::GE, source, n.splatLike(source, 0)),
+                                  n.compare(Predicate::LT, source, n.splatLike(source, fresh)));
+  if (fresh == 0)
+    return n.done(cache);
+  Value safe = n.create<MinOp>(n.create<MaxOp>(source, n.splatLike(source, 0)), n.splatLike(source, fresh - 1));
+  Value written = n.create<GatherElementsOp>(cache.getType(), update, safe, *axis);
+  return n.done(n.select(isFresh, written, cache));
+}
+
 void addIndexing(OperatorTable &table) {
   table["Gather"] = {importGather, 2};
   table["GatherElements"] = {importGatherElements, 2};
   table["GatherND"] = {importGatherNd, 2};
   table["Scatter"] = table["ScatterElements"] = {importScatterElements, 3};
   table["ScatterND"] = {importScatterNd, 3};
+  table["TensorScatter"] = {importTensorScatter, 2};
   table["Compress"] = {importCompress, 2};
   table["ReverseSequence"] = {importReverseSequence, 2};
 }

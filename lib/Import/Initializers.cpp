@@ -32,6 +32,15 @@ struct Candidate {
   unsigned node = 0; ///< the reader that gave the role
 };
 
+bool isMatrix(const Candidate &candidate) {
+  return candidate.tensor->weight.shape.size() == 2 &&
+         (candidate.role == Role::RightMatrix || candidate.role == Role::LeftMatrix);
+}
+
+bool isFloat(DType dtype) {
+  return dtype == DType::F64 || dtype == DType::F32 || dtype == DType::F16 || dtype == DType::BF16;
+}
+
 class Planner {
 public:
   Planner(const Model &model, const UseMap &uses, ArrayRef<std::string> paths, WeightStore &store)
@@ -48,7 +57,7 @@ private:
     return operand < node.inputs.size() && dynamic.contains(node.inputs[operand]);
   }
   InitializerPlan planDerived(const Candidate &candidate);
-  const Candidate *findTied(const Candidate &matrix, bool isTransposed);
+  const Candidate *findTied(const Candidate &matrix);
   void declare(const Candidate &candidate, const InitializerPlan &plan);
 
   const Graph &graph;
@@ -66,6 +75,14 @@ private:
 static bool isBuffer(StringRef name) {
   StringRef leaf = name.rsplit('.').second;
   return leaf == "inv_freq" || leaf == "original_inv_freq" || leaf == "embed_scale" || leaf == "position_ids";
+}
+
+/// Whether all elements are the same: an initial state or a mask, not a weight.
+static bool isSplat(const Weight &weight) {
+  int64_t width = dtypeBytes(weight.dtype);
+  if (!weight.hasValue || static_cast<int64_t>(weight.bytes.size()) < 2 * width)
+    return weight.hasValue;
+  return std::memcmp(weight.bytes.data(), weight.bytes.data() + width, weight.bytes.size() - width) == 0;
 }
 
 /// A module path rather than a name that an exporter made up.
@@ -137,9 +154,7 @@ Role Planner::findRole(StringRef name, const Tensor &tensor, unsigned &node, uns
 
 Candidate Planner::classify(const Tensor &tensor) {
   Candidate candidate{&tensor};
-  DType dtype = tensor.weight.dtype;
-  bool isFloat = dtype == DType::F64 || dtype == DType::F32 || dtype == DType::F16 || dtype == DType::BF16;
-  if (isFloat && !tensor.weight.shape.empty() && !isBuffer(tensor.name))
+  if (isFloat(tensor.weight.dtype) && !tensor.weight.shape.empty() && !isBuffer(tensor.name))
     candidate.role = findRole(tensor.name, tensor, candidate.node, 0);
   return candidate;
 }
@@ -152,16 +167,21 @@ void Planner::declare(const Candidate &candidate, const InitializerPlan &plan) {
   store.add(plan.name, std::move(weight));
 }
 
+/// The module of a convolution whose bias kept its name: functional calls run in the scope of the caller.
+static StringRef moduleOfConv(const Node &node) {
+  StringRef bias = node.op == "Conv" && node.inputs.size() > 2 ? node.inputs[2] : StringRef();
+  return isOwnName(bias) && bias.consume_back(".bias") ? bias : StringRef();
+}
+
 /// Name and orientation of a weight whose own name is lost.
 InitializerPlan Planner::planDerived(const Candidate &candidate) {
   InitializerPlan plan{/*isParameter=*/true};
   StringRef path = paths[candidate.node];
   std::string kind = moduleClass(graph.nodes[candidate.node]);
-  bool isMatrix = candidate.tensor->weight.shape.size() == 2 &&
-                  (candidate.role == Role::RightMatrix || candidate.role == Role::LeftMatrix);
+  bool isMatrix = importer::isMatrix(candidate);
   std::string base;
-  if (path.empty() && !isMatrix)
-    base = candidate.tensor->name.str();
+  if (StringRef module = moduleOfConv(graph.nodes[candidate.node]); !module.empty() && candidate.tensor->weight.shape.size() > 2)
+    base = (module + ".weight").str();
   else if (path.empty())
     base = candidate.tensor->name.str();
   else if (isMatrix || candidate.role == Role::Table)
@@ -170,7 +190,7 @@ InitializerPlan Planner::planDerived(const Candidate &candidate) {
     base = (path + (candidate.role == Role::Bias ? ".bias" : ".folded")).str();
   // transformers' Conv1D (GPT-2) keeps [in, out]; torch's Linear is [out, in].
   plan.isTransposed = isMatrix && candidate.role == Role::RightMatrix && !path.empty() && kind != "Conv1D";
-  if (const Candidate *table = isMatrix ? findTied(candidate, plan.isTransposed) : nullptr) {
+  if (const Candidate *table = isMatrix ? findTied(candidate) : nullptr) {
     plan.name = plans[table->tensor->name].name;
     if (base != plan.name)
       store.addAlias(base, plan.name);
@@ -184,15 +204,15 @@ InitializerPlan Planner::planDerived(const Candidate &candidate) {
 }
 
 /// The table that holds the same values as the matrix: exporters lose the alias of tied embeddings.
-const Candidate *Planner::findTied(const Candidate &matrix, bool isTransposed) {
+const Candidate *Planner::findTied(const Candidate &matrix) {
   const Weight &mine = matrix.tensor->weight;
   int64_t width = dtypeBytes(mine.dtype);
   for (const Candidate &table : tables) {
     const Weight &other = table.tensor->weight;
     bool turned = matrix.role == Role::RightMatrix;
     int64_t rows = mine.shape[turned], columns = mine.shape[!turned];
-    if (other.dtype != mine.dtype || other.shape[0] != rows || other.shape[1] != columns || !mine.hasValue ||
-        !other.hasValue)
+    if (table.tensor == matrix.tensor || other.dtype != mine.dtype || other.shape[0] != rows || other.shape[1] != columns || !mine.hasValue ||
+        !other.hasValue || isSplat(mine))
       continue;
     bool isEqual = true;
     for (int64_t r = 0; r < rows && isEqual; ++r)
@@ -207,22 +227,30 @@ const Candidate *Planner::findTied(const Candidate &matrix, bool isTransposed) {
 
 StringMap<InitializerPlan> Planner::run() {
   findDynamic();
-  std::vector<Candidate> derived;
+  std::vector<Candidate> own, derived;
   for (const Tensor &tensor : graph.initializers) {
     Candidate candidate = classify(tensor);
     InitializerPlan &plan = plans[tensor.name];
-    DType dtype = tensor.weight.dtype;
-    bool isFloat = dtype <= DType::BF16;
-    bool isOwn = isFloat && isOwnName(tensor.name) && !isBuffer(tensor.name) && !tensor.weight.shape.empty() &&
-                 uses.contains(tensor.name);
+    bool isOwn = isFloat(tensor.weight.dtype) && isOwnName(tensor.name) && !isBuffer(tensor.name) &&
+                 !tensor.weight.shape.empty() && uses.contains(tensor.name);
+    bool isConstant = tensor.weight.shape.size() > 1 && isSplat(tensor.weight);
     if (isOwn) {
       plan = {true, tensor.name.str(), false};
-      declare(candidate, plan);
-    } else if (candidate.role != Role::None) {
+      own.push_back(candidate);
+    } else if (candidate.role != Role::None && !isConstant) {
       derived.push_back(candidate);
     }
     if (candidate.role == Role::Table && isOwn)
       tables.push_back(candidate);
+  }
+  for (const Candidate &candidate : own) {
+    InitializerPlan &plan = plans[candidate.tensor->name];
+    if (const Candidate *table = isMatrix(candidate) ? findTied(candidate) : nullptr) {
+      store.addAlias(plan.name, table->tensor->name);
+      plan = {true, table->tensor->name.str(), candidate.role == Role::RightMatrix};
+    } else {
+      declare(candidate, plan);
+    }
   }
   for (const Candidate &candidate : derived) {
     InitializerPlan plan = planDerived(candidate);

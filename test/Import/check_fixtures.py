@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 
 DYNAMIC = {"batch": 0, "seq": 1, "s72": 0, "s70": 1}  # names of dimensions that the exporters wrote
 FULL_SIZE = {"s72": 1, "s70": 2048}
@@ -41,26 +40,23 @@ def compare(numpy, expected, actual, kind):
     return worst, {"bf16": 4e-2, "fp16": 4e-3}.get(kind, 1e-5)
 
 
-def check(numpy, tools, model: pathlib.Path, folder: pathlib.Path):
-    archive = model.with_suffix(".npz")
-    arrays = dict(numpy.load(archive)) if archive.exists() else {}
-    shape = arrays["input_ids"].shape if arrays else None
+def check_shape(numpy, tools, model: pathlib.Path, folder: pathlib.Path, arrays):
+    """Imports with the shapes of these arrays and compares; returns what to say, "ok …" if all is well."""
     text = folder / "model.mlir"
     start = time.time()
+    shape = arrays["input_ids"].shape if arrays else None
     imported = run(tools / "shard-translate", "--import-onnx", model, *dims_of(model, shape), "-o", text)
     seconds = time.time() - start
     if imported.returncode:
         return f"not imported: {imported.stderr.strip()}"
     if not arrays:
         return f"ok imported in {seconds:.2f} s"
-    with zipfile.ZipFile(archive) as zipped:
-        zipped.extractall(folder)
     results = [n for n in ("logits", "loss") if n in arrays]
     command = [tools / "shard-opt", "--shard-interpret", text]
-    for name in arrays:
-        if name not in results and "__" not in name and not name.startswith(("grad.", "output.")):
+    for name, array in arrays.items():
+        if name not in results and not name.startswith("grad."):
+            numpy.save(folder / f"{name}.npy", array)
             command += ["--input", f"{name}={folder / (name + '.npy')}"]
-    # The model says what its outputs are called.
     for name in results:
         command += ["--output", f"{name}={folder / (name + '.out.npy')}"]
     interpreted = run(*command)
@@ -77,6 +73,19 @@ def check(numpy, tools, model: pathlib.Path, folder: pathlib.Path):
             return f"{name} differs by {worst:.2e} of its largest value, allowed {allowed:.0e}"
         notes.append(f"{name} {worst:.1e}")
     return f"ok {', '.join(notes)}; imported in {seconds:.2f} s"
+
+
+def check(numpy, tools, model: pathlib.Path, folder: pathlib.Path):
+    """All shapes of a model: NAME__2, NAME__3 in its archive are further ones."""
+    archive = model.with_suffix(".npz")
+    stored = dict(numpy.load(archive)) if archive.exists() else {}
+    result = check_shape(numpy, tools, model, folder, {n: a for n, a in stored.items() if "__" not in n})
+    for suffix in ("__2", "__3"):
+        arrays = {n.removesuffix(suffix): a for n, a in stored.items() if n.endswith(suffix)}
+        if arrays and result.startswith("ok"):
+            other = check_shape(numpy, tools, model, folder, arrays)
+            result = f"{result}; {list(arrays['input_ids'].shape)}: {other}" if other.startswith("ok") else other
+    return result
 
 
 def main():
