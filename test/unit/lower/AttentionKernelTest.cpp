@@ -261,6 +261,10 @@ TEST_P(AttentionKernelTest, Layouts) {
   s.v = {f32(), 2 * 36 * 40, 36 * 40, 1, 40}; // [b, h, d, s]
   s.q = {f16(), 2 * 30 * 20, 30 * 20, 1, 30};
   add(s);
+  // Contiguous keys, fewer than half of a key block: its second panel has none.
+  s = simple(1, 2, 2, 7, 7, 20, f32());
+  s.k = {f32(), 2 * 20 * 7, 20 * 7, 1, 7};
+  add(s);
   checkAll();
 }
 
