@@ -18,7 +18,7 @@ def suites(build: Path):
     lit = "/usr/lib/llvm-22/bin/lit"
     jobs = str(os.cpu_count() or 2)
     yield "lit", [lit, "-q", "-j", jobs, str(build / "test")]
-    for binary in sorted((build / "bin").glob("*[-_]test")):
+    for binary in sorted(p for p in (build / "bin").iterdir() if p.name.endswith(("test", "tests"))):
         yield f"unit:{binary.name}", [str(binary), "--gtest_brief=1"]
     yield "python", [sys.executable, "-m", "pytest", "-q", str(ROOT / "test" / "python"), "--build", str(build)]
 
