@@ -16,7 +16,8 @@ using namespace mlir;
 
 namespace shardc {
 
-std::optional<int64_t> styleDim(Style style, graph::ParameterOp parameter, const ParameterUse &use) {
+/// Dimension of the parameter that a style cuts, if any.
+static std::optional<int64_t> styleDim(Style style, graph::ParameterOp parameter, const ParameterUse &use) {
   int64_t rank = parameter.getType().getRank();
   auto gathered = use.find(DimRole::Gathered);
   bool isEmbedding = gathered && rank == 2;

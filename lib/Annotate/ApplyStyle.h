@@ -43,9 +43,6 @@ private:
   bool sequenceParallel;
 };
 
-/// Dimension of the parameter that a style cuts, if any.
-std::optional<int64_t> styleDim(Style style, graph::ParameterOp parameter, const ParameterUse &use);
-
 } // namespace shardc
 
 #endif // SHARDC_LIB_ANNOTATE_APPLYSTYLE_H

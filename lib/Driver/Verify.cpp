@@ -164,7 +164,6 @@ LogicalResult Verification::runCompiled() {
   bundle.path = base + "/model.bundle";
   bundle.model = "verify";
   bundle.weights = &model.weights;
-  bundle.levels = {"x86-64-v4", "x86-64-v3"};
   if (failed(compileToBundle(*model.module, bundle)))
     return failure();
   std::vector<std::string> args{*shardRun, "--in-process", bundle.path};

@@ -152,7 +152,8 @@ static void printReport(ArrayRef<Kind> kinds, ArrayRef<Layer> layers) {
   llvm::outs() << "layers: " << layers.size() << " in " << kinds.size() << " kinds\n";
   for (const Kind &kind : kinds) {
     const Layer &first = layers[kind.layers.front()];
-    llvm::outs() << "  @" << const_cast<Kind &>(kind).function.getSymName() << ": " << kind.layers.size() << " x "
+    func::FuncOp function = kind.function;
+    llvm::outs() << "  @" << function.getSymName() << ": " << kind.layers.size() << " x "
                  << first.ops.size() << " ops:";
     for (size_t n : kind.layers)
       llvm::outs() << " " << layers[n].path;
