@@ -26,6 +26,12 @@ OpCost GroupedMatmulOp::getCost() {
   return cost;
 }
 
+OpCost GroupedMatmulGradOp::getCost() {
+  OpCost cost = graph::detail::elementwiseCost(*this, 0);
+  cost.flops = 2.0 * elements(getInput()) * getCotangent().getType().getDimSize(1);
+  return cost;
+}
+
 OpCost ConvOp::getCost() {
   auto weight = getWeight().getType();
   return graph::detail::elementwiseCost(*this, 2.0 * weight.getNumElements() / weight.getDimSize(0));
@@ -51,12 +57,21 @@ OpCost TopKOp::getCost() {
   return perInput(*this, getValues().getType().getDimSize(getDim()));
 }
 
-OpCost AttentionOp::getCost() {
-  OpCost cost = graph::detail::elementwiseCost(*this, 0);
-  auto q = getQuery().getType(), v = getValue().getType();
+/// `flops(D, Dv)` for each score that is computed; of a causal square, half of them.
+template <typename Op> static OpCost attentionCost(Op op, llvm::function_ref<double(double, double)> flops) {
+  OpCost cost = graph::detail::elementwiseCost(op, 0);
+  auto q = op.getQuery().getType(), v = op.getValue().getType();
   double scores = static_cast<double>(q.getNumElements()) / q.getDimSize(3) * v.getDimSize(2);
-  cost.flops = scores * (2.0 * q.getDimSize(3) + 2.0 * v.getDimSize(3) + 12);
-  if (getCausal() && !getWindow() && q.getDimSize(2) == v.getDimSize(2))
+  cost.flops = scores * flops(q.getDimSize(3), v.getDimSize(3));
+  if (op.getCausal() && !op.getWindow() && q.getDimSize(2) == v.getDimSize(2))
     cost.flops /= 2;
   return cost;
+}
+
+OpCost AttentionOp::getCost() {
+  return attentionCost(*this, [](double dim, double valueDim) { return 2 * dim + 2 * valueDim + 12; });
+}
+
+OpCost AttentionGradOp::getCost() { // scores, dP; dquery, dkey, dvalue
+  return attentionCost(*this, [](double dim, double valueDim) { return 6 * dim + 4 * valueDim + 18; });
 }

@@ -127,10 +127,12 @@ struct AttentionRows {
   int64_t causalOffset, window;
   double scale, softcap;
 
-  AttentionRows(AttentionOp op, ArrayRef<HostTensor> operands)
+  /// Of attention or its gradient.
+  template <typename Op>
+  AttentionRows(Op op, ArrayRef<HostTensor> operands)
       : query(operands[0]), key(operands[1]), value(operands[2]),
         mask(op.getMask() ? &operands[3] : nullptr),
-        sinks(op.getSinks() ? &operands.back() : nullptr), heads(query.shape()[1]),
+        sinks(op.getSinks() ? &operands[op.getMask() ? 4 : 3] : nullptr), heads(query.shape()[1]),
         kvHeads(key.shape()[1]), queries(query.shape()[2]), keys(key.shape()[2]),
         dim(query.shape()[3]), valueDim(value.shape()[3]), causal(op.getCausal()),
         causalOffset(op.getCausalOffset()), window(op.getWindow()),
@@ -156,36 +158,88 @@ struct AttentionRows {
     return mask->i[at] ? 0 : -kInfinity;
   }
 
+  const double *queryRow(int64_t b, int64_t h, int64_t i) const {
+    return query.f.data() + ((b * heads + h) * queries + i) * dim;
+  }
+  const double *keyRow(int64_t b, int64_t h, int64_t j) const { return key.f.data() + (firstKey(b, h) + j) * dim; }
+  const double *valueRow(int64_t b, int64_t h, int64_t j) const {
+    return value.f.data() + (firstKey(b, h) + j) * valueDim;
+  }
+
+  /// Before soft cap and mask.
+  double rawScore(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    const double *q = queryRow(b, h, i);
+    return std::inner_product(q, q + dim, keyRow(b, h, j), 0.0) * scale;
+  }
+
   double score(int64_t b, int64_t h, int64_t i, int64_t j) const {
     double hidden = maskValue(b, h, i, j);
     if (hidden == -kInfinity)
       return hidden;
-    const double *q = query.f.data() + ((b * heads + h) * queries + i) * dim;
-    const double *k = key.f.data() + (firstKey(b, h) + j) * dim;
-    double s = std::inner_product(q, q + dim, k, 0.0) * scale;
+    double s = rawScore(b, h, i, j);
     return (softcap != 0 ? softcap * std::tanh(s / softcap) : s) + hidden;
   }
 
-  /// softmax(scores) v, added to `out`, which stays zero when no key is visible.
-  void run(int64_t b, int64_t h, int64_t i, MutableArrayRef<double> scores, double *out) const {
-    double highest = -kInfinity, sum = 0;
+  /// softmax(scores) as `weights`: all zero when no key is visible. Returns the sink's share.
+  double softmax(int64_t b, int64_t h, int64_t i, MutableArrayRef<double> weights) const {
+    double highest = -kInfinity, sum = 0, sink = 0;
     for (int64_t j = 0; j < keys; ++j)
-      highest = maximum(scores[j] = score(b, h, i, j), highest);
-    if (highest == -kInfinity)
-      return;
+      highest = maximum(weights[j] = score(b, h, i, j), highest);
+    if (highest == -kInfinity) {
+      std::fill(weights.begin(), weights.end(), 0.0);
+      return 0;
+    }
     if (sinks) {
       highest = maximum(sinks->f[h], highest);
-      sum = std::exp(sinks->f[h] - highest);
+      sum = sink = std::exp(sinks->f[h] - highest);
     }
-    for (double &s : scores)
-      sum += s = std::exp(s - highest);
+    for (double &weight : weights)
+      sum += weight = std::exp(weight - highest);
+    for (double &weight : weights)
+      weight /= sum;
+    return sink / sum;
+  }
+
+  /// softmax(scores) v, added to `out`.
+  void run(int64_t b, int64_t h, int64_t i, MutableArrayRef<double> weights, double *out) const {
+    softmax(b, h, i, weights);
     for (int64_t j = 0; j < keys; ++j) {
-      if (scores[j] == 0)
+      if (weights[j] == 0)
         continue;
-      const double *v = value.f.data() + (firstKey(b, h) + j) * valueDim;
+      const double *v = valueRow(b, h, j);
       for (int64_t d = 0; d < valueDim; ++d)
-        out[d] += scores[j] / sum * v[d];
+        out[d] += weights[j] * v[d];
     }
+  }
+
+  /// Adds the gradients of one row, whose cotangent is `g`, to those of query, key, value and, if given, sinks.
+  void runGrad(int64_t b, int64_t h, int64_t i, const double *g, MutableArrayRef<double> weights,
+               MutableArrayRef<HostTensor> gradients) const {
+    double sink = softmax(b, h, i, weights), mean = 0; // of dP, weighted by P
+    auto weightGrad = [&](int64_t j) { return std::inner_product(g, g + valueDim, valueRow(b, h, j), 0.0); };
+    for (int64_t j = 0; j < keys; ++j)
+      mean += weights[j] == 0 ? 0 : weights[j] * weightGrad(j);
+    double *dq = gradients[0].f.data() + (queryRow(b, h, i) - query.f.data());
+    for (int64_t j = 0; j < keys; ++j) {
+      if (weights[j] == 0)
+        continue;
+      const double *q = queryRow(b, h, i), *k = keyRow(b, h, j);
+      double *dk = gradients[1].f.data() + (k - key.f.data());
+      double *dv = gradients[2].f.data() + (valueRow(b, h, j) - value.f.data());
+      double ds = weights[j] * (weightGrad(j) - mean) * scale;
+      if (softcap != 0) {
+        double t = std::tanh(rawScore(b, h, i, j) / softcap);
+        ds *= 1 - t * t;
+      }
+      for (int64_t d = 0; d < dim; ++d) {
+        dq[d] += ds * k[d];
+        dk[d] += ds * q[d];
+      }
+      for (int64_t d = 0; d < valueDim; ++d)
+        dv[d] += weights[j] * g[d];
+    }
+    if (sinks)
+      gradients[3].f[h] -= sink * mean;
   }
 };
 
@@ -199,6 +253,20 @@ Evaluated AttentionOp::evaluate(ArrayRef<HostTensor> operands) {
     rows.run(row / rows.queries / rows.heads, row / rows.queries % rows.heads, row % rows.queries,
              scores, result.f.data() + row * rows.valueDim);
   return single(std::move(result));
+}
+
+Evaluated AttentionGradOp::evaluate(ArrayRef<HostTensor> operands) {
+  SmallVector<HostTensor> gradients;
+  for (Type type : getResultTypes())
+    gradients.emplace_back(cast<RankedTensorType>(type));
+  AttentionRows rows(*this, operands);
+  std::vector<double> weights(rows.keys);
+  for (int64_t row = 0; row < rows.query.shape()[0] * rows.heads * rows.queries; ++row)
+    rows.runGrad(row / rows.queries / rows.heads, row / rows.queries % rows.heads, row % rows.queries,
+                 operands.back().f.data() + row * rows.valueDim, weights, gradients);
+  for (HostTensor &gradient : gradients)
+    gradient.round();
+  return gradients;
 }
 
 //===----------------------------------------------------------------------===//

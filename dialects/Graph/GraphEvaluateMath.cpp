@@ -161,6 +161,21 @@ Evaluated GroupedMatmulOp::evaluate(ArrayRef<HostTensor> operands) {
   return single(std::move(result));
 }
 
+Evaluated GroupedMatmulGradOp::evaluate(ArrayRef<HostTensor> operands) {
+  const HostTensor &x = operands[0], &dy = operands[1], &groups = operands[2];
+  HostTensor result(getType());
+  int64_t experts = result.shape()[0], columns = result.shape()[1], k = result.shape()[2];
+  for (int64_t t = 0; t < x.shape()[0]; ++t) {
+    int64_t group = groups.i[t];
+    if (group < 0 || group >= experts)
+      continue;
+    for (int64_t n = 0; n < columns; ++n)
+      for (int64_t i = 0; i < k; ++i)
+        result.f[(group * columns + n) * k + i] += dy.f[t * columns + n] * x.f[t * k + i];
+  }
+  return single(std::move(result));
+}
+
 //===----------------------------------------------------------------------===//
 // Convolution
 //===----------------------------------------------------------------------===//

@@ -66,6 +66,14 @@ SmallVector<Value> GroupedMatmulOp::buildLocal(OpBuilder &b, ValueRange operands
   return cloneLocal(b, *this, local, types)->getResults();
 }
 
+SmallVector<Value> GroupedMatmulGradOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types,
+                                                   LocalPart &part) {
+  SmallVector<Value> local(operands);
+  if (Value begin = part.resultBegin(0, 0))
+    local[2] = shiftIndices(b, getLoc(), local[2], begin);
+  return cloneLocal(b, *this, local, types)->getResults();
+}
+
 SmallVector<Value> ConvOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types, LocalPart &) {
   auto conv = cast<ConvOp>(cloneLocal(b, *this, operands, types));
   // Depthwise (the rule shards no other grouping): as many groups as channels.

@@ -61,6 +61,22 @@ def Graph_GroupedMatmulOp : Graph_MathOp<"grouped_matmul", "Library", [DeclareOp
   let hasVerifier = 1;
 }
 
+def Graph_GroupedMatmulGradOp : Graph_MathOp<"grouped_matmul_grad", "Library", [DeclareOpInterfaceMethods<LocalizeOpInterface>]> {
+  let summary = "Gradient of grouped_matmul's weight: each group's rows contracted with their cotangents";
+  let description = [{
+    result[e, n, k] = sum over rows t with groups[t] = e of cotangent[t, n] * input[t, k]. Rows of groups outside
+    [0, E) are left out, as grouped_matmul leaves them zero.
+
+    ```mlir
+    %dw = graph.grouped_matmul_grad %x, %dy by %g : tensor<8x4xf32>, tensor<8x6xf32>, tensor<8xi64> -> tensor<3x6x4xf32>
+    ```
+  }];
+  let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$cotangent, Graph_IntTensor:$groups);
+  let results = (outs Graph_FloatTensor:$result);
+  let assemblyFormat = "$input `,` $cotangent `by` $groups attr-dict `:` type($input) `,` type($cotangent) `,` type($groups) `->` type($result)";
+  let hasVerifier = 1;
+}
+
 def Graph_ConvOp : Graph_MathOp<"conv", "Loops", [DeclareOpInterfaceMethods<LocalizeOpInterface>]> {
   let summary = "N-dimensional convolution [N, C, spatial...] with weight [O, C/group, spatial...]";
   let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$weight, DenseI64ArrayAttr:$strides,
@@ -167,6 +183,12 @@ def Graph_RopeOp : Graph_MathOp<"rope", "Element", [AllTypesMatch<["input", "res
 }
 
 
+defvar attentionOperands = (ins Graph_FloatTensor:$query, Graph_FloatTensor:$key, Graph_FloatTensor:$value,
+                               Optional<Graph_Tensor>:$mask, Optional<Graph_FloatTensor>:$sinks);
+defvar attentionAttributes = (ins F64Attr:$scale, DefaultValuedAttr<BoolAttr, "false">:$causal,
+                                 DefaultValuedAttr<I64Attr, "0">:$causalOffset, DefaultValuedAttr<I64Attr, "0">:$window,
+                                 DefaultValuedAttr<F64Attr, "0.0">:$softcap);
+
 def Graph_AttentionOp : Graph_MathOp<"attention", "Library", [AttrSizedOperandSegments]> {
   let summary = "softmax(scale * q k^T [soft-capped] + mask) v, grouped-query, without the score matrix";
   let description = [{
@@ -183,13 +205,38 @@ def Graph_AttentionOp : Graph_MathOp<"attention", "Library", [AttrSizedOperandSe
     * attention_c2: the mask broadcasts to [B, Hq, Sq, Sk].
     * attention_c3: window needs causal.
   }];
-  let arguments = (ins Graph_FloatTensor:$query, Graph_FloatTensor:$key, Graph_FloatTensor:$value,
-                       Optional<Graph_Tensor>:$mask, Optional<Graph_FloatTensor>:$sinks,
-                       F64Attr:$scale, DefaultValuedAttr<BoolAttr, "false">:$causal,
-                       DefaultValuedAttr<I64Attr, "0">:$causalOffset, DefaultValuedAttr<I64Attr, "0">:$window,
-                       DefaultValuedAttr<F64Attr, "0.0">:$softcap);
+  let arguments = !con(attentionOperands, attentionAttributes);
   let results = (outs Graph_FloatTensor:$result);
   let assemblyFormat = "$query `,` $key `,` $value (`mask` $mask^ `:` type($mask))? (`sinks` $sinks^ `:` type($sinks))? `scale` $scale attr-dict `:` type($query) `,` type($key) `,` type($value) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Graph_AttentionGradOp : Graph_MathOp<"attention_grad", "Library", [AttrSizedOperandSegments]> {
+  let summary = "Gradients of graph.attention's query, key, value and sinks, without the score matrix";
+  let description = [{
+    Operands and attributes of the attention, and the cotangent of its result. The softmax P is computed again, so that
+    nothing but its inputs is kept: with dP = cotangent v^T and the score s before the softmax,
+    ds[i, j] = P[i, j] (dP[i, j] - sum_j P[i, j] dP[i, j]), dquery and dkey by way of the soft cap and scale,
+    dvalue = P^T cotangent, dsinks[h] = -sum_i P_sink[h, i] sum_j P[i, j] dP[i, j]. A row that sees no key gives zeros. A key/value
+    head's gradients are sums over the query heads that read it. Dao et al. 2022, appendix B.2.
+
+    * attention_grad_c1: operands as graph.attention's; cotangent has the type of its result.
+    * attention_grad_c2: a result has the type of its operand; there is a dsinks exactly if there is a sinks.
+
+    ```mlir
+    %dq, %dk, %dv = graph.attention_grad %q, %k, %v cotangent %g scale 0.5 {causal = true}
+        : tensor<1x4x3x2xf32>, tensor<1x2x3x2xf32>, tensor<1x2x3x5xf32>, tensor<1x4x3x5xf32>
+       -> tensor<1x4x3x2xf32>, tensor<1x2x3x2xf32>, tensor<1x2x3x5xf32>
+    ```
+  }];
+  let arguments = !con(attentionOperands, (ins Graph_FloatTensor:$cotangent), attentionAttributes);
+  let results = (outs Graph_FloatTensor:$dquery, Graph_FloatTensor:$dkey, Graph_FloatTensor:$dvalue,
+                      Optional<Graph_FloatTensor>:$dsinks);
+  let assemblyFormat = [{
+    $query `,` $key `,` $value (`mask` $mask^ `:` type($mask))? (`sinks` $sinks^ `:` type($sinks))? `cotangent` $cotangent
+    `scale` $scale attr-dict `:` type($query) `,` type($key) `,` type($value) `,` type($cotangent)
+    `->` type($dquery) `,` type($dkey) `,` type($dvalue) (`,` type($dsinks)^)?
+  }];
   let hasVerifier = 1;
 }
 

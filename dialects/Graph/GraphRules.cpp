@@ -277,6 +277,15 @@ ShardingRule GroupedMatmulOp::getShardingRule() {
   return rule.build();
 }
 
+ShardingRule GroupedMatmulGradOp::getShardingRule() {
+  RuleBuilder rule(*this);
+  rule.add(getInput().getType().getDimSize(0), {0, 0, 0}, {-1}, FactorKind::Reduction);
+  rule.add(getType().getDimSize(0), {-1, -1, -1}, {0});
+  rule.add(getType().getDimSize(1), {-1, 1, -1}, {1});
+  rule.add(getType().getDimSize(2), {1, -1, -1}, {2});
+  return rule.build();
+}
+
 ShardingRule ConvOp::getShardingRule() {
   RuleBuilder rule(*this);
   auto x = getInput().getType(), w = getWeight().getType();
@@ -378,35 +387,62 @@ ShardingRule RopeOp::getShardingRule() {
   return rule.build();
 }
 
-ShardingRule AttentionOp::getShardingRule() {
-  RuleBuilder rule(*this);
-  auto q = getQuery().getType(), k = getKey().getType();
-  unsigned count = getOperation()->getNumOperands();
-  int maskAt = getMask() ? 3 : -1, sinksAt = getSinks() ? (getMask() ? 4 : 3) : -1;
-  auto dims = [&](int64_t query, int64_t key, int64_t value, int64_t maskDim, int64_t size, int64_t sinks) {
-    std::vector<int64_t> at(count, -1);
-    at[0] = query;
-    at[1] = key;
-    at[2] = value;
-    if (maskAt >= 0 && maskDim >= 0 && getMask().getType().getDimSize(maskDim) == size)
-      at[maskAt] = maskDim;
-    if (sinksAt >= 0)
-      at[sinksAt] = sinks;
-    return at;
-  };
+namespace {
+/// Where a factor of attention is: the dimension of query, key, value and result (for the gradient: cotangent); of mask,
+/// where the mask has that size; of sinks.
+struct AttentionDims {
+  int64_t query, key, value, out, mask = -1, maskSize = 0, sinks = -1;
+};
+} // namespace
+
+/// Factors of attention and of its gradient; `add` receives where each is, the kind that it has in the forward op, and its size.
+template <typename Op>
+static void attentionFactors(Op op, llvm::function_ref<void(int64_t, AttentionDims, FactorKind)> add) {
+  auto q = op.getQuery().getType(), k = op.getKey().getType();
   int64_t heads = q.getDimSize(1), kvHeads = k.getDimSize(1);
-  rule.add(q.getDimSize(0), dims(0, 0, 0, 0, q.getDimSize(0), -1), {0});
+  add(q.getDimSize(0), {0, 0, 0, 0, 0, q.getDimSize(0)}, FactorKind::PassThrough);
   // Query heads are (group, member); key/value heads have the group only, so that more devices than
   // key/value heads share them by sub-axes.
-  rule.add(kvHeads, dims(1, 1, 1, 1, heads, 0), {1});
-  rule.add(heads / kvHeads, dims(1, -1, -1, 1, heads, 0), {1});
+  add(kvHeads, {1, 1, 1, 1, 1, heads, 0}, FactorKind::PassThrough);
+  add(heads / kvHeads, {1, -1, -1, 1, 1, heads, 0}, FactorKind::PassThrough);
   // Each query row needs its place in the causal order: sharded along the sequence it would need an offset.
-  bool positional = getCausal();
-  rule.add(q.getDimSize(2), dims(2, -1, -1, 2, q.getDimSize(2), -1), {2},
-           positional ? FactorKind::NeedReplication : FactorKind::PassThrough);
-  rule.add(k.getDimSize(2), dims(-1, 2, 2, 3, k.getDimSize(2), -1), {-1}, FactorKind::NeedReplication);
-  rule.add(q.getDimSize(3), dims(3, 3, -1, -1, 0, -1), {-1}, FactorKind::NeedReplication);
-  rule.add(getValue().getType().getDimSize(3), dims(-1, -1, 3, -1, 0, -1), {3});
+  add(q.getDimSize(2), {2, -1, -1, 2, 2, q.getDimSize(2)},
+      op.getCausal() ? FactorKind::NeedReplication : FactorKind::PassThrough);
+  add(k.getDimSize(2), {-1, 2, 2, -1, 3, k.getDimSize(2)}, FactorKind::NeedReplication);
+  add(q.getDimSize(3), {3, 3, -1, -1}, FactorKind::NeedReplication);
+  add(op.getValue().getType().getDimSize(3), {-1, -1, 3, 3}, FactorKind::PassThrough);
+}
+
+/// query, key, value, and mask and sinks if there are such.
+template <typename Op> static std::vector<int64_t> attentionOperandDims(Op op, const AttentionDims &at) {
+  std::vector<int64_t> dims{at.query, at.key, at.value};
+  if (op.getMask())
+    dims.push_back(at.mask >= 0 && op.getMask().getType().getDimSize(at.mask) == at.maskSize ? at.mask : -1);
+  if (op.getSinks())
+    dims.push_back(at.sinks);
+  return dims;
+}
+
+ShardingRule AttentionOp::getShardingRule() {
+  RuleBuilder rule(*this);
+  attentionFactors(*this, [&](int64_t size, AttentionDims at, FactorKind kind) {
+    rule.add(size, attentionOperandDims(*this, at), {at.out}, kind);
+  });
+  return rule.build();
+}
+
+ShardingRule AttentionGradOp::getShardingRule() {
+  RuleBuilder rule(*this);
+  attentionFactors(*this, [&](int64_t size, AttentionDims at, FactorKind kind) {
+    std::vector<int64_t> operands = attentionOperandDims(*this, at), results{at.query, at.key, at.value};
+    operands.push_back(at.out);
+    if (getSinks())
+      results.push_back(at.sinks);
+    // A gradient is the sum over what its operand does not have: a key's over the query heads of its group.
+    if (kind == FactorKind::PassThrough && llvm::is_contained(results, -1))
+      kind = FactorKind::Reduction;
+    rule.add(size, operands, results, kind);
+  });
   return rule.build();
 }
 

@@ -314,6 +314,20 @@ LogicalResult GroupedMatmulOp::verify() {
   return checkShape(*this, getType().getShape(), {x.getDimSize(0), w.getDimSize(1)}, "result");
 }
 
+LogicalResult GroupedMatmulGradOp::verify() {
+  auto x = getInput().getType(), dy = getCotangent().getType(), groups = getGroups().getType();
+  if (failed(checkRank(*this, x, 2, "input")) || failed(checkRank(*this, dy, 2, "cotangent")) ||
+      failed(checkRank(*this, groups, 1, "groups")) || failed(checkRank(*this, getType(), 3, "result")) ||
+      failed(checkElement(*this, dy, x, "cotangent")) || failed(checkElement(*this, getType(), x, "result")))
+    return failure();
+  if (dy.getDimSize(0) != x.getDimSize(0))
+    return emitOpError() << "cotangent has " << dy.getDimSize(0) << " rows, input " << x.getDimSize(0);
+  if (groups.getDimSize(0) != x.getDimSize(0))
+    return emitOpError() << "groups has " << groups.getDimSize(0) << " rows, input " << x.getDimSize(0);
+  return checkShape(*this, getType().getShape(), {getType().getDimSize(0), dy.getDimSize(1), x.getDimSize(1)},
+                    "result");
+}
+
 LogicalResult ConvOp::verify() {
   auto x = getInput().getType(), w = getWeight().getType();
   int64_t spatial = x.getRank() - 2;
@@ -445,38 +459,60 @@ LogicalResult RopeOp::verify() {
   return success();
 }
 
-LogicalResult AttentionOp::verify() {
-  auto q = getQuery().getType(), k = getKey().getType(), v = getValue().getType();
+/// Of attention and its gradient; `out` is the result's type, or the cotangent's.
+template <typename Op>
+static LogicalResult verifyAttention(Op op, RankedTensorType out, StringRef outName) {
+  auto q = op.getQuery().getType(), k = op.getKey().getType(), v = op.getValue().getType();
   // attention_c1
-  std::pair<RankedTensorType, StringRef> tensors[] = {{q, "query"}, {k, "key"}, {v, "value"}};
+  std::pair<RankedTensorType, StringRef> tensors[] = {{q, "query"}, {k, "key"}, {v, "value"}, {out, outName}};
   for (auto [type, what] : tensors)
-    if (failed(checkRank(*this, type, 4, what)) || failed(checkElement(*this, type, q, what)))
+    if (failed(checkRank(op, type, 4, what)) || failed(checkElement(op, type, q, what)))
       return failure();
   int64_t batch = q.getDimSize(0), heads = q.getDimSize(1), kvHeads = k.getDimSize(1);
-  if (failed(checkShape(*this, k.getShape(), {batch, kvHeads, k.getDimSize(2), q.getDimSize(3)}, "key")) ||
-      failed(checkShape(*this, v.getShape(), {batch, kvHeads, k.getDimSize(2), v.getDimSize(3)}, "value")) ||
-      failed(checkShape(*this, getType().getShape(), {batch, heads, q.getDimSize(2), v.getDimSize(3)}, "result")))
+  if (failed(checkShape(op, k.getShape(), {batch, kvHeads, k.getDimSize(2), q.getDimSize(3)}, "key")) ||
+      failed(checkShape(op, v.getShape(), {batch, kvHeads, k.getDimSize(2), v.getDimSize(3)}, "value")) ||
+      failed(checkShape(op, out.getShape(), {batch, heads, q.getDimSize(2), v.getDimSize(3)}, outName)))
     return failure();
   if (kvHeads == 0 || heads % kvHeads)
-    return emitOpError() << heads << " query heads are not a multiple of " << kvHeads << " key/value heads";
+    return op.emitOpError() << heads << " query heads are not a multiple of " << kvHeads << " key/value heads";
   // attention_c2
-  if (getMask()) {
-    auto mask = getMask().getType();
+  if (op.getMask()) {
+    auto mask = op.getMask().getType();
     int64_t full[] = {batch, heads, q.getDimSize(2), k.getDimSize(2)};
-    if (failed(checkRank(*this, mask, 4, "mask")))
+    if (failed(checkRank(op, mask, 4, "mask")))
       return failure();
     for (int64_t d = 0; d < 4; ++d)
       if (mask.getDimSize(d) != full[d] && mask.getDimSize(d) != 1)
-        return emitOpError() << "mask dimension " << d << " of size " << mask.getDimSize(d)
+        return op.emitOpError() << "mask dimension " << d << " of size " << mask.getDimSize(d)
                              << " does not broadcast to " << full[d];
     if (!isa<FloatType>(mask.getElementType()) && !mask.getElementType().isInteger(1))
-      return emitOpError() << "mask has element type " << mask.getElementType() << ", expected float or bool";
+      return op.emitOpError() << "mask has element type " << mask.getElementType() << ", expected float or bool";
   }
-  if (getSinks() && failed(checkShape(*this, getSinks().getType().getShape(), {heads}, "sinks")))
+  if (op.getSinks() && failed(checkShape(op, op.getSinks().getType().getShape(), {heads}, "sinks")))
     return failure();
   // attention_c3
-  if (getWindow() < 0 || (getWindow() > 0 && !getCausal()))
-    return emitOpError() << "window " << getWindow() << " needs causal attention";
+  if (op.getWindow() < 0 || (op.getWindow() > 0 && !op.getCausal()))
+    return op.emitOpError() << "window " << op.getWindow() << " needs causal attention";
+  return success();
+}
+
+LogicalResult AttentionOp::verify() { return verifyAttention(*this, getType(), "result"); }
+
+LogicalResult AttentionGradOp::verify() {
+  // attention_grad_c1
+  if (failed(verifyAttention(*this, getCotangent().getType(), "cotangent")))
+    return failure();
+  // attention_grad_c2
+  std::tuple<Value, Value, StringRef> results[] = {{getDquery(), getQuery(), "dquery"},
+                                                   {getDkey(), getKey(), "dkey"},
+                                                   {getDvalue(), getValue(), "dvalue"},
+                                                   {getDsinks(), getSinks(), "dsinks"}};
+  for (auto [result, operand, what] : results) {
+    if (!result != !operand)
+      return emitOpError() << "has " << (result ? "dsinks without sinks" : "sinks without dsinks");
+    if (result && result.getType() != operand.getType())
+      return emitOpError() << what << " has type " << result.getType() << ", expected " << operand.getType();
+  }
   return success();
 }
 

@@ -212,6 +212,13 @@ static void addPending(Sharding &sharding, ReduceKind kind, const AxisList &axes
     sharding.partial.push_back({kind, ref});
 }
 
+static bool hasFactor(const FactorDims &dims, size_t factor) {
+  for (const std::vector<int> &factors : dims)
+    if (std::find(factors.begin(), factors.end(), static_cast<int>(factor)) != factors.end())
+      return true;
+  return false;
+}
+
 std::optional<Sharding> Chooser::needed(const Choice &choice, size_t operand) const {
   std::optional<Sharding> sharding = shardingOf(rule, rule.operands[operand], choice.axes);
   if (!sharding)
@@ -226,7 +233,7 @@ std::optional<Sharding> Chooser::produced(const Choice &choice, size_t result) c
     return sharding;
   addPending(*sharding, ReduceKind::Sum, choice.pending);
   for (size_t f = 0; f < choice.axes.size(); ++f)
-    if (rule.factors[f].kind == FactorKind::Reduction)
+    if (rule.factors[f].kind == FactorKind::Reduction && !hasFactor(rule.results[result], f))
       addPending(*sharding, rule.factors[f].reduce, choice.axes[f]);
   return canonical(*sharding);
 }

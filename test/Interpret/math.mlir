@@ -3,7 +3,7 @@
 // RUN: shard-opt --shard-interpret %s --entry reductions | FileCheck %s --check-prefix=REDUCE
 // RUN: shard-opt --shard-interpret %s --entry order | FileCheck %s --check-prefix=ORDER
 
-func.func @einsum() -> (tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tensor<3x2xf32>) {
+func.func @einsum() -> (tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tensor<3x2xf32>, tensor<2x2x2xf32>) {
   %a = graph.constant dense<[[[1.75, 1.25, 1.5], [0.0, 1.75, -1.75]], [[-2.0, -2.0, -1.0], [-1.0, -1.25, 0.25]]]> : tensor<2x2x3xf32>
   %b = graph.constant dense<[[[-1.75, 0.25], [-1.25, 0.75]], [[-2.0, -0.75], [1.75, 0.25]], [[1.25, 0.75], [0.5, -1.25]]]> : tensor<3x2x2xf32>
   // A batch letter, and a transposed result.
@@ -22,7 +22,12 @@ func.func @einsum() -> (tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tens
   %w = graph.constant dense<[[[1.0, 1.0], [1.0, 1.0]], [[1.0, 2.0], [3.0, 4.0]]]> : tensor<2x2x2xf32>
   %g = graph.constant dense<[1, 2, 0]> : tensor<3xi64>
   %3 = graph.grouped_matmul %x, %w by %g : tensor<3x2xf32>, tensor<2x2x2xf32>, tensor<3xi64> -> tensor<3x2xf32>
-  return %0, %1, %2, %3 : tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tensor<3x2xf32>
+  // EINSUM: result4 {{.*}} = {{\[\[\[}}0, 10], [0, 15]], {{\[\[}}8, 2], [12, 3]]]
+  %dy = graph.constant dense<[[4.0, 6.0], [9.0, 9.0], [2.0, 3.0]]> : tensor<3x2xf32>
+  %h = graph.constant dense<[1, 2, 0]> : tensor<3xi64>
+  %y = graph.constant dense<[[2.0, 0.5], [1.0, 1.0], [0.0, 5.0]]> : tensor<3x2xf32>
+  %4 = graph.grouped_matmul_grad %y, %dy by %h : tensor<3x2xf32>, tensor<3x2xf32>, tensor<3xi64> -> tensor<2x2x2xf32>
+  return %0, %1, %2, %3, %4 : tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tensor<3x2xf32>, tensor<2x2x2xf32>
 }
 
 // Two groups, stride 2 and 1, dilation 1 and 2, padding above and on the right; expected values by numpy.

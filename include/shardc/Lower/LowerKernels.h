@@ -16,6 +16,14 @@ inline constexpr llvm::StringLiteral kExecKernelAttr = "exec.kernel";
 /// On a kernel's argument, a dictionary {n_dims, k_dims, batch_dims, n_tile}: a parameter that the loader packs.
 inline constexpr llvm::StringLiteral kPanelsAttr = "exec.panels";
 
+/// On a kernel, an array of pairs [argument, result]: the caller gives both the same buffer. Only where canRunInPlace says so.
+inline constexpr llvm::StringLiteral kInPlaceAttr = "exec.in_place";
+
+/// Whether `result` may have the buffer of `argument`, because every element of any result reads no other element of that argument
+/// than its own, and both have elements of one width. Holds for several pairs at once, if no argument or result is in two of them. No
+/// other argument may have that buffer.
+bool canRunInPlace(mlir::func::FuncOp kernel, unsigned argument, unsigned result);
+
 /// Appends the code of one kernel function to `kernels`.
 mlir::FailureOr<Kernel> lowerKernel(mlir::func::FuncOp function, mlir::ModuleOp kernels, const CpuTarget &target);
 

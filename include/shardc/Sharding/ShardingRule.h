@@ -17,7 +17,7 @@ namespace shardc {
 
 enum class FactorKind {
   PassThrough,     ///< Free to shard: every device computes its part of the results.
-  Reduction,       ///< In operands only; sharding it leaves the results pending.
+  Reduction,       ///< Sharding it leaves those results pending that do not have it (all, mostly).
   NeedReplication, ///< The op needs all of it (sort, softmax without a merge).
   Permutation, ///< Propagated, but the op needs all of it (pad, slice, reverse: data moves along
                ///< it).
@@ -44,7 +44,7 @@ struct ShardingRule {
   bool linear = false;
 
   /// Every index in range, every factor at most once a tensor, products of factor sizes equal to
-  /// dimension sizes, reductions in no result and pass-through factors in at least one.
+  /// dimension sizes, reductions not in all results and pass-through factors in at least one.
   Error verify(const std::vector<Shape> &operandShapes,
                const std::vector<Shape> &resultShapes) const;
   /// `([i, k], [k, j]) -> ([i, j]) {i=64, k=32 sum, j=16}`

@@ -90,8 +90,11 @@ KernelResult lowerElementKernel(KernelLowering &lowering) {
     Value at = emitter.offset(shape, indices);
     if (tensorType(lowering.results()[0]).getRank() == 0 && !flat)
       indices.clear();
+    Emitter::Values elements; // all of them before the first is stored: it may be in place of an argument
+    for (Value result : lowering.results())
+      elements.push_back(emitter.element(result, indices));
     for (auto [n, result] : llvm::enumerate(lowering.results()))
-      emitter.store(emitter.element(result, indices), lowering.resultBuffer(body, n), tensorType(result).getElementType(), at);
+      emitter.store(elements[n], lowering.resultBuffer(body, n), tensorType(result).getElementType(), at);
   };
   auto row = [&](Value r, Value begin, Value end) {
     Emitter::Values outer = emitter.delinearize(r, ArrayRef<int64_t>(shape).drop_back());

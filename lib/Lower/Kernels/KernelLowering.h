@@ -17,8 +17,14 @@ struct KernelLowering {
   mlir::Location loc() { return builder.getUnknownLoc(); }
   mlir::Operation *terminator() { return function.getBody().front().getTerminator(); }
   mlir::OperandRange results() { return terminator()->getOperands(); }
+  llvm::SmallDenseMap<unsigned, unsigned> inPlace{}; ///< argument to result
+
   /// Appends the function over all buffers; results are marked as not aliased.
   KernelBody begin(int64_t scratchBytes);
+  /// Reads kInPlaceAttr; errors are the kernel's.
+  mlir::LogicalResult readInPlace();
+  /// Makes results that are in place of an argument that argument's buffer.
+  void shareBuffers(KernelBody &body);
   /// Binds the arguments to their buffers.
   void bindArguments(BodyEmitter &emitter, const KernelBody &body);
   /// A generated kernel is the last function of the module, with buffers in an order of its own: makes them this function's arguments

@@ -21,6 +21,7 @@ KernelBody KernelLowering::begin(int64_t scratchBytes) {
   KernelBody body = beginKernel(builder, module, function.getSymName(), buffers, scratchBytes);
   for (unsigned i = function.getNumArguments(); i < buffers.size(); ++i)
     body.function.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), builder.getUnitAttr());
+  shareBuffers(body);
   return body;
 }
 
@@ -60,6 +61,8 @@ void KernelLowering::adoptBuffers(ArrayRef<Value> buffers) {
 FailureOr<Kernel> lowerKernel(func::FuncOp function, ModuleOp kernels, const CpuTarget &target) {
   OpBuilder builder(kernels.getContext());
   KernelLowering lowering{function, builder, kernels, target};
+  if (failed(lowering.readInPlace()))
+    return failure();
   auto strongest = LoweringClass::Source;
   Operation *anchor = nullptr;
   for (Operation &op : function.getBody().front().without_terminator()) {

@@ -168,6 +168,46 @@ func.func @attention_c1(%q: tensor<1x3x2x4xf32>, %k: tensor<1x2x2x4xf32>) {
 
 // -----
 
+func.func @attention_grad_c1(%q: tensor<1x1x2x4xf32>, %g: tensor<1x1x2x3xf32>) {
+  // expected-error@+1 {{cotangent has shape [1, 1, 2, 3], expected [1, 1, 2, 4]}}
+  %0:3 = graph.attention_grad %q, %q, %q cotangent %g scale 1.0 : tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x3xf32> -> tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>
+  return
+}
+
+// -----
+
+func.func @attention_grad_c2_type(%q: tensor<1x1x2x4xf32>) {
+  // expected-error@+1 {{dkey has type 'tensor<1x1x3x4xf32>', expected 'tensor<1x1x2x4xf32>'}}
+  %0:3 = graph.attention_grad %q, %q, %q cotangent %q scale 1.0 : tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32> -> tensor<1x1x2x4xf32>, tensor<1x1x3x4xf32>, tensor<1x1x2x4xf32>
+  return
+}
+
+// -----
+
+func.func @attention_grad_c2_sinks(%q: tensor<1x1x2x4xf32>, %s: tensor<1xf32>) {
+  // expected-error@+1 {{has sinks without dsinks}}
+  %0:3 = graph.attention_grad %q, %q, %q sinks %s : tensor<1xf32> cotangent %q scale 1.0 : tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32> -> tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_grad_rows(%x: tensor<2x4xf32>, %dy: tensor<3x5xf32>, %g: tensor<2xi64>) {
+  // expected-error@+1 {{cotangent has 3 rows, input 2}}
+  %0 = graph.grouped_matmul_grad %x, %dy by %g : tensor<2x4xf32>, tensor<3x5xf32>, tensor<2xi64> -> tensor<6x5x4xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_grad_result(%x: tensor<2x4xf32>, %dy: tensor<2x5xf32>, %g: tensor<2xi64>) {
+  // expected-error@+1 {{result has shape [6, 4, 5], expected [6, 5, 4]}}
+  %0 = graph.grouped_matmul_grad %x, %dy by %g : tensor<2x4xf32>, tensor<2x5xf32>, tensor<2xi64> -> tensor<6x4x5xf32>
+  return
+}
+
+// -----
+
 func.func @attention_c2(%q: tensor<1x1x2x4xf32>, %m: tensor<1x1x3x2xi1>) {
   // expected-error@+1 {{mask dimension 2 of size 3 does not broadcast to 2}}
   %0 = graph.attention %q, %q, %q mask %m : tensor<1x1x3x2xi1> scale 1.0 : tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32> -> tensor<1x1x2x4xf32>

@@ -78,7 +78,7 @@ TEST(Rule, ErrorsNameBothNumbers) {
   EXPECT_EQ(error(ShardingRuleBuilder({{6}}, {{6}}).addFactor({1}, {0}, 6)),
             "rule gives operand 0 2 dimensions, it has 1 in rule ([-, i]) -> ([i]) {i=6}");
   EXPECT_EQ(error(ShardingRuleBuilder({{6}}, {{6}}).addFactor({0}, {0}, 6, FactorKind::Reduction)),
-            "reduction factor i occurs in a result in rule ([i]) -> ([i]) {i=6 sum}");
+            "reduction factor i occurs in every result in rule ([i]) -> ([i]) {i=6 sum}");
   EXPECT_EQ(error(ShardingRuleBuilder({{6}}, {{}}).addFactor({0}, {-1}, 6)),
             "pass-through factor i occurs in no result in rule ([i]) -> ([]) {i=6}");
   EXPECT_EQ(error(ShardingRuleBuilder({{6}}, {{}})

@@ -1,0 +1,114 @@
+//===- KernelsTest.cpp - Single kernel functions, run on buffers -----------===//
+#include "dialects/Graph/Graph.h"
+#include "mlir/Parser/Parser.h"
+#include "shardc/Lower/LowerKernels.h"
+#include "test/unit/lower/KernelTesting.h"
+
+using namespace mlir;
+
+namespace shardc::testing {
+namespace {
+
+struct KernelsTest : KernelFixture {
+  void SetUp() override {
+    KernelFixture::SetUp();
+    context.loadDialect<graph::GraphDialect>();
+  }
+  OwningOpRef<ModuleOp> source;
+
+  func::FuncOp parse(StringRef text) {
+    source = parseSourceString<ModuleOp>(text, &context);
+    EXPECT_TRUE(source) << text.str();
+    return *source->getOps<func::FuncOp>().begin();
+  }
+  std::string errorOf(StringRef text) {
+    std::string message;
+    ScopedDiagnosticHandler handler(&context,
+                                    [&](Diagnostic &diagnostic) { message += diagnostic.str(); });
+    EXPECT_TRUE(failed(lowerKernel(parse(text), *module, target)));
+    module = ModuleOp::create(builder.getUnknownLoc());
+    return message;
+  }
+};
+
+const char *const kUpdate = R"(
+func.func private @update(%p: tensor<5x7919xf32>, %g: tensor<5x7919xf32>, %flat: tensor<39595xf32>, %rate: tensor<f32>)
+    -> (tensor<5x7919xf32>, tensor<5x7919xf32>) attributes {exec.kernel ATTRIBUTE} {
+  %r = graph.broadcast %rate [] : tensor<f32> -> tensor<5x7919xf32>
+  %m = graph.reshape %flat : tensor<39595xf32> -> tensor<5x7919xf32>
+  %s = graph.add %m, %g : tensor<5x7919xf32>
+  %d = graph.mul %r, %s : tensor<5x7919xf32>
+  %q = graph.sub %p, %d : tensor<5x7919xf32>
+  return %s, %q : tensor<5x7919xf32>, tensor<5x7919xf32>
+})";
+
+std::string update(const std::string &attribute) {
+  std::string text = kUpdate;
+  return text.replace(text.find("ATTRIBUTE"), strlen("ATTRIBUTE"), attribute);
+}
+
+TEST_P(KernelsTest, RunsInPlace) {
+  // The first result goes where the second one's operand lies, and the other way round.
+  auto function = parse(update(", exec.in_place = [array<i64: 0, 0>, array<i64: 2, 1>]"));
+  FailureOr<Kernel> kernel = lowerKernel(function, *module, target);
+  ASSERT_TRUE(succeeded(kernel));
+  KernelLibrary library = compile();
+  int64_t count = 5 * 7919;
+  Type f32 = builder.getF32Type();
+  Tensor p(f32, count), g(f32, count), m(f32, count), rate(f32, 1);
+  unsigned seed = 0;
+  for (Tensor *tensor : {&p, &g, &m, &rate})
+    tensor->randomise(++seed);
+  std::vector<double> p0 = p.values(), m0 = m.values();
+  run(library, *kernel, {p.data(), g.data(), m.data(), rate.data(), p.data(), m.data()});
+  for (int64_t i = 0; i < count; ++i) {
+    float s = float(m0[i]) + float(g.get(i));
+    ASSERT_EQ(p.get(i), s) << i;
+    ASSERT_NEAR(m.get(i), p0[i] - rate.get(0) * s, 1e-6) << i;
+  }
+}
+
+TEST_P(KernelsTest, InPlacePairsAreChecked) {
+  EXPECT_EQ(errorOf(update(", exec.in_place = [array<i64: 3, 0>]")),
+            "result 0 cannot be in place of argument 3");
+  EXPECT_EQ(errorOf(update(", exec.in_place = [array<i64: 0, 0>, array<i64: 1, 0>]")),
+            "argument 1 or result 0 is in two pairs of exec.in_place");
+  EXPECT_EQ(errorOf(update(", exec.in_place = [array<i64: 0, 2>]")),
+            "exec.in_place is [array<i64: 0, 2>], expected pairs of an argument and a result");
+}
+
+TEST_P(KernelsTest, CanRunInPlace) {
+  func::FuncOp function = parse(update(""));
+  for (unsigned argument : {0, 1, 2})
+    for (unsigned result : {0, 1})
+      EXPECT_TRUE(canRunInPlace(function, argument, result)) << argument << " " << result;
+  EXPECT_FALSE(canRunInPlace(function, 3, 0));
+
+  auto check = [&](const char *type, const char *op, const char *result) {
+    function =
+        parse(std::string("func.func private @k(%x: ") + type + ", %y: tensor<3x3xf32>) -> " +
+              result + " attributes {exec.kernel} {\n" + op + "\nreturn %r : " + result + "\n}");
+    return canRunInPlace(function, 0, 0);
+  };
+  EXPECT_TRUE(check("tensor<3x3xi32>", "%r = graph.cast %x : tensor<3x3xi32> -> tensor<3x3xf32>",
+                    "tensor<3x3xf32>"));
+  EXPECT_TRUE(
+      check("tensor<3xi1>", "%r = graph.cast %x : tensor<3xi1> -> tensor<3xi8>", "tensor<3xi8>"));
+  // Another width; other elements; an element of another row.
+  EXPECT_FALSE(check("tensor<3x3xf32>", "%r = graph.cast %x : tensor<3x3xf32> -> tensor<3x3xbf16>",
+                     "tensor<3x3xbf16>"));
+  EXPECT_FALSE(check("tensor<3x3xf32>",
+                     "%r = graph.transpose %x [1, 0] : tensor<3x3xf32> -> tensor<3x3xf32>",
+                     "tensor<3x3xf32>"));
+  EXPECT_FALSE(
+      check("tensor<3x3xf32>", "%r = graph.softmax %x dim 1 : tensor<3x3xf32>", "tensor<3x3xf32>"));
+  EXPECT_FALSE(check("tensor<3x3xf32>",
+                     "%t = graph.transpose %x [1, 0] : tensor<3x3xf32> -> tensor<3x3xf32>\n"
+                     "%r = graph.add %x, %t : tensor<3x3xf32>",
+                     "tensor<3x3xf32>"));
+}
+
+INSTANTIATE_LEVELS(KernelsTest);
+
+} // namespace
+} // namespace shardc::testing
