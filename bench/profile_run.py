@@ -44,7 +44,7 @@ def weight_flops(program, command):
 
 def profile(program, times):
     kernels = collections.defaultdict(lambda: [0, 0.0, 0])
-    for index, command in enumerate(program["commands"]):
+    for index, command in enumerate(program["entries"][0]["commands"]):
         if command["op"] == "launch":
             entry = kernels[program["kernels"][command["kernel"]]]
             entry[0] += 1

@@ -164,17 +164,11 @@ template <typename Range, typename Fn> static json::Array mapJson(const Range &r
   return array;
 }
 
-std::string programJson(const Program &program, const llvm::StringMap<Kernel> &kernels) {
+std::string programJson(const Program &program, StringRef entry, const llvm::StringMap<Kernel> &kernels) {
   std::string result;
   llvm::raw_string_ostream os(result);
-  os << "{\n  \"version\": 1,\n  \"arena\": {\"bytes\": " << program.arenaBytes << "},\n";
+  os << "{\n  \"version\": 2,\n  \"arena\": {\"bytes\": " << program.arenaBytes << "},\n";
   printList(os, "buffers", mapJson(program.buffers, bufferJson));
-  printList(os, "inputs", mapJson(program.inputs, valueJson));
-  printList(os, "outputs", mapJson(program.outputs, [](const ProgramValue &value) {
-              json::Object object = valueJson(value);
-              object["alias"] = nullptr;
-              return object;
-            }));
   printList(os, "parameters", mapJson(program.parameters, parameterJson));
   json::Array constants;
   int64_t offset = 0;
@@ -191,8 +185,15 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
   printList(os, "kernels", mapJson(program.kernels, [](const std::string &name) { return json::Value(name); }));
   int64_t origin = 0;
   printList(os, "init", commandsJson(program.init, program, kernels, origin));
+  os << "  \"entries\": [{\"name\": " << json::Value(entry) << ",\n";
+  printList(os, "inputs", mapJson(program.inputs, valueJson));
+  printList(os, "outputs", mapJson(program.outputs, [](const ProgramValue &value) {
+              json::Object object = valueJson(value);
+              object["alias"] = nullptr;
+              return object;
+            }));
   printList(os, "commands", commandsJson(program.commands, program, kernels, origin), /*isLast=*/true);
-  os << "}\n";
+  os << "  }]\n}\n";
   return result;
 }
 

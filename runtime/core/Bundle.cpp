@@ -65,6 +65,17 @@ static void mapIfPresent(std::unique_ptr<MappedFile> &file, const std::string &p
     file = std::make_unique<MappedFile>(path);
 }
 
+static void checkEntryPoints(const Bundle &bundle, const std::string &manifestPath) {
+  std::string listed, present;
+  for (const std::string &name : bundle.manifest.entryPoints)
+    listed += (listed.empty() ? "" : ", ") + name;
+  for (const Entry &entry : bundle.program.entries)
+    present += (present.empty() ? "" : ", ") + entry.name;
+  if (listed != present)
+    throw Error(SHARDRT_BAD_BUNDLE, cat(manifestPath, ": entry_points are ", listed,
+                                        ", program.json has the entries ", present));
+}
+
 std::unique_ptr<Bundle> shardrt::openBundle(const std::string &directory, const std::string &isa) {
   auto bundle = std::make_unique<Bundle>();
   bundle->directory = directory;
@@ -85,6 +96,7 @@ std::unique_ptr<Bundle> shardrt::openBundle(const std::string &directory, const 
   int64_t constantBytes = bundle->constants ? static_cast<int64_t>(bundle->constants->size()) : 0;
   bundle->program =
       readProgram(program.text(), program.path(), bundle->manifest.mesh, constantBytes);
+  checkEntryPoints(*bundle, manifestPath);
   if (bundle->kernels.file.empty() && !bundle->program.kernels.empty())
     throw Error(SHARDRT_BAD_BUNDLE,
                 cat(manifestPath, ": kernels: empty, but program.json launches kernels"));

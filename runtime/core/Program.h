@@ -74,17 +74,31 @@ struct Command {
   Collective collective; // pointers are filled in by the executor
 };
 
+/// What a caller can run. An input that several entries have is the same value in all of them.
+struct Entry {
+  std::string name;
+  std::vector<Value> inputs, outputs;
+  std::vector<Command> commands;
+};
+
 struct Program {
   int64_t arenaBytes = 0;
   std::vector<Buffer> buffers;
-  std::vector<Value> inputs, outputs;
   std::vector<Parameter> parameters;
   std::vector<Constant> constants;
   std::vector<AxisIndex> axisIndices;
   std::vector<SubAxes> groups;
   std::vector<std::string> kernels;
-  std::vector<Command> init; // once, after loading
-  std::vector<Command> commands;
+  std::vector<Command> init;  // once, after loading
+  std::vector<Entry> entries; // at least one; names differ
+
+  /// Null if there is none of this name; the first one for an empty name.
+  const Entry *findEntry(const std::string &name) const {
+    for (const Entry &entry : entries)
+      if (name.empty() || entry.name == name)
+        return &entry;
+    return nullptr;
+  }
 };
 
 } // namespace shardrt

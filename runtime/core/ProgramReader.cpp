@@ -1,18 +1,18 @@
 // Reads program.json.
 //   1. Buffers: 64-byte aligned, inside the arena, large enough for dtype and shape.
-//   2. Inputs, outputs, parameters, constants, axis indices: refer to buffers that are large enough
-//   for this
-//      mesh's local shapes.
+//   2. Parameters, constants, axis indices: refer to buffers that are large enough for this mesh's
+//      local shapes.
 //   3. Storage that is filled while loading (parameters, constants, axis indices, state) never
-//   overlaps other
-//      storage; another buffer may only be a view that lies wholly inside it.
-//   4. Groups, kernels, commands (CommandReader.cpp).
+//      overlaps other storage; another buffer may only be a view that lies wholly inside it.
+//   4. Groups, kernels, entries (EntryReader.cpp) with their commands (CommandReader.cpp).
 #include "runtime/core/ProgramReader.h"
 
 #include <algorithm>
 #include <set>
 
 using namespace shardrt;
+
+static const int64_t programVersion = 2; // since 2, commands belong to entries
 
 SubAxes shardrt::readSubAxes(const JsonNode &node, const Mesh &mesh) {
   SubAxes result;
@@ -95,60 +95,14 @@ static Buffer readBuffer(const JsonNode &node, int64_t arenaBytes) {
   return buffer;
 }
 
-static int readBufferIndex(const JsonNode &node, const Program &program, const char *what,
-                           std::optional<int64_t> bytes) {
+int shardrt::readBufferIndex(const JsonNode &node, const Program &program, const char *what,
+                             std::optional<int64_t> bytes) {
   int index = node.index(program.buffers.size(), "buffer");
   const Buffer &buffer = program.buffers[index];
   if (!bytes || *bytes > buffer.bytes)
     node.fail(cat(what, " needs ", bytes ? std::to_string(*bytes) : "more than a 64-bit count of",
                   " bytes, buffer ", index, " \"", buffer.name, "\" has ", buffer.bytes));
   return index;
-}
-
-static std::vector<Value> readValues(const JsonNode &node, const Program &program,
-                                     const Mesh &mesh) {
-  std::vector<Value> values;
-  std::set<std::string> names;
-  for (size_t i = 0; i < node.size(); ++i) {
-    JsonNode item = node.at(i);
-    Value value;
-    value.name = item.get("name").string();
-    value.dtype = item.get("dtype").dtype();
-    value.shape = item.get("shape").shape();
-    value.sharding = readSharding(item.get("shard"), mesh, value.shape);
-    std::optional<int64_t> bytes =
-        checkedBytes(value.shape, value.dtype); // also covers the gathered size
-    std::optional<int64_t> local =
-        checkedBytes(localShape(value.shape, value.sharding), value.dtype);
-    if (!bytes || !checkedMul(local.value_or(-1), mesh.ranks()))
-      item.get("shape").fail(cat("shape ", shapeString(value.shape), " is too large"));
-    value.buffer = readBufferIndex(item.get("buffer"), program, value.name.c_str(), local);
-    if (item.has("alias"))
-      value.alias = item.get("alias").string();
-    if (!names.insert(value.name).second)
-      item.get("name").fail(cat("\"", value.name, "\" appears twice"));
-    values.push_back(std::move(value));
-  }
-  return values;
-}
-
-/// An output that replaces an input must have its dtype, shape and sharding.
-static void checkAliases(const JsonNode &node, const Program &program) {
-  for (size_t i = 0; i < program.outputs.size(); ++i) {
-    const Value &output = program.outputs[i];
-    if (output.alias.empty())
-      continue;
-    auto input = std::find_if(program.inputs.begin(), program.inputs.end(),
-                              [&](const Value &value) { return value.name == output.alias; });
-    if (input == program.inputs.end())
-      node.at(i).get("alias").fail(cat("input \"", output.alias, "\" does not exist"));
-    if (input->dtype != output.dtype || input->shape != output.shape ||
-        localShape(input->shape, input->sharding) != localShape(output.shape, output.sharding))
-      node.at(i).get("alias").fail(cat(
-          "output \"", output.name, "\" is ", dtypeName(output.dtype), " ",
-          shapeString(output.shape), ", input \"", input->name, "\" is ", dtypeName(input->dtype),
-          " ", shapeString(input->shape), ", or they are sharded differently"));
-  }
 }
 
 static std::vector<int> readDims(const JsonNode &node, size_t dims, std::vector<bool> &used) {
@@ -249,7 +203,10 @@ static void checkOverlaps(const JsonNode &node, const Program &program) {
       order.push_back(static_cast<int>(i));
   const std::vector<Buffer> &buffers = program.buffers;
   std::sort(order.begin(), order.end(),
-            [&](int a, int b) { return buffers[a].offset < buffers[b].offset; });
+            [&](int a, int b) { // of two at one place the larger first, so that it can be the outer
+              return buffers[a].offset != buffers[b].offset ? buffers[a].offset < buffers[b].offset
+                                                            : buffers[a].bytes > buffers[b].bytes;
+            });
   int last = -1, lastLoaded = -1; // those that end last so far
   auto complain = [&](int a, int b) {
     node.at(b).fail(cat("buffer \"", buffers[b].name, "\" [", buffers[b].offset, ", ",
@@ -268,7 +225,8 @@ static void checkOverlaps(const JsonNode &node, const Program &program) {
     if (isLoaded(buffers[i].kind)) {
       if (buffers[i].offset < end(last) && !mayView(i, last))
         complain(last, i);
-      lastLoaded = i;
+      if (end(i) > end(lastLoaded))
+        lastLoaded = i;
     } else if (buffers[i].offset < end(lastLoaded) && !mayView(lastLoaded, i)) {
       complain(lastLoaded, i);
     }
@@ -281,17 +239,16 @@ Program shardrt::readProgram(std::string_view text, const std::string &file, con
                              int64_t constantBytes) {
   JsonDocument document(text, file);
   JsonNode root = document.root();
-  if (int64_t version = root.get("version").integer(INT64_MIN); version != 1)
-    root.get("version").fail(cat("version ", version, ", this runtime reads version 1"));
+  if (int64_t version = root.get("version").integer(INT64_MIN); version != programVersion)
+    root.get("version").fail(cat("version ", version, ", this runtime reads version ",
+                                 programVersion,
+                                 version < programVersion ? "; compile the model again" : ""));
   Program program;
   program.arenaBytes = root.get("arena").get("bytes").integer(0, int64_t(1) << 48);
   JsonNode buffers = root.get("buffers");
   for (size_t i = 0; i < buffers.size(); ++i)
     program.buffers.push_back(readBuffer(buffers.at(i), program.arenaBytes));
   checkOverlaps(buffers, program);
-  program.inputs = readValues(root.get("inputs"), program, mesh);
-  program.outputs = readValues(root.get("outputs"), program, mesh);
-  checkAliases(root.get("outputs"), program);
   JsonNode parameters = root.get("parameters");
   for (size_t i = 0; i < parameters.size(); ++i)
     program.parameters.push_back(readParameter(parameters.at(i), program, mesh));
@@ -309,6 +266,6 @@ Program shardrt::readProgram(std::string_view text, const std::string &file, con
     program.kernels.push_back(kernels.at(i).string());
   if (root.has("init"))
     program.init = readCommands(root.get("init"), program);
-  program.commands = readCommands(root.get("commands"), program);
+  program.entries = readEntries(root.get("entries"), program, mesh);
   return program;
 }

@@ -15,6 +15,10 @@ std::vector<SubAxes> readGroups(const JsonNode &node, const Mesh &mesh);
 SubAxes readSubAxes(const JsonNode &node, const Mesh &mesh);
 Sharding readSharding(const JsonNode &node, const Mesh &mesh, const Shape &shape);
 std::vector<Command> readCommands(const JsonNode &node, const Program &program);
+std::vector<Entry> readEntries(const JsonNode &node, const Program &program, const Mesh &mesh);
+/// A buffer that has at least `bytes` bytes for `what`; no bytes stand for an overflow.
+int readBufferIndex(const JsonNode &node, const Program &program, const char *what,
+                    std::optional<int64_t> bytes);
 
 /// Bytes of a parameter in its layout, for this local shape; empty on overflow.
 std::optional<int64_t> layoutBytes(const Layout &layout, const Shape &local, DType dtype);

@@ -34,8 +34,8 @@ shardrt_status shardrt_bundle_info(shardrt_bundle handle, shardrt_bundle_facts *
     out->model = bundle.manifest.model.c_str();
     out->isa = bundle.kernels.level.c_str();
     out->ranks = bundle.ranks();
-    out->inputs = static_cast<int32_t>(bundle.program.inputs.size());
-    out->outputs = static_cast<int32_t>(bundle.program.outputs.size());
+    out->inputs = static_cast<int32_t>(bundle.program.entries.front().inputs.size());
+    out->outputs = static_cast<int32_t>(bundle.program.entries.front().outputs.size());
     out->max_groups = sessionGroups(bundle);
     out->arena_bytes = static_cast<uint64_t>(sessionArenaBytes(bundle));
     out->fingerprint = bundle.fingerprint;
@@ -58,12 +58,14 @@ static void describe(const std::vector<Value> &values, int32_t index, const char
 
 shardrt_status shardrt_bundle_input(shardrt_bundle handle, int32_t index,
                                     shardrt_value_facts *out) {
-  return guard([&] { describe(handle->bundle->program.inputs, index, "input", out); });
+  return guard(
+      [&] { describe(handle->bundle->program.entries.front().inputs, index, "input", out); });
 }
 
 shardrt_status shardrt_bundle_output(shardrt_bundle handle, int32_t index,
                                      shardrt_value_facts *out) {
-  return guard([&] { describe(handle->bundle->program.outputs, index, "output", out); });
+  return guard(
+      [&] { describe(handle->bundle->program.entries.front().outputs, index, "output", out); });
 }
 
 shardrt_status shardrt_session_create(shardrt_bundle bundle, shardrt_channel channel,

@@ -49,13 +49,16 @@ Session::Session(const Bundle &bundle, Progress &progress, const SessionOptions 
   const Program &program = bundle.program;
   std::vector<int> groups = createGroups();
   if (!program.init.empty())
-    Executor(program, program.init, progress.channel().arena(), kernels.get(), groups, progress, pool)
+    Executor(program, program.init, progress.channel().arena(), kernels.get(), groups, progress,
+             pool)
         .run();
-  executor = std::make_unique<Executor>(program, program.commands, progress.channel().arena(),
-                                        kernels.get(), groups, progress, pool);
+  for (const Entry &entry : program.entries)
+    runners.push_back(makeRunner(entry, groups));
+  current = &program.entries.front();
   if (options.trace) {
     trace = std::make_unique<Trace>();
-    executor->setTrace(trace.get());
+    for (Runner &runner : runners)
+      runner.executor->setTrace(trace.get());
     progress.setTrace(trace.get());
   }
 }
@@ -92,22 +95,52 @@ void Session::load(const std::string &weights) {
   loadParameters(program, bundle.manifest.mesh, rank, files, pool, progress.channel().arena());
 }
 
+/// The output that takes an input's place after a run, or null.
+static const Value *replacementOf(const Entry &entry, const Value &input) {
+  for (const Value &output : entry.outputs)
+    if (output.alias == input.name)
+      return &output;
+  return nullptr;
+}
+
 void Session::describeInputs() {
-  for (const Value &value : bundle.program.inputs) {
-    Input input;
-    input.value = &value;
-    for (const Value &output : bundle.program.outputs)
-      if (output.alias == value.name)
-        input.replacement = &output;
-    input.resident =
-        input.replacement && address(input.replacement->buffer) == address(value.buffer);
-    int64_t bytes = *checkedBytes(localShape(value.shape, value.sharding), value.dtype);
-    if (input.resident)
-      std::memset(address(value.buffer), 0, bytes);
-    else
-      input.staged.resize(bytes);
-    inputs.push_back(std::move(input));
+  const std::vector<Entry> &entries = bundle.program.entries;
+  for (const Entry &entry : entries)
+    for (const Value &value : entry.inputs) {
+      const Value *replacement = replacementOf(entry, value);
+      auto known = std::find_if(inputs.begin(), inputs.end(), [&](const Input &input) {
+        return input.value->name == value.name;
+      });
+      if (known != inputs.end()) {
+        known->hasValue |= replacement != nullptr;
+        continue;
+      }
+      Input input;
+      input.value = &value;
+      input.hasValue = replacement != nullptr;
+      // Other entries may use the same part of the arena for other things.
+      input.resident = replacement && entries.size() == 1 &&
+                       address(replacement->buffer) == address(value.buffer);
+      int64_t bytes = *checkedBytes(localShape(value.shape, value.sharding), value.dtype);
+      if (input.resident)
+        std::memset(address(value.buffer), 0, bytes);
+      else
+        input.staged.resize(bytes);
+      inputs.push_back(std::move(input));
+    }
+}
+
+Session::Runner Session::makeRunner(const Entry &entry, const std::vector<int> &groups) {
+  Runner runner{&entry, {}, nullptr};
+  for (const Value &value : entry.inputs) {
+    const Value *replacement = replacementOf(entry, value);
+    runner.bindings.push_back({static_cast<size_t>(&input(value.name) - inputs.data()),
+                               value.buffer, replacement ? replacement->buffer : -1});
   }
+  runner.executor =
+      std::make_unique<Executor>(bundle.program, entry.commands, progress.channel().arena(),
+                                 kernels.get(), groups, progress, pool);
+  return runner;
 }
 
 Session::Input &Session::input(const std::string &name) {
@@ -118,9 +151,15 @@ Session::Input &Session::input(const std::string &name) {
 }
 
 const Value &Session::output(const std::string &name) const {
-  for (const Value &output : bundle.program.outputs)
+  for (const Value &output : current->outputs)
     if (output.name == name)
       return output;
+  for (const Entry &entry : bundle.program.entries)
+    for (const Value &output : entry.outputs)
+      if (output.name == name)
+        throw Error(SHARDRT_INVALID_ARGUMENT,
+                    cat("output \"", name, "\" belongs to entry point \"", entry.name, "\", \"",
+                        current->name, "\" was the last to run"));
   throw Error(SHARDRT_INVALID_ARGUMENT, cat("the model has no output \"", name, "\""));
 }
 
@@ -137,23 +176,26 @@ void Session::setInput(const std::string &name, DType dtype, const Shape &shape,
   copyToLocal(slices, rowMajorStrides(value.shape), dtypeSize(value.dtype),
               static_cast<const std::byte *>(data),
               target.resident ? address(value.buffer) : target.staged.data());
-  target.isSet = true;
+  target.hasValue = true;
 }
 
-void Session::run(const std::string &entry) {
-  const std::vector<std::string> &entries = bundle.manifest.entryPoints;
-  if (!entry.empty() && std::find(entries.begin(), entries.end(), entry) == entries.end())
-    throw Error(SHARDRT_INVALID_ARGUMENT, cat("the bundle has no entry point \"", entry, "\""));
-  for (const Input &input : inputs)
-    if (!input.isSet && !input.replacement)
-      throw Error(SHARDRT_BAD_INPUT, cat("input \"", input.value->name, "\" was not set"));
-  for (const Input &input : inputs)
-    if (!input.resident && !input.staged.empty())
-      std::memcpy(address(input.value->buffer), input.staged.data(), input.staged.size());
-  executor->run();
-  for (Input &input : inputs)
-    if (input.replacement && !input.staged.empty())
-      std::memcpy(input.staged.data(), address(input.replacement->buffer), input.staged.size());
+void Session::run(const std::string &name) {
+  const Entry *entry = bundle.program.findEntry(name);
+  if (!entry)
+    throw Error(SHARDRT_INVALID_ARGUMENT, cat("the bundle has no entry point \"", name, "\""));
+  Runner &runner = runners[entry - bundle.program.entries.data()];
+  for (const Runner::Binding &binding : runner.bindings)
+    if (!inputs[binding.input].hasValue)
+      throw Error(SHARDRT_BAD_INPUT,
+                  cat("input \"", inputs[binding.input].value->name, "\" was not set"));
+  for (const Runner::Binding &binding : runner.bindings)
+    if (const Input &input = inputs[binding.input]; !input.resident && !input.staged.empty())
+      std::memcpy(address(binding.buffer), input.staged.data(), input.staged.size());
+  current = entry;
+  runner.executor->run();
+  for (const Runner::Binding &binding : runner.bindings)
+    if (Input &input = inputs[binding.input]; binding.replacement >= 0 && !input.staged.empty())
+      std::memcpy(input.staged.data(), address(binding.replacement), input.staged.size());
 }
 
 void Session::gatherOutput(const Value &output, void *data) {

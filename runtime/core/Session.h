@@ -28,6 +28,7 @@ public:
   void run(const std::string &entry); // empty: the first entry point
   /// Collective; fills `data` (the whole tensor) on rank 0 only.
   void gatherOutput(const Value &output, void *data);
+  /// Of the entry that ran last: the next one may reuse the storage.
   const Value &output(const std::string &name) const;
   const std::byte *localData(const Value &value) const;
   /// Collective: every rank's text, in rank order, on rank 0; empty elsewhere.
@@ -36,15 +37,26 @@ public:
   void writeTrace(const std::string &path);
 
 private:
+  /// Entries share inputs by name.
   struct Input {
-    const Value *value;
-    const Value *replacement = nullptr; // the output that takes its place after a run
-    bool resident = false;              // … in the same storage
-    bool isSet = false;
+    const Value *value;            // of the first entry that has it
+    bool resident = false;         // its storage is its own, and an output replaces it there
+    bool hasValue = false;         // was set, or starts as zeros because an output replaces it
     std::vector<std::byte> staged; // its storage may be reused during a run
+  };
+  /// An entry as a list of what to copy in, run, and copy out.
+  struct Runner {
+    const Entry *entry;
+    struct Binding {
+      size_t input;
+      int buffer, replacement; // the buffer that takes its place after a run, or -1
+    };
+    std::vector<Binding> bindings;
+    std::unique_ptr<Executor> executor;
   };
   void load(const std::string &weights);
   void describeInputs();
+  Runner makeRunner(const Entry &entry, const std::vector<int> &groups);
   Input &input(const std::string &name);
   std::byte *address(int buffer) const;
   std::vector<int> createGroups();
@@ -55,7 +67,8 @@ private:
   ThreadPool pool;
   std::unique_ptr<KernelLibrary> kernels;
   std::vector<Input> inputs;
-  std::unique_ptr<Executor> executor;
+  std::vector<Runner> runners;
+  const Entry *current; // what ran last; the first one at the start
   std::unique_ptr<Trace> trace;
 };
 

@@ -58,9 +58,10 @@ def write_bundle(tmp_path):
             table.append(dict(name=name, dtype=dtype, shape=shape, offset=offset, bytes=size, kind=kind))
             offset += size
         axis = [{"axis": 0, "pre": 1, "size": 2}]
-        program = dict(version=1, arena={"bytes": offset}, buffers=table, inputs=inputs, outputs=outputs)
+        program = dict(version=2, arena={"bytes": offset}, buffers=table)
         program.update(parameters=list(parameters), constants=[], axis_indices=[], groups=[{"axes": axis}])
-        program.update(kernels=[], commands=commands)
+        program.update(kernels=[])
+        program["entries"] = [dict(name="main", inputs=inputs, outputs=outputs, commands=commands)]
         (folder / "program.json").write_text(json.dumps(program))
         files = [folder / "program.json"]
         if weights:

@@ -43,17 +43,17 @@ static std::string openInput(const Value &value, const std::string &path, InputF
   return "";
 }
 
-std::vector<InputFile> shardrt::openInputs(const Bundle &bundle, const RunOptions &options) {
+std::vector<InputFile> shardrt::openInputs(const Entry &entry, const RunOptions &options) {
   std::vector<std::string> problems;
   std::vector<InputFile> files;
   std::set<std::string> given;
   for (const auto &[name, path] : options.inputs) {
-    const Value *value = findValue(bundle.program.inputs, name);
+    const Value *value = findValue(entry.inputs, name);
     if (!given.insert(name).second)
       problems.push_back(cat("\"", name, "\" is given twice"));
     else if (!value)
       problems.push_back(cat("\"", name, "\" is not an input of the model, its inputs are: ",
-                             listNames(bundle.program.inputs)));
+                             listNames(entry.inputs)));
     else
       try {
         files.emplace_back();
@@ -63,8 +63,8 @@ std::vector<InputFile> shardrt::openInputs(const Bundle &bundle, const RunOption
         problems.push_back(cat("\"", name, "\": ", error.what()));
       }
   }
-  for (const Value &value : bundle.program.inputs) {
-    bool isState = std::any_of(bundle.program.outputs.begin(), bundle.program.outputs.end(),
+  for (const Value &value : entry.inputs) {
+    bool isState = std::any_of(entry.outputs.begin(), entry.outputs.end(),
                                [&](const Value &output) { return output.alias == value.name; });
     if (!given.count(value.name) && !isState)
       problems.push_back(cat("\"", value.name, "\" is missing, give --input ", value.name,
@@ -94,8 +94,8 @@ void shardrt::checkWritable(const std::string &path) {
                 cat(path, ": cannot write into ", directory.string(), ": ", systemError()));
 }
 
-std::vector<OutputFile> shardrt::resolveOutputs(const Bundle &bundle, const RunOptions &options) {
-  const std::vector<Value> &outputs = bundle.program.outputs;
+std::vector<OutputFile> shardrt::resolveOutputs(const Entry &entry, const RunOptions &options) {
+  const std::vector<Value> &outputs = entry.outputs;
   std::vector<OutputFile> files;
   for (const auto &[name, path] : options.outputs) {
     const Value *value =

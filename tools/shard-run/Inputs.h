@@ -14,7 +14,7 @@ struct InputFile {
 
 /// Throws SHARDRT_BAD_INPUT that lists every input that is missing, unknown, or of the wrong dtype
 /// or shape.
-std::vector<InputFile> openInputs(const Bundle &bundle, const RunOptions &options);
+std::vector<InputFile> openInputs(const Entry &entry, const RunOptions &options);
 
 struct OutputFile {
   const Value *value;
@@ -22,7 +22,7 @@ struct OutputFile {
 };
 
 /// Throws SHARDRT_INVALID_ARGUMENT for unknown names, SHARDRT_IO for paths that cannot be written.
-std::vector<OutputFile> resolveOutputs(const Bundle &bundle, const RunOptions &options);
+std::vector<OutputFile> resolveOutputs(const Entry &entry, const RunOptions &options);
 void checkWritable(const std::string &path);
 
 } // namespace shardrt

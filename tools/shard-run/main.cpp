@@ -18,6 +18,16 @@ static void checkRanks(const Bundle &bundle, const RunOptions &options, const La
                                         launch.launcher, " started ", launch.ranks));
 }
 
+static const Entry &chosenEntry(const Bundle &bundle, const RunOptions &options) {
+  if (const Entry *entry = bundle.program.findEntry(options.entry))
+    return *entry;
+  std::string names;
+  for (const Entry &entry : bundle.program.entries)
+    names += (names.empty() ? "" : ", ") + entry.name;
+  throw Error(SHARDRT_INVALID_ARGUMENT, cat("--entry: the bundle has no entry point \"",
+                                            options.entry, "\", it has ", names));
+}
+
 /// Under mpirun, MPI if its shim was built; otherwise shared memory, which reaches one machine
 /// only.
 static std::unique_ptr<Channel> joinChannel(const Job &job, const Launch &launch) {
@@ -39,8 +49,9 @@ static int run(const RunOptions &options) {
   Launch launch = detectLaunch();
   std::unique_ptr<Bundle> bundle = openBundle(options.bundle, options.isa);
   checkRanks(*bundle, options, launch);
-  std::vector<InputFile> inputs = openInputs(*bundle, options);
-  std::vector<OutputFile> outputs = resolveOutputs(*bundle, options);
+  const Entry &entry = chosenEntry(*bundle, options);
+  std::vector<InputFile> inputs = openInputs(entry, options);
+  std::vector<OutputFile> outputs = resolveOutputs(entry, options);
   bool alone = launch.launcher.empty();
   Job job{options, *bundle,          inputs,
           outputs, launch.localRank, alone ? bundle->ranks() : launch.localRanks,

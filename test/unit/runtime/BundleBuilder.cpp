@@ -60,14 +60,23 @@ BundleBuilder::BundleBuilder(const std::vector<std::pair<std::string, int>> &axe
   manifest = {{"format", {{"major", 1}, {"minor", 0}}},
               {"producer", "test"},
               {"model", "test model"},
-              {"entry_points", Json::array({"main"})},
+              {"entry_points", Json::array()},
               {"mesh", {{"axes", mesh}}},
               {"ranks", ranks},
               {"kernels", Json::array({{{"level", "x86-64"}, {"file", "kernels-x86-64.so"}}})}};
-  program = {{"version", 1}, {"arena", {{"bytes", 0}}}};
-  for (const char *key : {"buffers", "inputs", "outputs", "parameters", "constants", "axis_indices",
-                          "groups", "kernels", "commands"})
+  program = {{"version", 2}, {"arena", {{"bytes", 0}}}};
+  for (const char *key :
+       {"buffers", "parameters", "constants", "axis_indices", "groups", "kernels", "entries"})
     program[key] = Json::array();
+  beginEntry("main");
+}
+
+void BundleBuilder::beginEntry(const std::string &name) {
+  program["entries"].push_back({{"name", name},
+                                {"inputs", Json::array()},
+                                {"outputs", Json::array()},
+                                {"commands", Json::array()}});
+  manifest["entry_points"].push_back(name);
 }
 
 int BundleBuilder::buffer(const std::string &name, const std::string &dtype,
@@ -87,7 +96,7 @@ int BundleBuilder::buffer(const std::string &name, const std::string &dtype,
 
 void BundleBuilder::input(const std::string &name, int buffer, const std::vector<int64_t> &shape,
                           const Json &shard) {
-  program["inputs"].push_back({{"name", name},
+  entry()["inputs"].push_back({{"name", name},
                                {"buffer", buffer},
                                {"dtype", program["buffers"][buffer]["dtype"]},
                                {"shape", shape},
@@ -96,7 +105,7 @@ void BundleBuilder::input(const std::string &name, int buffer, const std::vector
 
 void BundleBuilder::output(const std::string &name, int buffer, const std::vector<int64_t> &shape,
                            const Json &shard, const std::string &alias) {
-  program["outputs"].push_back({{"name", name},
+  entry()["outputs"].push_back({{"name", name},
                                 {"buffer", buffer},
                                 {"dtype", program["buffers"][buffer]["dtype"]},
                                 {"shape", shape},
@@ -130,7 +139,7 @@ void BundleBuilder::launch(const std::string &kernel, const std::vector<int> &bu
            {"scratch", scratch}});
 }
 
-void BundleBuilder::command(const Json &command) { program["commands"].push_back(command); }
+void BundleBuilder::command(const Json &command) { entry()["commands"].push_back(command); }
 
 Json BundleBuilder::axis(int axis, int size, int pre) {
   return {{"axis", axis}, {"pre", pre}, {"size", size}};

@@ -34,12 +34,15 @@ template <typename T> std::string rawBytes(const std::vector<T> &values) {
 
 class BundleBuilder {
 public:
-  /// One axis for each (name, size).
+  /// One axis for each (name, size). There is an entry "main" at first.
   explicit BundleBuilder(const std::vector<std::pair<std::string, int>> &axes);
 
   /// Appends a buffer at the next free place of the arena; returns its index.
   int buffer(const std::string &name, const std::string &dtype, const std::vector<int64_t> &shape,
              const std::string &kind);
+  /// What follows belongs to another entry.
+  void beginEntry(const std::string &name);
+  Json &entry() { return program["entries"].back(); }
   void input(const std::string &name, int buffer, const std::vector<int64_t> &shape,
              const Json &shard);
   void output(const std::string &name, int buffer, const std::vector<int64_t> &shape,

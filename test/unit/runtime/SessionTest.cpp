@@ -214,6 +214,49 @@ TEST(Session, EveryKindOfCommand) {
   EXPECT_EQ(result, (std::vector<float>{55, 55, 66, 102}));
 }
 
+/// Entries share an input; their outputs lie in the same place of the arena.
+TEST(Session, EntriesShareInputsAndStorage) {
+  BundleBuilder builder({{"tp", 2}});
+  Json whole = Json::array({Json::array()});
+  int x = builder.buffer("x", "f32", {4}, "input"), y = builder.buffer("y", "f32", {4}, "output"),
+      z = builder.buffer("z", "f32", {4}, "input"), w = builder.buffer("w", "f32", {4}, "output");
+  builder.program["buffers"][z]["offset"] = builder.program["buffers"][y]["offset"];
+  builder.program["buffers"][w]["offset"] = builder.program["buffers"][x]["offset"];
+  builder.input("x", x, {4}, whole);
+  builder.output("y", y, {4}, whole);
+  builder.launch("test_add", {x, x, y}, 1);
+  builder.beginEntry("more");
+  builder.input("x", z, {4}, whole);
+  builder.output("w", w, {4}, whole, "x"); // x is 2 x from now on, for both
+  builder.launch("test_add", {z, z, w}, 1);
+  Job job(builder);
+  std::vector<float> y1(4), w1(4), y2(4);
+  EXPECT_EQ(job.run([&](shardrt_session session, int rank) {
+    shardrt_status status = setFloats(session, "x", {4}, {1, 2, 3, 4});
+    auto step = [&](const char *entry, const char *output, std::vector<float> &values) {
+      if (status == SHARDRT_OK)
+        status = shardrt_session_run(session, entry);
+      if (status == SHARDRT_OK)
+        status = getFloats(session, output, rank, values);
+    };
+    step(nullptr, "y", y1);
+    step("more", "w", w1);
+    step("main", "y", y2);
+    return status;
+  }),
+            "");
+  EXPECT_EQ(y1, (std::vector<float>{2, 4, 6, 8}));
+  EXPECT_EQ(w1, (std::vector<float>{2, 4, 6, 8}));
+  EXPECT_EQ(y2, (std::vector<float>{4, 8, 12, 16}));
+  EXPECT_HAS(job.run([&](shardrt_session session, int rank) {
+    shardrt_status status = setFloats(session, "x", {4}, {1, 2, 3, 4});
+    if (status == SHARDRT_OK)
+      status = shardrt_session_run(session, "more");
+    return status == SHARDRT_OK ? getFloats(session, "y", rank, y1) : status;
+  }),
+             "output \"y\" belongs to entry point \"main\", \"more\" was the last to run");
+}
+
 TEST(Session, WrongUse) {
   Job job(sumBundle());
   auto set = [](const char *name, shardrt_dtype dtype, int64_t size) {
