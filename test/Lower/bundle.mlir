@@ -8,7 +8,9 @@
 // MANIFEST-DAG: "model": "tiny"
 // MANIFEST-DAG: "level": "x86-64-v3"
 // MANIFEST-DAG: "path": "weights/model.safetensors"
+// PROGRAM: "version": 2
 // PROGRAM: "kind":"panels"
+// PROGRAM: "entries": [{"name": "main",
 // PROGRAM: "op":"launch"
 // EXISTS: exists; remove it or use force to replace it
 func.func @main(%x: tensor<4x8xf32> {graph.name = "x"}) -> (tensor<4x16xf32> {graph.name = "y"}) {
