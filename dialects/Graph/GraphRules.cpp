@@ -50,7 +50,11 @@ private:
 ShardingRule graph::detail::pointwiseRule(Operation *op) {
   RuleBuilder rule(op);
   rule.rule.addPointwise();
-  if (isa<AddOp, SubOp, NegOp>(op))
+  auto cast = dyn_cast<CastOp>(op);
+  // Widening a float rounds nothing: the terms of a pending sum may be widened one by one.
+  bool widens = cast && isa<FloatType>(typeOf(cast.getInput()).getElementType()) && isa<FloatType>(typeOf(cast).getElementType()) &&
+                typeOf(cast.getInput()).getElementTypeBitWidth() <= typeOf(cast).getElementTypeBitWidth();
+  if (isa<AddOp, SubOp, NegOp>(op) || widens)
     rule.setLinear();
   return rule.build();
 }

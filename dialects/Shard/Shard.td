@@ -31,6 +31,8 @@ def Shard_Dialect : Dialect {
     static constexpr ::llvm::StringLiteral kPartitionedAttr = "shard.partitioned";
     /// Why a collective is there (dictionary) or where a value's axes come from (string), for `shardc explain`.
     static constexpr ::llvm::StringLiteral kOriginAttr = "shard.origin";
+    /// State that an argument of an entry function reads, or a result writes: its name.
+    static constexpr ::llvm::StringLiteral kStateAttr = "shard.state";
     /// What propagation could not give the tensors of an op: array of strings.
     static constexpr ::llvm::StringLiteral kConflictsAttr = "shard.conflicts";
   }];
@@ -217,6 +219,60 @@ def Shard_AxisIndexOp : Op<Shard_Dialect, "axis_index", [Pure, DeclareOpInterfac
   let arguments = (ins FlatSymbolRefAttr:$mesh, TypedArrayAttrBase<Shard_AxisAttr, "mesh axes">:$axes);
   let results = (outs Graph_TensorOf<I64, "i64">:$result);
   let assemblyFormat = "custom<Axes>($axes) `of` $mesh attr-dict `:` type($result)";
+}
+
+//===----------------------------------------------------------------------===//
+// FSDP: flat buckets of parameters (docs/contracts.md §5.2)
+//===----------------------------------------------------------------------===//
+
+def Shard_BucketOp : Op<Shard_Dialect, "bucket", [Symbol, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "Parameters of one unit that live in one flat buffer";
+  let description = [{
+    `length`: elements of the whole buffer of one tensor-parallel rank; member r of the group along `axes` holds part r. Each item is a dictionary:
+    `tensor`, `offset` (elements), `type` (global, of the segment), `segment` ([dim, offset, size]) and `sharding` where there are such.
+
+    * bucket_c1: the group's size times 64 divides the length.
+    * bucket_c2: every item lies inside the bucket, behind the one before.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$unit, TypeAttr:$element, I64Attr:$length, FlatSymbolRefAttr:$mesh,
+                       TypedArrayAttrBase<Shard_AxisAttr, "mesh axes">:$axes, DictArrayAttr:$items);
+  let assemblyFormat = "$sym_name $unit $element `length` $length `over` custom<Axes>($axes) `of` $mesh $items attr-dict";
+}
+
+def Shard_StateOp : Op<Shard_Dialect, "state", [Symbol, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "A buffer that stays between runs of the entries, which take and give it by name";
+  let description = [{
+    `shard.state = "NAME"` on an argument of an entry reads it, on a result writes it. Roles: parameter, exp_avg, exp_avg_sq, momentum, gradient,
+    compute_parameter, scalar. With a bucket it has its length, or if `sharded` one part of it.
+
+    * state_c1: the role is one of these.
+    * state_c2: a bucket's state has as many elements as the bucket, or its part.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$role, TypeAttr:$type, OptionalAttr<FlatSymbolRefAttr>:$bucket, UnitAttr:$sharded);
+  let assemblyFormat = "$sym_name $role $type (`of` $bucket^ (`sharded` $sharded^)?)? attr-dict";
+}
+
+def Shard_BucketViewOp : Op<Shard_Dialect, "bucket_view", [Pure, DeclareOpInterfaceMethods<MeshEvaluateOpInterface>]> {
+  let summary = "A tensor inside of a flat buffer, without a copy";
+  let description = [{
+    * bucket_view_c1: the tensor lies inside the buffer and has its element type.
+  }];
+  let arguments = (ins Graph_Tensor:$input, I64Attr:$offset);
+  let results = (outs Graph_Tensor:$result);
+  let assemblyFormat = "$input `at` $offset attr-dict `:` type($input) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Shard_BucketPackOp : Op<Shard_Dialect, "bucket_pack", [Pure, DeclareOpInterfaceMethods<MeshEvaluateOpInterface>]> {
+  let summary = "A flat buffer with tensors at their offsets, zero elsewhere; who makes the tensors writes them in place";
+  let description = [{
+    * bucket_pack_c1: one offset for each tensor, in increasing order; they do not overlap and lie inside.
+    * bucket_pack_c2: all have the buffer's element type.
+  }];
+  let arguments = (ins Variadic<Graph_Tensor>:$inputs, DenseI64ArrayAttr:$offsets);
+  let results = (outs Graph_Tensor:$result);
+  let assemblyFormat = "$inputs `at` $offsets attr-dict `:` type($inputs) `->` type($result)";
+  let hasVerifier = 1;
 }
 
 #endif // SHARDC_SHARD_TD

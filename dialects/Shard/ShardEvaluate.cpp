@@ -208,6 +208,25 @@ Evaluated AxisIndexOp::evaluateOnMesh(const Mesh &mesh, ArrayRef<DeviceTensors>)
   });
 }
 
+Evaluated BucketViewOp::evaluateOnMesh(const Mesh &, ArrayRef<DeviceTensors> operands) {
+  DeviceTensors results(operands[0].size(), HostTensor(getType()));
+  for (auto [result, whole] : llvm::zip(results, operands[0])) {
+    std::copy_n(whole.f.begin() + (whole.f.empty() ? 0 : getOffset()), result.f.size(), result.f.begin());
+    std::copy_n(whole.i.begin() + (whole.i.empty() ? 0 : getOffset()), result.i.size(), result.i.begin());
+  }
+  return single(std::move(results));
+}
+
+Evaluated BucketPackOp::evaluateOnMesh(const Mesh &mesh, ArrayRef<DeviceTensors> operands) {
+  DeviceTensors results(mesh.deviceCount(), HostTensor(getType()));
+  for (auto [offset, tensors] : llvm::zip(getOffsets(), operands))
+    for (auto [result, piece] : llvm::zip(results, tensors)) {
+      std::copy(piece.f.begin(), piece.f.end(), result.f.begin() + (piece.f.empty() ? 0 : offset));
+      std::copy(piece.i.begin(), piece.i.end(), result.i.begin() + (piece.i.empty() ? 0 : offset));
+    }
+  return single(std::move(results));
+}
+
 //===----------------------------------------------------------------------===//
 // Global view
 //===----------------------------------------------------------------------===//

@@ -267,6 +267,79 @@ LogicalResult AxisIndexOp::verifySymbolUses(SymbolTableCollection &tables) {
 }
 
 //===----------------------------------------------------------------------===//
+// Buckets
+//===----------------------------------------------------------------------===//
+
+LogicalResult BucketOp::verifySymbolUses(SymbolTableCollection &tables) {
+  FailureOr<int64_t> group = groupSize(*this, tables);
+  if (failed(group))
+    return failure();
+  if (getLength() % (*group * 64)) // bucket_c1
+    return emitOpError() << "length " << getLength() << " is not a multiple of 64 times the group's size " << *group;
+  int64_t end = 0;
+  for (auto item : getItems().getAsRange<DictionaryAttr>()) { // bucket_c2
+    auto tensor = item.getAs<StringAttr>("tensor");
+    auto type = item.getAs<TypeAttr>("type");
+    auto offset = item.getAs<IntegerAttr>("offset");
+    if (!tensor || !type || !offset || !isa<RankedTensorType>(type.getValue()))
+      return emitOpError() << "item " << item << " lacks tensor, type or offset";
+    if (offset.getInt() < end)
+      return emitOpError() << "item \"" << tensor.getValue() << "\" at " << offset.getInt() << " begins before " << end;
+    end = offset.getInt() + 1;
+  }
+  if (end > static_cast<int64_t>(getLength()))
+    return emitOpError() << "an item begins at " << end - 1 << ", outside the length " << getLength();
+  return success();
+}
+
+LogicalResult StateOp::verifySymbolUses(SymbolTableCollection &tables) {
+  static constexpr StringLiteral roles[] = {"parameter", "exp_avg", "exp_avg_sq", "momentum", "gradient", "compute_parameter", "scalar"};
+  if (!llvm::is_contained(roles, getRole())) // state_c1
+    return emitOpError() << "role \"" << getRole() << "\" is not known";
+  auto type = dyn_cast<RankedTensorType>(getType());
+  if (!type)
+    return emitOpError() << "type " << getType() << " is not a ranked tensor";
+  if (!getBucketAttr())
+    return success();
+  auto bucket = tables.lookupNearestSymbolFrom<BucketOp>(*this, getBucketAttr());
+  if (!bucket)
+    return emitOpError() << "bucket " << getBucketAttr() << " does not exist";
+  MeshOp mesh = lookupMesh(*this, bucket.getMeshAttr());
+  Result<AxisList> axes = mesh ? resolveAxes(mesh.getMesh(), bucket.getAxes()) : Result<AxisList>(AxisList());
+  int64_t parts = getSharded() && axes ? axesSize(*axes) : 1;
+  if (type.getNumElements() != static_cast<int64_t>(bucket.getLength()) / parts) // state_c2
+    return emitOpError() << "has " << type.getNumElements() << " elements, bucket " << getBucketAttr() << " asks for "
+                         << bucket.getLength() / parts;
+  return success();
+}
+
+LogicalResult BucketViewOp::verify() {
+  int64_t end = static_cast<int64_t>(getOffset()) + getType().getNumElements();
+  if (getInput().getType().getRank() != 1 || end > getInput().getType().getNumElements())
+    return emitOpError() << "ends at " << end << ", outside of " << getInput().getType();
+  if (getInput().getType().getElementType() != getType().getElementType())
+    return emitOpError() << "has element type " << getType().getElementType() << ", its buffer " << getInput().getType().getElementType();
+  return success();
+}
+
+LogicalResult BucketPackOp::verify() {
+  if (getInputs().size() != getOffsets().size()) // bucket_pack_c1
+    return emitOpError() << "has " << getInputs().size() << " tensors and " << getOffsets().size() << " offsets";
+  int64_t end = 0;
+  for (auto [input, offset] : llvm::zip(getInputs(), getOffsets())) {
+    auto type = cast<RankedTensorType>(input.getType());
+    if (offset < end)
+      return emitOpError() << "a tensor at " << offset << " begins before " << end;
+    end = offset + type.getNumElements();
+    if (type.getElementType() != getType().getElementType()) // bucket_pack_c2
+      return emitOpError() << "has a tensor of " << type.getElementType() << " in a buffer of " << getType().getElementType();
+  }
+  if (getType().getRank() != 1 || end > getType().getNumElements())
+    return emitOpError() << "ends at " << end << ", outside of " << getType();
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
 // Folds
 //===----------------------------------------------------------------------===//
 

@@ -19,6 +19,8 @@
 #include "dialects/Shard/Shard.h"
 #include "shardc/Annotate/Passes.h"
 #include "shardc/Bundle/Passes.h"
+#include "shardc/Differentiate/Passes.h"
+#include "shardc/FSDP/Passes.h"
 #include "shardc/Fuse/Passes.h"
 #include "shardc/Outline/Passes.h"
 #include "shardc/Partition/Passes.h"
@@ -83,6 +85,8 @@ void registerPasses() {
   registerCSEPass();
   registerSymbolDCEPass();
   registerAnnotatePasses();
+  registerDifferentiatePasses();
+  registerFSDPPasses();
   registerOutlinePasses();
   registerPartitionPasses();
   registerPropagatePasses();

@@ -1,0 +1,38 @@
+//===- Passes.td - from a model to its training step ---------------------------*- tablegen -*-===//
+
+#ifndef SHARDC_DIFFERENTIATE_PASSES_TD
+#define SHARDC_DIFFERENTIATE_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def DifferentiatePass : Pass<"shard-differentiate", "::mlir::ModuleOp"> {
+  let summary = "Add the loss and its gradient with respect to every trainable parameter";
+  let description = [{
+    `@main(inputs) -> (logits, …)` becomes `@main(inputs, labels) -> (loss, tokens, gradients…)` (docs/contracts.md §5.1). Each layer
+    function gets a backward twin; what is kept between the two is the smallest set of bytes from which the backward pass can be
+    computed with cheap ops (elementwise and row ops) alone, less what the checkpoint policy has recomputed:
+
+    * `none`: all of it is kept.
+    * `selective`: every second matrix product is recomputed; attention, routing and all else that is expensive is kept.
+    * `full`: only the layer's inputs are kept.
+
+    ```mlir
+    %y = call @layer_0(%x, %w)                        %y, %kept = call @layer_0(%x, %w)
+    return %y                                  ->     …
+                                                      %dx, %dw = call @layer_0_backward(%x, %w, %kept, %dy)
+    ```
+
+    Ideas: reverse-mode differentiation by op (Wengert lists; JAX's vjp), the cut by maximum flow (PyTorch AOTAutograd's min-cut
+    partitioner; Chen et al. 2016 for recomputation). Example: test/Differentiate/layer.mlir.
+  }];
+  let dependentDialects = ["::shardc::graph::GraphDialect", "::shardc::shard::ShardDialect", "::mlir::func::FuncDialect"];
+  let options = [
+    Option<"entry", "entry", "std::string", "\"main\"", "the model's function">,
+    Option<"checkpoint", "checkpoint", "std::string", "\"none\"", "activation checkpointing: none, selective or full">,
+    Option<"loss", "loss", "std::string", "\"\"", "output to minimise if it is a scalar, or to take next-token cross entropy of; "
+           "default: \"loss\" if there is one, else \"logits\"">,
+    Option<"frozen", "frozen", "std::string", "\"\"", "parameters (a regular expression over names) that are not trained">,
+  ];
+}
+
+#endif // SHARDC_DIFFERENTIATE_PASSES_TD

@@ -1,0 +1,290 @@
+//===- Differentiate.cpp - from a model to its training step ------------------------------------===//
+//
+// Input:  @main(inputs) -> outputs on whole tensors, with calls of layer functions. Output: @main(inputs, labels) -> (loss, tokens,
+//         gradients…) and for each layer function the pair that LayerSplit makes.
+//
+//   1. The loss is appended, with the cotangent of the output that it is of.
+//   2. The entry's ops are visited in reverse; a call becomes a call of the layer's forward function, and calls of its recompute and
+//      backward functions are appended. Calls that differ in what is active (frozen parameters, first layer) have functions of their own.
+//   3. Outputs are replaced by loss, counted tokens and one gradient for each trained parameter.
+//
+//===----------------------------------------------------------------------===//
+
+#include "shardc/Differentiate/Passes.h"
+
+#include "LayerSplit.h"
+#include "Loss.h"
+
+#include "llvm/ADT/MapVector.h"
+#include "llvm/Support/Regex.h"
+
+using namespace mlir;
+
+namespace shardc {
+#define GEN_PASS_DEF_DIFFERENTIATEPASS
+#include "lib/Differentiate/Passes.h.inc"
+
+namespace {
+
+std::optional<Checkpoint> parseCheckpoint(StringRef text) {
+  return llvm::StringSwitch<std::optional<Checkpoint>>(text)
+      .Case("none", Checkpoint::None)
+      .Case("selective", Checkpoint::Selective)
+      .Case("full", Checkpoint::Full)
+      .Default(std::nullopt);
+}
+
+/// The entry function on its way.
+class Entry {
+public:
+  Entry(func::FuncOp function, Checkpoint checkpoint)
+      : function(function), checkpoint(checkpoint), symbols(function->getParentOfType<ModuleOp>()), builder(ret()) {}
+
+  LogicalResult chooseOutput(StringRef wanted);
+  LogicalResult chooseParameters(StringRef frozen);
+  LogicalResult buildLoss();
+  LogicalResult differentiate();
+  void replaceOutputs();
+
+private:
+  Operation *ret() { return function.getBody().front().getTerminator(); }
+  StringRef outputName(unsigned n) {
+    auto name = function.getResultAttrOfType<StringAttr>(n, graph::GraphDialect::kNameAttr);
+    return name ? name.getValue() : StringRef();
+  }
+  LogicalResult visitCall(func::CallOp call);
+  FailureOr<LayerSplit *> splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded);
+  func::CallOp callPart(func::FuncOp callee, ArrayRef<LayerSplit::Source> sources, func::CallOp original, ValueRange forward,
+                        unsigned ownResults, ValueRange recomputed);
+
+  func::FuncOp function;
+  Checkpoint checkpoint;
+  SymbolTable symbols;
+  OpBuilder builder;
+  unsigned output = 0;
+  Loss loss;
+  /// Trained weights and their segments; a weight that stands twice (tied) is one.
+  llvm::MapVector<std::pair<Attribute, Attribute>, SmallVector<graph::ParameterOp>> parameters;
+  std::optional<Cotangents> cotangents;
+  llvm::MapVector<Attribute, LayerSplit> splits;
+};
+
+} // namespace
+
+LogicalResult Entry::chooseOutput(StringRef wanted) {
+  SmallVector<StringRef> names;
+  for (unsigned n = 0; n < function.getNumResults(); ++n)
+    names.push_back(outputName(n));
+  auto find = [&](StringRef name) { return llvm::find(names, name) - names.begin(); };
+  size_t found = wanted.empty() ? find("loss") : find(wanted);
+  if (wanted.empty() && found == names.size())
+    found = find("logits");
+  if (wanted.empty() && found == names.size() && names.size() == 1)
+    found = 0;
+  if (found == names.size())
+    return function.emitError() << "no output \"" << (wanted.empty() ? "loss\" or \"logits" : wanted) << "\" to train on; there are: \""
+                                << llvm::join(names, "\", \"") << "\"";
+  output = found;
+  auto type = cast<RankedTensorType>(function.getResultTypes()[output]);
+  if (!isDifferentiable(type))
+    return function.emitError() << "output \"" << names[output] << "\" of type " << type << " cannot be trained on: it is not floating point";
+  return success();
+}
+
+LogicalResult Entry::chooseParameters(StringRef frozen) {
+  llvm::Regex pattern(frozen);
+  std::string error;
+  if (!frozen.empty() && !pattern.isValid(error))
+    return function.emitError() << "frozen: \"" << frozen << "\" is not a regular expression: " << error;
+  bool anyFrozen = false;
+  for (auto parameter : function.getBody().getOps<graph::ParameterOp>()) {
+    if (!isDifferentiable(parameter.getType()))
+      continue;
+    if (!frozen.empty() && pattern.match(parameter.getName())) {
+      anyFrozen = true;
+      continue;
+    }
+    parameters[{parameter.getNameAttr(), parameter.getSegmentAttr()}].push_back(parameter);
+  }
+  if (!frozen.empty() && !anyFrozen)
+    return function.emitError() << "frozen: \"" << frozen << "\" matches no parameter";
+  if (parameters.empty())
+    return function.emitError() << "there is no parameter to train";
+  return success();
+}
+
+LogicalResult Entry::buildLoss() {
+  Value value = ret()->getOperand(output);
+  auto type = cast<RankedTensorType>(value.getType());
+  Location loc = value.getLoc();
+  auto scalar = RankedTensorType::get({}, builder.getF32Type());
+  if (type.getNumElements() == 1) { // the model's own loss
+    Value flat = type.getRank() == 0 ? value : graph::ReshapeOp::create(builder, loc, RankedTensorType::get({}, type.getElementType()), value).getResult();
+    loss.loss = type.getElementType() == builder.getF32Type() ? flat : graph::CastOp::create(builder, loc, flat, builder.getF32Type()).getResult();
+    loss.tokens = graph::ConstantOp::splat(builder, loc, scalar, 1);
+    loss.seed = graph::ConstantOp::splat(builder, loc, type, 1);
+    return success();
+  }
+  if (type.getRank() < 2)
+    return function.emitError() << "output \"" << outputName(output) << "\" of type " << type << " is neither a scalar loss nor logits [..., vocabulary]";
+  auto labelType = RankedTensorType::get(type.getShape().drop_back(), builder.getI64Type());
+  for (unsigned n = 0; n < function.getNumArguments(); ++n)
+    if (function.getArgAttr(n, graph::GraphDialect::kNameAttr) == builder.getStringAttr("labels"))
+      return function.emitError() << "the model has an input \"labels\" of its own: name its loss (loss=NAME)";
+  SmallVector<NamedAttribute> attrs = {builder.getNamedAttr(graph::GraphDialect::kNameAttr, builder.getStringAttr("labels"))};
+  // Cut as the batch is.
+  for (BlockArgument argument : function.getArguments())
+    if (auto sharding = shard::getSharding(argument); sharding && cast<RankedTensorType>(argument.getType()).getShape() == labelType.getShape()) {
+      attrs.push_back(builder.getNamedAttr(shard::ShardDialect::kShardingAttr, sharding));
+      break;
+    }
+  if (failed(function.insertArgument(function.getNumArguments(), labelType, builder.getDictionaryAttr(attrs), loc)))
+    return failure();
+  loss = buildCrossEntropy(builder, loc, value, function.getArguments().back());
+  return success();
+}
+
+FailureOr<LayerSplit *> Entry::splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded) {
+  Attribute key = builder.getArrayAttr({call.getCalleeAttr(), builder.getDenseBoolArrayAttr(active), builder.getDenseBoolArrayAttr(seeded)});
+  auto found = splits.find(key);
+  if (found == splits.end()) {
+    FailureOr<LayerSplit> split = splitLayer(symbols.lookup<func::FuncOp>(call.getCallee()), active, seeded, checkpoint, symbols);
+    if (failed(split))
+      return failure();
+    found = splits.insert({key, *split}).first;
+  }
+  return &found->second;
+}
+
+func::CallOp Entry::callPart(func::FuncOp callee, ArrayRef<LayerSplit::Source> sources, func::CallOp original, ValueRange forward,
+                             unsigned ownResults, ValueRange recomputed) {
+  SmallVector<Value> operands;
+  for (LayerSplit::Source source : sources)
+    switch (source.kind) {
+    case LayerSplit::Source::Argument:
+      operands.push_back(original.getOperand(source.index));
+      break;
+    case LayerSplit::Source::Kept:
+      operands.push_back(forward[ownResults + source.index]);
+      break;
+    case LayerSplit::Source::Recomputed:
+      operands.push_back(recomputed[source.index]);
+      break;
+    case LayerSplit::Source::Cotangent:
+      operands.push_back(cotangents->get(original.getResult(source.index)));
+      break;
+    }
+  auto call = func::CallOp::create(builder, original.getLoc(), callee, operands);
+  if (Attribute path = original->getAttr(graph::GraphDialect::kPathAttr))
+    call->setAttr(graph::GraphDialect::kPathAttr, path);
+  return call;
+}
+
+LogicalResult Entry::visitCall(func::CallOp call) {
+  SmallVector<bool> active, seeded;
+  for (Value operand : call.getOperands())
+    active.push_back(cotangents->isActive(operand));
+  for (Value result : call.getResults())
+    seeded.push_back(static_cast<bool>(cotangents->get(result)));
+  FailureOr<LayerSplit *> split = splitOf(call, active, seeded);
+  if (failed(split))
+    return failure();
+  LayerSplit &parts = **split;
+  OpBuilder here(call);
+  auto forward = func::CallOp::create(here, call.getLoc(), parts.forward, call.getOperands());
+  forward->setDiscardableAttrs(call->getDiscardableAttrDictionary());
+  if (parts.forward.getNumResults() != parts.results) // shardings of the layer's own results are on its return value
+    forward->removeAttr(shard::ShardDialect::kShardingsAttr);
+  ValueRange recomputed;
+  if (parts.recompute) {
+    auto again = callPart(parts.recompute, parts.recomputeSources, call, forward.getResults(), parts.results, {});
+    again->setAttr("shard.recompute", builder.getUnitAttr());
+    recomputed = again.getResults();
+  }
+  func::CallOp backward = callPart(parts.backward, parts.backwardSources, call, forward.getResults(), parts.results, recomputed);
+  backward->setAttr("shard.backward", builder.getUnitAttr());
+  for (auto [argument, gradient] : llvm::zip(parts.gradientArguments, backward.getResults()))
+    cotangents->add(call.getOperand(argument), gradient);
+  call.replaceAllUsesWith(forward.getResults().take_front(parts.results));
+  call.erase();
+  return success();
+}
+
+LogicalResult Entry::differentiate() {
+  Block &body = function.getBody().front();
+  SmallVector<Value> leaves;
+  for (auto &[name, uses] : parameters)
+    for (graph::ParameterOp use : uses)
+      leaves.push_back(use);
+  SmallVector<Operation *> ops;
+  for (Operation &op : body.without_terminator())
+    ops.push_back(&op);
+  cotangents.emplace(builder, body, leaves);
+  Value seeded = ret()->getOperand(output);
+  if (!cotangents->isActive(seeded))
+    return function.emitError() << "output \"" << outputName(output) << "\" does not depend on any trained parameter";
+  cotangents->add(seeded, loss.seed);
+  return cotangents->run(ops, [&](func::CallOp call) { return visitCall(call); });
+}
+
+void Entry::replaceOutputs() {
+  SmallVector<Value> results = {loss.loss, loss.tokens};
+  auto named = [&](StringRef name) { return builder.getNamedAttr(graph::GraphDialect::kNameAttr, builder.getStringAttr(name)); };
+  SmallVector<DictionaryAttr> attrs = {builder.getDictionaryAttr(named("loss")), builder.getDictionaryAttr(named("tokens"))};
+  for (auto &[name, uses] : parameters) {
+    Value sum;
+    for (graph::ParameterOp use : uses)
+      if (Value part = cotangents->get(use))
+        sum = sum ? graph::AddOp::create(builder, use.getLoc(), sum, part).getResult() : part;
+    if (!sum) // not on the way to the loss: its gradient is zero, and every rank agrees on that
+      sum = graph::ConstantOp::splat(builder, uses.front().getLoc(), uses.front().getType(), 0);
+    results.push_back(sum);
+    NamedAttrList list;
+    list.append("graph.gradient", name.first);
+    if (name.second)
+      list.append("graph.segment", name.second);
+    attrs.push_back(list.getDictionary(builder.getContext()));
+  }
+  ret()->setOperands(results);
+  function.setFunctionType(builder.getFunctionType(function.getArgumentTypes(), ValueRange(results).getTypes()));
+  function.setAllResultAttrs(attrs);
+}
+
+namespace {
+struct DifferentiatePass : impl::DifferentiatePassBase<DifferentiatePass> {
+  using DifferentiatePassBase::DifferentiatePassBase;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    auto function = module.lookupSymbol<func::FuncOp>(entry);
+    if (!function || function.isExternal() || !function.getBody().hasOneBlock()) {
+      module.emitError() << "no function @" << entry << " of one block to differentiate";
+      return signalPassFailure();
+    }
+    std::optional<Checkpoint> policy = parseCheckpoint(checkpoint);
+    if (!policy) {
+      module.emitError() << "checkpoint: \"" << checkpoint << "\" is not none, selective or full";
+      return signalPassFailure();
+    }
+    Entry main(function, *policy);
+    if (failed(main.chooseOutput(loss)) || failed(main.chooseParameters(frozen)) || failed(main.buildLoss()) || failed(main.differentiate()))
+      return signalPassFailure();
+    main.replaceOutputs();
+    eraseUnused(module);
+  }
+
+  /// Outputs that are no more, layers that nothing calls as they were.
+  void eraseUnused(ModuleOp module) {
+    auto function = module.lookupSymbol<func::FuncOp>(entry);
+    for (Operation &op : llvm::make_early_inc_range(llvm::reverse(function.getBody().front().without_terminator())))
+      if (op.use_empty())
+        op.erase();
+    DenseSet<StringAttr> called;
+    module.walk([&](func::CallOp call) { called.insert(call.getCalleeAttr().getAttr()); });
+    for (auto layer : llvm::make_early_inc_range(module.getOps<func::FuncOp>()))
+      if (layer.isPrivate() && !called.contains(layer.getSymNameAttr()))
+        layer.erase();
+  }
+};
+} // namespace
+} // namespace shardc

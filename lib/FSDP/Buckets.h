@@ -1,0 +1,51 @@
+//===- Buckets.h - which parameter lies where ---------------------------------------------------===//
+
+#ifndef SHARDC_LIB_FSDP_BUCKETS_H
+#define SHARDC_LIB_FSDP_BUCKETS_H
+
+#include "dialects/Graph/Graph.h"
+#include "dialects/Shard/Shard.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/Support/Regex.h"
+
+namespace shardc {
+
+/// One parameter (or segment) of the entry function.
+struct TrainedParameter {
+  mlir::StringAttr name;
+  mlir::DenseI64ArrayAttr segment; ///< or null
+  llvm::SmallVector<mlir::Value> values; ///< what users read: the ops' results, or their casts if all uses are one
+  mlir::RankedTensorType local, global;  ///< as stored
+  mlir::RankedTensorType compute;        ///< local type that users read
+  Sharding sharding;
+  int gradient = -1;                     ///< result of the entry; -1: frozen
+  std::string unit;
+  int64_t offset = 0;                    ///< elements, in its bucket
+};
+
+/// Parameters of one unit, element types, trainability, decay and replication.
+struct Bucket {
+  std::string name, unit;
+  mlir::Type element, compute;
+  bool isTrained = true, hasDecay = true;
+  AxisList replicated; ///< axes of the mesh, other than the data-parallel ones, over which all its parameters are whole
+  AxisList cut;        ///< the other ones
+  llvm::SmallVector<TrainedParameter *> items;
+  int64_t length = 0;  ///< elements, padded
+};
+
+/// All parameters of the entry function and their buckets, units in the order of their first use.
+struct BucketPlan {
+  std::vector<std::unique_ptr<TrainedParameter>> parameters;
+  std::vector<Bucket> buckets;
+  /// Last layer of each list of layers: its unit stays gathered between forward and backward pass by default.
+  llvm::StringMap<bool> isLast;
+};
+
+/// `parts`: how many shards a bucket has. `noDecay`: names without weight decay; null: none.
+mlir::FailureOr<BucketPlan> planBuckets(mlir::func::FuncOp entry, const Mesh &mesh, int64_t parts, const llvm::Regex *noDecay);
+
+} // namespace shardc
+
+#endif // SHARDC_LIB_FSDP_BUCKETS_H
