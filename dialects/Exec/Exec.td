@@ -28,7 +28,7 @@ def Exec_ProgramOp : Exec_Op<"program", [Symbol, NoTerminator, SingleBlock, NoRe
   let description = [{
     * program_c1: every buffer lies inside the arena, at a multiple of 64.
     * program_c2: buffers that are filled on loading (parameter, constant, axis_index) overlap no other.
-    * program_c3: while a value is needed, no command writes over it.
+    * program_c3: while a value is needed, no command writes over it but into the same buffer or a part of it.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$arena, OptionalAttr<FlatSymbolRefAttr>:$mesh);
   let regions = (region SizedRegion<1>:$body);
@@ -39,7 +39,7 @@ def Exec_ProgramOp : Exec_Op<"program", [Symbol, NoTerminator, SingleBlock, NoRe
 def Exec_Kind : I32EnumAttr<"Kind", "what a buffer holds", [
     I32EnumAttrCase<"Input", 0, "input">, I32EnumAttrCase<"Output", 1, "output">, I32EnumAttrCase<"Parameter", 2, "parameter">,
     I32EnumAttrCase<"Constant", 3, "constant">, I32EnumAttrCase<"AxisIndex", 4, "axis_index">,
-    I32EnumAttrCase<"Temporary", 5, "temporary">]> {
+    I32EnumAttrCase<"Temporary", 5, "temporary">, I32EnumAttrCase<"State", 6, "state">]> {
   let cppNamespace = "::shardc::exec";
 }
 
@@ -48,10 +48,13 @@ def Exec_BufferOp : Exec_Op<"buffer", [HasParent<"ProgramOp">]> {
   let description = [{
     `value` holds what is specific to the kind: of an input, output or parameter its global type, and the sharding if it is cut; of a
     parameter also the name of the tensor, segment and panels; of a constant the value; of an axis index the axes.
+    `whole`: number of the buffer that it is a part of.
+
+    * buffer_c1: a part lies inside of its whole.
   }];
-  let arguments = (ins Exec_Kind:$kind, StrAttr:$name, I64Attr:$offset, I64Attr:$bytes, OptionalAttr<DictionaryAttr>:$value);
+  let arguments = (ins Exec_Kind:$kind, StrAttr:$name, I64Attr:$offset, I64Attr:$bytes, OptionalAttr<I64Attr>:$whole, OptionalAttr<DictionaryAttr>:$value);
   let results = (outs Exec_Buffer:$result);
-  let assemblyFormat = "$kind $name `at` $offset `size` $bytes ($value^)? attr-dict `:` type($result)";
+  let assemblyFormat = "$kind $name `at` $offset `size` $bytes (`of` $whole^)? ($value^)? attr-dict `:` type($result)";
 }
 
 def Exec_LaunchOp : Exec_Op<"launch", [HasParent<"ProgramOp">, DeclareOpInterfaceMethods<SymbolUserOpInterface>, AttrSizedOperandSegments]> {

@@ -52,6 +52,8 @@ private:
 };
 
 bool isLoaded(Kind kind) { return kind == Kind::Parameter || kind == Kind::Constant || kind == Kind::AxisIndex; }
+/// Its value outlives a run.
+bool isKept(Kind kind) { return isLoaded(kind) || kind == Kind::State; }
 
 int64_t endOf(BufferOp buffer) { return buffer.getOffset() + buffer.getBytes(); }
 
@@ -80,20 +82,91 @@ static LogicalResult checkPlaces(ProgramOp program) {
   return success();
 }
 
-static LogicalResult read(Operation *command, Value operand, ArenaContents &contents) {
+namespace {
+
+/// One walk over the commands. Parts of a buffer share its bytes: who owns a range is always a whole buffer.
+class ArenaProof {
+public:
+  explicit ArenaProof(ProgramOp program) : program(program) {
+    for (auto buffer : program.getBody().getOps<BufferOp>())
+      buffers.push_back(buffer);
+  }
+  LogicalResult run();
+
+private:
+  BufferOp wholeOf(BufferOp buffer) { return buffer.getWhole() ? buffers[*buffer.getWhole()] : buffer; }
+  LogicalResult checkParts();
+  LogicalResult read(Operation *command, Value operand);
+  LogicalResult write(Operation *command, Value operand);
+
+  ProgramOp program;
+  SmallVector<BufferOp> buffers;
+  ArenaContents contents;
+};
+
+} // namespace
+
+LogicalResult ArenaProof::checkParts() {
+  for (BufferOp buffer : buffers) {
+    if (!buffer.getWhole())
+      continue;
+    int64_t number = *buffer.getWhole(), count = buffers.size();
+    if (number < 0 || number >= count || buffers[number].getWhole())
+      return buffer.emitOpError() << "\"" << buffer.getName() << "\" is a part of buffer " << number << ", which is no whole buffer";
+    BufferOp whole = buffers[number]; // buffer_c1
+    if (buffer.getOffset() < whole.getOffset() || endOf(buffer) > endOf(whole))
+      return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer) << ") is not inside of \""
+                                  << whole.getName() << "\" [" << whole.getOffset() << ", " << endOf(whole) << ")";
+  }
+  return success();
+}
+
+LogicalResult ArenaProof::read(Operation *command, Value operand) {
   auto buffer = operand.getDefiningOp<BufferOp>();
-  if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), buffer))
+  if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), wholeOf(buffer)))
     return command->emitOpError() << "reads \"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer)
                                   << ") after \"" << other.getName() << "\" [" << other.getOffset() << ", " << endOf(other)
                                   << ") was written there";
   return success();
 }
 
-static LogicalResult write(Operation *command, Value operand, ArenaContents &contents, ProgramOp program) {
+LogicalResult ArenaProof::write(Operation *command, Value operand) {
   auto buffer = operand.getDefiningOp<BufferOp>();
-  if (isLoaded(buffer.getKind()))
+  if (isLoaded(wholeOf(buffer).getKind()))
     return command->emitOpError() << "writes \"" << buffer.getName() << "\", which is loaded";
-  contents.write(buffer.getOffset(), endOf(buffer), buffer);
+  contents.write(buffer.getOffset(), endOf(buffer), wholeOf(buffer));
+  return success();
+}
+
+LogicalResult ArenaProof::run() {
+  if (failed(checkParts()))
+    return failure();
+  for (BufferOp buffer : buffers)
+    if (isKept(buffer.getKind()) || buffer.getKind() == Kind::Input) {
+      // program_c2
+      if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), buffer))
+        return buffer.emitOpError() << "\"" << buffer.getName() << "\" overlaps \"" << other.getName() << "\"";
+      contents.write(buffer.getOffset(), endOf(buffer), buffer);
+    }
+  // program_c3
+  for (Operation &op : program.getBody().front()) {
+    if (auto launch = dyn_cast<LaunchOp>(op)) {
+      for (Value input : launch.getInputs())
+        if (failed(read(launch, input)))
+          return failure();
+      for (Value output : launch.getOutputs())
+        if (failed(write(launch, output)))
+          return failure();
+    } else if (auto collective = dyn_cast<CollectiveOp>(op)) {
+      if (failed(read(collective, collective.getSource())) || failed(write(collective, collective.getTarget())))
+        return failure();
+    }
+  }
+  // What is loaded, kept, or computed once, serves the next run too.
+  for (BufferOp buffer : buffers)
+    if (isKept(buffer.getKind()) || buffer.getKind() == Kind::Output || isWrittenOnce(buffer))
+      if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), wholeOf(buffer)))
+        return buffer.emitOpError() << "\"" << buffer.getName() << "\" is overwritten by \"" << other.getName() << "\"";
   return success();
 }
 
@@ -105,36 +178,7 @@ LogicalResult ProgramOp::verifyRegions() {
       if (!operand.getDefiningOp<BufferOp>())
         return op.emitOpError() << "has an operand that is no buffer of the program";
   }
-  if (failed(checkPlaces(*this)))
-    return failure();
-  ArenaContents contents;
-  for (auto buffer : getBody().getOps<BufferOp>())
-    if (isLoaded(buffer.getKind()) || buffer.getKind() == Kind::Input) {
-      // program_c2
-      if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), buffer))
-        return buffer.emitOpError() << "\"" << buffer.getName() << "\" overlaps \"" << other.getName() << "\"";
-      contents.write(buffer.getOffset(), endOf(buffer), buffer);
-    }
-  // program_c3
-  for (Operation &op : getBody().front()) {
-    if (auto launch = dyn_cast<LaunchOp>(op)) {
-      for (Value input : launch.getInputs())
-        if (failed(read(launch, input, contents)))
-          return failure();
-      for (Value output : launch.getOutputs())
-        if (failed(write(launch, output, contents, *this)))
-          return failure();
-    } else if (auto collective = dyn_cast<CollectiveOp>(op)) {
-      if (failed(read(collective, collective.getSource(), contents)) || failed(write(collective, collective.getTarget(), contents, *this)))
-        return failure();
-    }
-  }
-  // What is loaded, or computed once, serves the next run too.
-  for (BufferOp buffer : getBody().getOps<BufferOp>())
-    if (isLoaded(buffer.getKind()) || buffer.getKind() == Kind::Output || isWrittenOnce(buffer))
-      if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), buffer))
-        return buffer.emitOpError() << "\"" << buffer.getName() << "\" is overwritten by \"" << other.getName() << "\"";
-  return success();
+  return failed(checkPlaces(*this)) ? failure() : ArenaProof(*this).run();
 }
 
 LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {

@@ -86,10 +86,14 @@ static FailureOr<WeightStore> inlineWeights(ModuleOp module) {
 }
 
 static bool hasAllValues(const WeightStore &store, const Program &program) {
-  return llvm::all_of(program.parameters, [&](const ProgramParameter &parameter) {
-    const Weight *weight = store.find(parameter.tensor);
+  auto hasValue = [&](StringRef tensor) {
+    const Weight *weight = store.find(tensor);
     return weight && weight->hasValue;
-  });
+  };
+  return llvm::all_of(program.parameters, [&](const ProgramParameter &parameter) { return hasValue(parameter.tensor); }) &&
+         llvm::all_of(program.buckets, [&](const ProgramBucket &bucket) {
+           return llvm::all_of(bucket.items, [&](const ProgramBucket::Item &item) { return hasValue(item.tensor); });
+         });
 }
 
 /// Bytes that a rank sends or receives, roughly: what the collective's larger side holds.
@@ -132,12 +136,15 @@ static json::Array valuesJson(ArrayRef<ProgramValue> values, bool outputs) {
 /// One entry per collective, in the order of the commands' "origin".
 static json::Array collectivesJson(const Program &program, int64_t &bytes) {
   json::Array array;
-  for (const auto *list : {&program.init, &program.commands})
+  SmallVector<const std::vector<ProgramCommand> *> lists = {&program.init};
+  for (const ProgramEntry &entry : program.entries)
+    lists.push_back(&entry.commands);
+  for (const auto *list : lists)
     for (const ProgramCommand &command : *list) {
       if (!isCommunication(command.kind))
         continue;
       int64_t own = communicationBytes(program, command);
-      bytes += list == &program.commands ? own : 0;
+      bytes += list != &program.init ? own : 0;
       std::string group;
       for (const AxisRef &axis : program.groups[command.group])
         group += (group.empty() ? "" : ",") + str(program.mesh, axis);
@@ -151,9 +158,10 @@ static json::Array collectivesJson(const Program &program, int64_t &bytes) {
 static std::string launchOrderHash(const Program &program) {
   std::string text;
   llvm::raw_string_ostream os(text);
-  for (const ProgramCommand &command : program.commands)
-    if (isCommunication(command.kind))
-      os << str(command.kind) << ' ' << command.group << ' ' << axesJson(program.groups[command.group]) << ' ' << command.buffers[0] << ' '
+  for (const ProgramEntry &entry : program.entries)
+    for (const ProgramCommand &command : entry.commands)
+      if (isCommunication(command.kind))
+        os << str(command.kind) << ' ' << command.group << ' ' << axesJson(program.groups[command.group]) << ' ' << command.buffers[0] << ' '
          << command.buffers[1] << '\n';
   return sha256(text);
 }
@@ -167,7 +175,11 @@ static std::string manifestJson(const Program &program, const BundleOptions &opt
       kernels.push_back(json::Object{{"level", level}, {"file", "kernels-" + level + ".so"}});
   int64_t bytes = 0, launches = 0, communications = 0;
   json::Array collectives = collectivesJson(program, bytes);
-  for (const ProgramCommand &command : program.commands) {
+  json::Array entries;
+  for (const ProgramEntry &entry : program.entries)
+    entries.push_back(entry.name);
+  for (const ProgramEntry &entry : program.entries)
+    for (const ProgramCommand &command : entry.commands) {
     launches += command.kind == CommandKind::Launch;
     communications += isCommunication(command.kind);
   }
@@ -175,11 +187,11 @@ static std::string manifestJson(const Program &program, const BundleOptions &opt
       {"format", json::Object{{"major", 1}, {"minor", 0}}},
       {"producer", "shardc " SHARDC_VERSION},
       {"model", options.model},
-      {"entry_points", json::Array{options.entry}},
+      {"entry_points", std::move(entries)},
       {"mesh", json::Object{{"axes", std::move(axes)}}},
       {"ranks", program.mesh.deviceCount()},
-      {"inputs", valuesJson(program.inputs, false)},
-      {"outputs", valuesJson(program.outputs, true)},
+      {"inputs", valuesJson(program.entries.front().inputs, false)},
+      {"outputs", valuesJson(program.entries.front().outputs, true)},
       {"kernels", std::move(kernels)},
       {"memory", json::Object{{"arena_bytes", program.arenaBytes},
                               {"parameter_bytes", program.bytesOf(BufferKind::Parameter)},
@@ -196,7 +208,7 @@ static std::string manifestJson(const Program &program, const BundleOptions &opt
 }
 
 static LogicalResult writeWeights(ModuleOp module, const Program &program, const BundleOptions &options, BundleDirectory &directory) {
-  if (program.parameters.empty() || !options.writeWeights)
+  if ((program.parameters.empty() && program.buckets.empty()) || !options.writeWeights)
     return success();
   FailureOr<WeightStore> own;
   if (!options.weights && failed(own = inlineWeights(module)))
@@ -249,15 +261,19 @@ LogicalResult compileToBundle(ModuleOp module, const BundleOptions &options) {
   pm.addPass(createFusePass());
   if (failed(pm.run(module)))
     return failure();
-  FailureOr<Program> program = flattenProgram(module, options.entry);
+  FailureOr<Program> program = flattenProgram(module);
   if (failed(program))
     return failure();
+  placeStorage(*program, module);
   planArena(*program);
   // The verifier of the exec form proves that no value is overwritten while it is needed.
   module.getContext()->loadDialect<exec::ExecDialect>();
-  exec::ProgramOp proof = buildExecProgram(*program, module, options.entry + ".schedule");
-  LogicalResult isProved = mlir::verify(proof);
-  proof.erase();
+  LogicalResult isProved = success();
+  for (exec::ProgramOp proof : buildExecPrograms(*program, module)) {
+    if (succeeded(isProved))
+      isProved = mlir::verify(proof);
+    proof.erase();
+  }
   if (failed(isProved))
     return failure();
   return writeBundle(module, *program, options);

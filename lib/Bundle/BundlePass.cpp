@@ -26,7 +26,6 @@ struct BundlePass : impl::BundlePassBase<BundlePass> {
     options.path = output;
     options.force = force;
     options.model = model;
-    options.entry = entry;
     if (!levels.empty())
       options.levels.assign(levels.begin(), levels.end());
     if (failed(compileToBundle(getOperation(), options)))

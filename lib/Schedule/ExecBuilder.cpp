@@ -17,7 +17,7 @@ public:
     if (shard::MeshOp mesh = shard::getOnlyMesh(module))
       symbol = FlatSymbolRefAttr::get(mesh.getSymNameAttr());
   }
-  exec::ProgramOp build(StringRef name);
+  exec::ProgramOp build(const ProgramEntry &entry);
 
 private:
   DictionaryAttr dictionary(ArrayRef<std::pair<StringRef, Attribute>> entries) {
@@ -31,7 +31,7 @@ private:
   Attribute shardingOf(const Sharding &sharding) {
     return symbol && !sharding.isReplicated() ? shard::ShardingAttr::get(symbol, program.mesh, sharding) : Attribute();
   }
-  std::vector<DictionaryAttr> bufferValues();
+  std::vector<DictionaryAttr> bufferValues(const ProgramEntry &entry);
   DictionaryAttr payload(const ProgramCommand &command);
   void addCommand(const ProgramCommand &command, bool init);
 
@@ -45,9 +45,9 @@ private:
 } // namespace
 
 /// What is specific to each buffer's kind.
-std::vector<DictionaryAttr> ExecBuilder::bufferValues() {
+std::vector<DictionaryAttr> ExecBuilder::bufferValues(const ProgramEntry &entry) {
   std::vector<DictionaryAttr> values(program.buffers.size());
-  for (const auto *list : {&program.inputs, &program.outputs})
+  for (const auto *list : {&entry.inputs, &entry.outputs})
     for (const ProgramValue &value : *list)
       values[value.buffer] = dictionary({{"global", TypeAttr::get(value.type)}, {"sharding", shardingOf(value.sharding)}});
   for (const ProgramParameter &parameter : program.parameters)
@@ -80,6 +80,7 @@ DictionaryAttr ExecBuilder::payload(const ProgramCommand &command) {
     return dictionary({{"root", number(command.root)}, {"count", number(command.count)}});
   case CommandKind::Copy:
     return dictionary({{"bytes", number(command.count)}});
+  case CommandKind::Wait:
   case CommandKind::Launch:
     break;
   }
@@ -107,23 +108,33 @@ void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
                              origin);
 }
 
-exec::ProgramOp ExecBuilder::build(StringRef name) {
+exec::ProgramOp ExecBuilder::build(const ProgramEntry &entry) {
+  buffers.clear();
   builder.setInsertionPointToEnd(module.getBody());
-  auto op = exec::ProgramOp::create(builder, module.getLoc(), builder.getStringAttr(name), builder.getI64IntegerAttr(program.arenaBytes), symbol);
+  auto op = exec::ProgramOp::create(builder, module.getLoc(), builder.getStringAttr(entry.name), builder.getI64IntegerAttr(program.arenaBytes), symbol);
   builder.createBlock(&op.getBody());
-  std::vector<DictionaryAttr> values = bufferValues();
+  std::vector<DictionaryAttr> values = bufferValues(entry);
   for (auto [i, buffer] : llvm::enumerate(program.buffers)) {
     auto type = MemRefType::get(buffer.type.getShape(), buffer.type.getElementType());
+    int whole = buffer.whole;
+    while (whole >= 0 && program.buffers[whole].whole >= 0)
+      whole = program.buffers[whole].whole;
     buffers.push_back(exec::BufferOp::create(builder, module.getLoc(), type, static_cast<exec::Kind>(buffer.kind), buffer.name, buffer.offset,
-                                             buffer.bytes, values[i]));
+                                             buffer.bytes, whole >= 0 ? builder.getI64IntegerAttr(whole) : IntegerAttr(), values[i]));
   }
   for (const ProgramCommand &command : program.init)
     addCommand(command, true);
-  for (const ProgramCommand &command : program.commands)
+  for (const ProgramCommand &command : entry.commands)
     addCommand(command, false);
   return op;
 }
 
-exec::ProgramOp buildExecProgram(const Program &program, ModuleOp module, StringRef name) { return ExecBuilder(program, module).build(name); }
+SmallVector<exec::ProgramOp> buildExecPrograms(const Program &program, ModuleOp module) {
+  ExecBuilder builder(program, module);
+  SmallVector<exec::ProgramOp> programs;
+  for (const ProgramEntry &entry : program.entries)
+    programs.push_back(builder.build(entry));
+  return programs;
+}
 
 } // namespace shardc

@@ -2,8 +2,9 @@
 //
 // Input: functions of kernel calls, layer calls, collectives, reshapes and sources. Output: a program.
 //
-//   1. Walk the entry function; a layer call is walked in its place, with the caller's buffers as its arguments. Kernels become launches,
-//      collectives commands; a reshape is its input's buffer. A weight gets one buffer per layout that kernels want.
+//   1. Walk each entry function; a layer call is walked in its place, with the caller's buffers as its arguments. Kernels become launches,
+//      collectives commands; a reshape is its input's buffer, a view of a bucket a part of one. A weight gets one buffer per layout that
+//      kernels want, a state one for all entries.
 //   2. Commands that depend on weights and constants only go to the init list.
 //
 //===----------------------------------------------------------------------===//
@@ -28,7 +29,7 @@ struct Place {
 class Flattener {
 public:
   explicit Flattener(ModuleOp module) : module(module), symbols(module) {}
-  LogicalResult run(StringRef entry);
+  LogicalResult run();
   Program program;
 
 private:
@@ -43,6 +44,12 @@ private:
   LogicalResult visitCall(func::CallOp call, Frame &frame);
   LogicalResult visitLaunch(func::CallOp call, func::FuncOp kernel, Frame &frame);
   LogicalResult visitCollective(Operation *op, Frame &frame);
+  LogicalResult addBuckets();
+  LogicalResult addStates();
+  LogicalResult flattenEntry(func::FuncOp function);
+  FailureOr<int> visitView(shard::BucketViewOp view, Frame &frame);
+  LogicalResult visitPack(shard::BucketPackOp pack, Frame &frame);
+  std::vector<ProgramCommand> &commands() { return program.entries.back().commands; }
   LogicalResult addInputs(func::FuncOp main, SmallVectorImpl<Place> &places);
   LogicalResult addOutputs(func::FuncOp main, ArrayRef<Place> results);
   FailureOr<int> groupOf(Operation *op, ArrayAttr axes);
@@ -53,6 +60,7 @@ private:
   std::map<std::tuple<void *, void *, void *, void *>, int> weightBuffers;
   llvm::DenseMap<Attribute, int> constantBuffers, axisBuffers;
   llvm::StringMap<int> kernelNumbers;
+  llvm::StringMap<int> stateBuffers, bucketNumbers;
   SmallVector<func::FuncOp> stack;
   int64_t layer = -1, layers = 0;
 };
@@ -60,20 +68,20 @@ private:
 } // namespace
 
 StringRef str(BufferKind kind) {
-  static constexpr StringLiteral names[] = {"input", "output", "parameter", "constant", "axis_index", "temporary"};
+  static constexpr StringLiteral names[] = {"input", "output", "parameter", "constant", "axis_index", "temporary", "state"};
   return names[static_cast<int>(kind)];
 }
 
 StringRef str(CommandKind kind) {
   static constexpr StringLiteral names[] = {"launch", "all_reduce", "all_gather", "reduce_scatter", "slice",
-                                            "all_to_all", "permute", "broadcast", "copy"};
+                                            "all_to_all", "permute", "broadcast", "copy", "wait"};
   return names[static_cast<int>(kind)];
 }
 
 int64_t Program::bytesOf(BufferKind kind) const {
   int64_t bytes = 0;
   for (const ProgramBuffer &buffer : buffers)
-    if (buffer.kind == kind)
+    if (buffer.kind == kind && buffer.whole < 0)
       bytes += buffer.bytes;
   return bytes;
 }
@@ -162,7 +170,7 @@ LogicalResult Flattener::visitLaunch(func::CallOp call, func::FuncOp kernel, Fra
     program.kernels.push_back(kernel.getSymName().str());
   command.kernel = it->second;
   command.layer = layer;
-  program.commands.push_back(std::move(command));
+  commands().push_back(std::move(command));
   return success();
 }
 
@@ -237,7 +245,7 @@ LogicalResult Flattener::visitCollective(Operation *op, Frame &frame) {
   command.origin = originText(op);
   command.path = originPath(op);
   frame[op->getResult(0)] = {result};
-  program.commands.push_back(std::move(command));
+  commands().push_back(std::move(command));
   return success();
 }
 
@@ -276,6 +284,13 @@ LogicalResult Flattener::visit(Operation *op, Frame &frame) {
   }
   if (auto call = dyn_cast<func::CallOp>(op))
     return visitCall(call, frame);
+  if (auto view = dyn_cast<shard::BucketViewOp>(op)) {
+    FailureOr<int> buffer = visitView(view, frame);
+    frame[view.getResult()] = {buffer.value_or(-1)};
+    return buffer;
+  }
+  if (auto pack = dyn_cast<shard::BucketPackOp>(op))
+    return visitPack(pack, frame);
   if (isa<shard::ShardDialect>(op->getDialect()) && op->getNumResults() == 1 && op->getAttrOfType<ArrayAttr>("axes"))
     return visitCollective(op, frame);
   return op->emitOpError() << "cannot be scheduled: it is neither a kernel nor a collective of the local view";
@@ -299,6 +314,33 @@ FailureOr<SmallVector<Place>> Flattener::walk(func::FuncOp function, ArrayRef<Pl
   return results;
 }
 
+FailureOr<int> Flattener::visitView(shard::BucketViewOp view, Frame &frame) {
+  FailureOr<int> source = bufferOf(frame[view.getInput()]);
+  if (failed(source))
+    return failure();
+  int buffer = newBuffer(program.buffers[*source].name, view.getType(), BufferKind::Temporary);
+  ProgramBuffer &made = program.buffers[buffer], &whole = program.buffers[*source];
+  made.whole = whole.whole < 0 ? *source : whole.whole;
+  made.begin = whole.begin + static_cast<int64_t>(view.getOffset()) * elementBytes(view.getType().getElementType());
+  return buffer;
+}
+
+LogicalResult Flattener::visitPack(shard::BucketPackOp op, Frame &frame) {
+  ProgramEntry::Pack pack;
+  pack.buffer = newBuffer("bucket_pack", op.getType(), BufferKind::Temporary);
+  for (auto [input, offset] : llvm::zip(op.getInputs(), op.getOffsets())) {
+    FailureOr<int> part = bufferOf(frame[input]);
+    if (failed(part))
+      return failure();
+    pack.parts.push_back(*part);
+    pack.begins.push_back(offset * elementBytes(op.getType().getElementType()));
+  }
+  pack.position = commands().size();
+  frame[op.getResult()] = {pack.buffer};
+  program.entries.back().packs.push_back(std::move(pack));
+  return success();
+}
+
 /// The unpartitioned type of an argument or result of the entry function.
 static RankedTensorType globalType(Type local, Attribute attr) {
   if (auto type = dyn_cast_or_null<TypeAttr>(attr))
@@ -320,12 +362,19 @@ LogicalResult Flattener::addInputs(func::FuncOp main, SmallVectorImpl<Place> &pl
     FailureOr<Sharding> sharding = resolve(main, shard::getSharding(argument), type.getRank());
     if (failed(sharding))
       return failure();
+    if (auto state = main.getArgAttrOfType<StringAttr>(i, shard::ShardDialect::kStateAttr)) {
+      auto found = stateBuffers.find(state.getValue());
+      if (found == stateBuffers.end())
+        return main.emitError() << "argument " << i << " is state \"" << state.getValue() << "\", which does not exist";
+      places.push_back({found->second});
+      continue;
+    }
     std::string name = nameOr(main.getArgAttr(i, graph::GraphDialect::kNameAttr), "input", i);
     if (Shape local = localShape(*sharding, Shape(global.getShape())); ArrayRef<int64_t>(local) != type.getShape())
       return main.emitError() << "input \"" << name << "\" of local type " << type << " does not follow from its global type " << global
                               << " and its sharding";
     int buffer = newBuffer(name, type, BufferKind::Input);
-    program.inputs.push_back({name, buffer, global, *sharding});
+    program.entries.back().inputs.push_back({name, buffer, global, *sharding});
     places.push_back({buffer});
   }
   return success();
@@ -337,6 +386,14 @@ LogicalResult Flattener::addOutputs(func::FuncOp main, ArrayRef<Place> results) 
     if (failed(source))
       return failure();
     auto type = cast<RankedTensorType>(main.getResultTypes()[i]);
+    if (auto state = main.getResultAttrOfType<StringAttr>(i, shard::ShardDialect::kStateAttr)) {
+      auto found = stateBuffers.find(state.getValue());
+      if (found == stateBuffers.end() || program.buffers[found->second].type != type)
+        return main.emitError() << "result " << i << " of type " << type << " is state \"" << state.getValue()
+                                << (found == stateBuffers.end() ? "\", which does not exist" : "\", which has another type");
+      program.entries.back().updates.push_back({*source, found->second});
+      continue;
+    }
     RankedTensorType global = globalType(type, main.getResultAttr(i, graph::GraphDialect::kGlobalTypeAttr));
     auto attr = dyn_cast_or_null<shard::ShardingAttr>(main.getResultAttr(i, shard::ShardDialect::kShardingAttr));
     FailureOr<Sharding> sharding = resolve(main, attr, type.getRank());
@@ -347,18 +404,18 @@ LogicalResult Flattener::addOutputs(func::FuncOp main, ArrayRef<Place> results) 
       return main.emitError() << "output \"" << name << "\" of local type " << type << " does not follow from its global type " << global
                               << " and its sharding";
     int buffer = *source;
-    if (program.buffers[buffer].kind != BufferKind::Temporary) { // an input or weight that is returned, or a second name
+    if (program.buffers[buffer].kind != BufferKind::Temporary || program.buffers[buffer].whole >= 0) { // an input, weight or part that is returned, or a second name
       ProgramCommand copy{CommandKind::Copy};
       int target = newBuffer(name, type, BufferKind::Output);
       copy.buffers = {buffer, target};
       copy.count = tensorBytes(type);
-      program.commands.push_back(copy);
+      commands().push_back(copy);
       buffer = target;
     } else {
       program.buffers[buffer].kind = BufferKind::Output;
       program.buffers[buffer].name = name;
     }
-    program.outputs.push_back({name, buffer, global, *sharding});
+    program.entries.back().outputs.push_back({name, buffer, global, *sharding});
   }
   return success();
 }
@@ -370,40 +427,89 @@ void Flattener::splitInit() {
     BufferKind kind = program.buffers[i].kind;
     isFixed[i] = kind == BufferKind::Parameter || kind == BufferKind::Constant || kind == BufferKind::AxisIndex;
   }
+  for (ProgramEntry &entry : program.entries) {
   std::vector<ProgramCommand> rest;
-  for (ProgramCommand &command : program.commands) {
+  std::vector<size_t> kept = {0}; // of the first n commands
+  for (ProgramCommand &command : entry.commands) {
     ArrayRef<int> sources = ArrayRef<int>(command.buffers).drop_back(command.results);
     ArrayRef<int> written = ArrayRef<int>(command.buffers).take_back(command.results);
     bool isInit = llvm::all_of(sources, [&](int b) { return isFixed[b]; });
     for (int b : written)
       isFixed[b] = isInit;
     (isInit ? program.init : rest).push_back(std::move(command));
+    kept.push_back(rest.size());
   }
-  program.commands = std::move(rest);
+  for (ProgramEntry::Pack &pack : entry.packs)
+    pack.position = kept[pack.position];
+  entry.commands = std::move(rest);
+  }
 }
 
-LogicalResult Flattener::run(StringRef entry) {
-  auto main = symbols.lookup<func::FuncOp>(entry);
-  if (!main)
-    return module.emitError() << "there is no function \"" << entry << "\" to schedule";
+LogicalResult Flattener::addBuckets() {
+  for (auto op : module.getOps<shard::BucketOp>()) {
+    ProgramBucket bucket{op.getSymName().str(), op.getElement(), static_cast<int64_t>(op.getLength()), {}, {}};
+    Result<AxisList> axes = shard::resolveAxes(program.mesh, op.getAxes());
+    if (!axes)
+      return op.emitOpError() << axes.error;
+    bucket.axes = *axes;
+    for (auto item : op.getItems().getAsRange<DictionaryAttr>()) {
+      auto type = cast<RankedTensorType>(item.getAs<TypeAttr>("type").getValue());
+      FailureOr<Sharding> sharding = resolve(op, item.getAs<shard::ShardingAttr>("sharding"), type.getRank());
+      if (failed(sharding))
+        return failure();
+      bucket.items.push_back({item.getAs<StringAttr>("tensor"), type, item.getAs<DenseI64ArrayAttr>("segment"), *sharding,
+                              item.getAs<IntegerAttr>("offset").getInt()});
+    }
+    bucketNumbers[op.getSymName()] = program.buckets.size();
+    program.buckets.push_back(std::move(bucket));
+  }
+  return success();
+}
+
+LogicalResult Flattener::addStates() {
+  for (auto op : module.getOps<shard::StateOp>()) {
+    int buffer = newBuffer(op.getSymName().str(), cast<RankedTensorType>(op.getType()), BufferKind::State);
+    stateBuffers[op.getSymName()] = buffer;
+    int bucket = op.getBucket() ? bucketNumbers.lookup(*op.getBucket()) : -1;
+    program.states.push_back({op.getSymName().str(), op.getRole().str(), buffer, bucket, op.getSharded()});
+  }
+  return success();
+}
+
+LogicalResult Flattener::flattenEntry(func::FuncOp function) {
+  program.entries.push_back({function.getSymName().str(), {}, {}, {}, {}, {}});
+  layers = 0;
+  SmallVector<Place> inputs;
+  if (failed(addInputs(function, inputs)))
+    return failure();
+  FailureOr<SmallVector<Place>> results = walk(function, inputs);
+  return failed(results) ? failure() : addOutputs(function, *results);
+}
+
+LogicalResult Flattener::run() {
+  SmallVector<func::FuncOp> entries;
+  for (auto function : module.getOps<func::FuncOp>())
+    if (function.isPublic() && !function.isExternal() && !function->hasAttr(kExecKernelAttr))
+      entries.push_back(function);
+  if (entries.empty())
+    return module.emitError() << "there is no public function to schedule";
   SmallVector<shard::MeshOp> meshes(module.getOps<shard::MeshOp>());
   if (meshes.size() > 1)
     return meshes[1].emitError() << "a second mesh: a program runs on one, \"" << meshes[0].getSymName() << "\"";
   if (!meshes.empty())
     program.mesh = meshes[0].getMesh();
-  SmallVector<Place> inputs;
-  if (failed(addInputs(main, inputs)))
+  if (failed(addBuckets()) || failed(addStates()))
     return failure();
-  FailureOr<SmallVector<Place>> results = walk(main, inputs);
-  if (failed(results) || failed(addOutputs(main, *results)))
-    return failure();
+  for (func::FuncOp entry : entries)
+    if (failed(flattenEntry(entry)))
+      return failure();
   splitInit();
   return success();
 }
 
-FailureOr<Program> flattenProgram(ModuleOp module, StringRef entry) {
+FailureOr<Program> flattenProgram(ModuleOp module) {
   Flattener flattener(module);
-  if (failed(flattener.run(entry)))
+  if (failed(flattener.run()))
     return failure();
   return std::move(flattener.program);
 }

@@ -1,8 +1,8 @@
 //===- PlanArena.cpp - A place for every buffer ---------------------------===//
 //
-// 1. What lives from loading on (weights, constants, axis indices, results of the init list) lies at the start, one after the other.
-// 2. The commands are walked once: a buffer takes the best-fitting hole when it is first written (an input: before the first command)
-//    and gives it back after its last use (an output: never). O(n log n).
+// 1. What lives from loading on (weights, constants, axis indices, states, results of the init list) lies at the start, one after the other.
+// 2. The commands of each entry are walked once: a buffer takes the best-fitting hole when it is first written (an input: before the first
+//    command) and gives it back after its last use (an output: never). O(n log n). Parts of a buffer live and lie where it does.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Schedule/Program.h"
@@ -77,27 +77,21 @@ private:
 
 } // namespace
 
-void planArena(Program &program) {
-  constexpr int64_t kNever = -1;
-  std::vector<int64_t> lastUse(program.buffers.size(), kNever);
-  std::vector<bool> isPermanent(program.buffers.size());
-  for (auto [i, buffer] : llvm::enumerate(program.buffers))
-    isPermanent[i] = buffer.kind == BufferKind::Parameter || buffer.kind == BufferKind::Constant || buffer.kind == BufferKind::AxisIndex;
-  for (const ProgramCommand &command : program.init)
-    for (int buffer : command.buffers)
-      isPermanent[buffer] = true;
-  int64_t offset = 0;
-  for (auto [i, buffer] : llvm::enumerate(program.buffers))
-    if (isPermanent[i]) {
-      buffer.offset = offset;
-      offset += aligned(buffer.bytes);
-    }
+/// The buffer whose place decides where `buffer` lies.
+static int wholeOf(const Program &program, int buffer) {
+  while (program.buffers[buffer].whole >= 0)
+    buffer = program.buffers[buffer].whole;
+  return buffer;
+}
 
-  for (auto [n, command] : llvm::enumerate(program.commands))
+/// Places what one entry uses and nothing else keeps; returns the end.
+static int64_t planEntry(Program &program, const ProgramEntry &entry, const std::vector<bool> &isPermanent, int64_t start,
+                         std::vector<bool> &isPlaced) {
+  std::vector<int64_t> lastUse(program.buffers.size(), -1);
+  for (auto [n, command] : llvm::enumerate(entry.commands))
     for (int buffer : command.buffers)
-      lastUse[buffer] = n;
-  Arena arena(offset);
-  std::vector<bool> isPlaced = isPermanent;
+      lastUse[wholeOf(program, buffer)] = n;
+  Arena arena(start);
   auto place = [&](int i) {
     if (isPlaced[i])
       return;
@@ -108,22 +102,48 @@ void planArena(Program &program) {
     if (!isPermanent[i] && program.buffers[i].kind != BufferKind::Output)
       arena.give(program.buffers[i].offset, aligned(program.buffers[i].bytes));
   };
-  for (auto [i, buffer] : llvm::enumerate(program.buffers))
-    if (buffer.kind == BufferKind::Input)
-      place(i);
   // Every input is copied in before a run, also one that nobody reads.
-  for (auto [n, command] : llvm::enumerate(program.commands)) {
+  for (const ProgramValue &input : entry.inputs)
+    place(input.buffer);
+  for (auto [n, command] : llvm::enumerate(entry.commands)) {
     for (int buffer : command.buffers)
-      place(buffer);
+      place(wholeOf(program, buffer));
     llvm::SmallDenseSet<int> done;
     for (int buffer : command.buffers)
-      if (lastUse[buffer] == static_cast<int64_t>(n) && done.insert(buffer).second)
-        release(buffer);
+      if (int whole = wholeOf(program, buffer); lastUse[whole] == static_cast<int64_t>(n) && done.insert(whole).second)
+        release(whole);
   }
-  for (size_t i = 0; i < program.buffers.size(); ++i)
-    place(i);
-  program.temporaryBytes = arena.end - offset;
-  program.arenaBytes = arena.end;
+  return arena.end;
+}
+
+void planArena(Program &program) {
+  std::vector<bool> isPermanent(program.buffers.size());
+  for (auto [i, buffer] : llvm::enumerate(program.buffers))
+    isPermanent[i] = buffer.whole < 0 && (buffer.kind == BufferKind::Parameter || buffer.kind == BufferKind::Constant ||
+                                          buffer.kind == BufferKind::AxisIndex || buffer.kind == BufferKind::State);
+  for (const ProgramCommand &command : program.init)
+    for (int buffer : command.buffers)
+      isPermanent[wholeOf(program, buffer)] = true;
+  int64_t offset = 0;
+  for (auto [i, buffer] : llvm::enumerate(program.buffers))
+    if (isPermanent[i]) {
+      buffer.offset = offset;
+      offset += aligned(buffer.bytes);
+    }
+  // Entries run one after the other: their temporaries share the rest.
+  int64_t end = offset;
+  std::vector<bool> isPlaced = isPermanent;
+  for (const ProgramEntry &entry : program.entries)
+    end = std::max(end, planEntry(program, entry, isPermanent, offset, isPlaced));
+  for (auto [i, buffer] : llvm::enumerate(program.buffers)) {
+    int whole = wholeOf(program, i);
+    int64_t begin = 0;
+    for (int at = i; program.buffers[at].whole >= 0; at = program.buffers[at].whole)
+      begin += program.buffers[at].begin;
+    buffer.offset = program.buffers[whole].offset + begin;
+  }
+  program.temporaryBytes = end - offset;
+  program.arenaBytes = end;
 }
 
 } // namespace shardc

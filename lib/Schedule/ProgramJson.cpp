@@ -82,6 +82,26 @@ static json::Object parameterJson(const ProgramParameter &parameter) {
   return object;
 }
 
+static json::Object bucketJson(const ProgramBucket &bucket) {
+  json::Array items;
+  for (const ProgramBucket::Item &item : bucket.items) {
+    json::Object object{{"tensor", item.tensor.getValue()},
+                        {"dtype", dtypeText(item.type.getElementType())},
+                        {"shape", toJson(item.type.getShape())},
+                        {"segment", nullptr},
+                        {"shard", toJson(item.sharding)},
+                        {"offset", item.offset}};
+    if (item.segment)
+      object["segment"] = json::Object{{"dim", item.segment[0]}, {"offset", item.segment[1]}, {"size", item.segment[2]}};
+    items.push_back(std::move(object));
+  }
+  return json::Object{{"name", bucket.name},
+                      {"dtype", dtypeText(bucket.element)},
+                      {"length", bucket.length},
+                      {"shard", toJson(bucket.axes)},
+                      {"items", std::move(items)}};
+}
+
 static void addPayload(json::Object &object, const ProgramCommand &command, const Program &program) {
   const ProgramBuffer &source = program.buffers[command.buffers[0]];
   object["src"] = command.buffers[0];
@@ -137,9 +157,11 @@ static json::Array commandsJson(ArrayRef<ProgramCommand> commands, const Program
       object["buffers"] = std::move(buffers);
       object["tiles"] = kernel == kernels.end() ? 1 : kernel->second.tiles;
       object["scratch"] = kernel == kernels.end() ? 0 : kernel->second.scratchBytes;
-    } else {
+    } else if (command.kind != CommandKind::Wait) {
       addPayload(object, command, program);
     }
+    if (command.ticket >= 0)
+      object["ticket"] = command.ticket;
     if (isCommunication(command.kind))
       object["origin"] = origin++;
     if (command.layer >= 0)
@@ -164,7 +186,7 @@ template <typename Range, typename Fn> static json::Array mapJson(const Range &r
   return array;
 }
 
-std::string programJson(const Program &program, StringRef entry, const llvm::StringMap<Kernel> &kernels) {
+std::string programJson(const Program &program, const llvm::StringMap<Kernel> &kernels) {
   std::string result;
   llvm::raw_string_ostream os(result);
   os << "{\n  \"version\": 2,\n  \"arena\": {\"bytes\": " << program.arenaBytes << "},\n";
@@ -185,15 +207,29 @@ std::string programJson(const Program &program, StringRef entry, const llvm::Str
   printList(os, "kernels", mapJson(program.kernels, [](const std::string &name) { return json::Value(name); }));
   int64_t origin = 0;
   printList(os, "init", commandsJson(program.init, program, kernels, origin));
-  os << "  \"entries\": [{\"name\": " << json::Value(entry) << ",\n";
-  printList(os, "inputs", mapJson(program.inputs, valueJson));
-  printList(os, "outputs", mapJson(program.outputs, [](const ProgramValue &value) {
-              json::Object object = valueJson(value);
-              object["alias"] = nullptr;
-              return object;
-            }));
-  printList(os, "commands", commandsJson(program.commands, program, kernels, origin), /*isLast=*/true);
-  os << "  }]\n}\n";
+  if (!program.buckets.empty())
+    printList(os, "buckets", mapJson(program.buckets, bucketJson));
+  if (!program.states.empty())
+    printList(os, "states", mapJson(program.states, [](const ProgramState &state) {
+                return json::Object{{"name", state.name},
+                                    {"buffer", state.buffer},
+                                    {"role", state.role},
+                                    {"bucket", state.bucket < 0 ? json::Value(nullptr) : json::Value(state.bucket)},
+                                    {"sharded", state.isSharded}};
+              }));
+  os << "  \"entries\": [";
+  for (const ProgramEntry &entry : program.entries) {
+    os << (&entry == &program.entries.front() ? "" : ", ") << "{\"name\": " << json::Value(entry.name) << ",\n";
+    printList(os, "inputs", mapJson(entry.inputs, valueJson));
+    printList(os, "outputs", mapJson(entry.outputs, [](const ProgramValue &value) {
+                json::Object object = valueJson(value);
+                object["alias"] = nullptr;
+                return object;
+              }));
+    printList(os, "commands", commandsJson(entry.commands, program, kernels, origin), /*isLast=*/true);
+    os << "  }";
+  }
+  os << "]\n}\n";
   return result;
 }
 

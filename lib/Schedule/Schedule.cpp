@@ -1,4 +1,5 @@
 //===- Schedule.cpp - one command list ------------------------------------===//
+#include "dialects/Shard/Shard.h"
 #include "shardc/Lower/LowerKernels.h"
 #include "shardc/Schedule/Passes.h"
 #include "shardc/Schedule/Program.h"
@@ -17,19 +18,26 @@ struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    FailureOr<Program> program = flattenProgram(module, entry);
+    FailureOr<Program> program = flattenProgram(module);
     if (failed(program))
       return signalPassFailure();
+    placeStorage(*program, module);
     planArena(*program);
+    size_t commands = 0;
+    for (const ProgramEntry &entry : program->entries)
+      commands += entry.commands.size();
     if (report)
       llvm::outs() << "arena " << program->arenaBytes << " bytes: weights " << program->bytesOf(BufferKind::Parameter) << ", constants "
                    << program->bytesOf(BufferKind::Constant) << ", temporaries at most " << program->temporaryBytes << "; "
-                   << program->commands.size() << " commands, " << program->init.size() << " once, " << program->kernels.size()
+                   << commands << " commands, " << program->init.size() << " once, " << program->kernels.size()
                    << " kernels\n";
     for (auto function : llvm::make_early_inc_range(module.getOps<func::FuncOp>()))
       if (!function->hasAttr(kExecKernelAttr))
         function.erase();
-    buildExecProgram(*program, module, entry);
+    for (Operation &op : llvm::make_early_inc_range(module.getOps()))
+      if (isa<shard::BucketOp, shard::StateOp>(op))
+        op.erase();
+    buildExecPrograms(*program, module);
   }
 };
 

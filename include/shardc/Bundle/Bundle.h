@@ -15,7 +15,6 @@ struct BundleOptions {
   std::string path;                 ///< directory to create
   bool force = false;               ///< replace an existing one
   std::string model = "model";      ///< name for people
-  std::string entry = "main";
   std::vector<std::string> levels = {"x86-64-v4", "x86-64-v3"};
   const WeightStore *weights = nullptr; ///< null: the inline values of the parameters
   bool writeWeights = true;         ///< false: they are given at run time, as also when the store lacks a value

@@ -15,7 +15,6 @@ def BundlePass : Pass<"shard-bundle", "::mlir::ModuleOp"> {
     Option<"output", "output", "std::string", "", "Directory to create">,
     Option<"force", "force", "bool", "false", "Replace an existing bundle">,
     Option<"model", "model", "std::string", "\"model\"", "Name of the model in the manifest">,
-    Option<"entry", "entry", "std::string", "\"main\"", "Function to compile">,
     ListOption<"levels", "levels", "std::string", "ISA levels; default x86-64-v4 and x86-64-v3">,
   ];
   let dependentDialects = ["::shardc::exec::ExecDialect", "::mlir::func::FuncDialect", "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect",

@@ -8,12 +8,11 @@ include "mlir/Pass/PassBase.td"
 def SchedulePass : Pass<"shard-schedule", "::mlir::ModuleOp"> {
   let summary = "Flatten kernel and layer calls into one command list over one arena";
   let description = [{
-    After shard-fuse. The entry function and the layers it calls become `exec.program`; the kernels stay. Weights get a buffer per layout
+    After shard-fuse. Each public function and the layers it calls become an `exec.program`; the kernels stay. Weights get a buffer per layout
     that kernels want, reshapes are other names of a buffer, what depends on weights only runs once. The arena is planned by lifetimes
     and its size is the peak. Example: test/Schedule/schedule.mlir.
   }];
   let options = [
-    Option<"entry", "entry", "std::string", "\"main\"", "Function to schedule">,
     Option<"report", "report", "bool", "false", "Print arena, weights, temporaries and the number of commands">,
   ];
   let dependentDialects = ["::shardc::exec::ExecDialect"];

@@ -18,7 +18,7 @@ class ProgramOp;
 
 namespace shardc {
 
-enum class BufferKind { Input, Output, Parameter, Constant, AxisIndex, Temporary };
+enum class BufferKind { Input, Output, Parameter, Constant, AxisIndex, Temporary, State };
 llvm::StringRef str(BufferKind kind);
 
 struct ProgramBuffer {
@@ -27,6 +27,8 @@ struct ProgramBuffer {
   BufferKind kind = BufferKind::Temporary;
   int64_t bytes = 0;
   int64_t offset = 0; ///< in the arena, once planned
+  int whole = -1;     ///< the buffer that this is a part of, if it is one
+  int64_t begin = 0;  ///< bytes from the start of that
 };
 
 struct ProgramValue {
@@ -55,10 +57,10 @@ struct ProgramAxisIndex {
   AxisList axes;
 };
 
-enum class CommandKind { Launch, AllReduce, AllGather, ReduceScatter, Slice, AllToAll, Permute, Broadcast, Copy };
+enum class CommandKind { Launch, AllReduce, AllGather, ReduceScatter, Slice, AllToAll, Permute, Broadcast, Copy, Wait };
 llvm::StringRef str(CommandKind kind);
 inline bool isCommunication(CommandKind kind) {
-  return kind != CommandKind::Launch && kind != CommandKind::Slice && kind != CommandKind::Copy;
+  return kind != CommandKind::Launch && kind != CommandKind::Slice && kind != CommandKind::Copy && kind != CommandKind::Wait;
 }
 
 struct ProgramCommand {
@@ -72,35 +74,82 @@ struct ProgramCommand {
   int64_t splitDim = 0, concatDim = 0, splitTotal = 0, concatTotal = 0;
   int64_t root = 0;
   llvm::SmallVector<int64_t> pairs;
+  int64_t ticket = -1;      ///< of a collective: it is only started; of a wait: completes it (buffers: those of the collective)
   int64_t layer = -1;       ///< number of the layer call
   std::string origin, path; ///< of a collective: why, and where
+};
+
+/// Parameters that lie in one flat buffer (docs/contracts.md §5.2).
+struct ProgramBucket {
+  struct Item {
+    mlir::StringAttr tensor;
+    mlir::RankedTensorType type; ///< global, of the segment
+    mlir::DenseI64ArrayAttr segment;
+    Sharding sharding;
+    int64_t offset; ///< elements
+  };
+  std::string name;
+  mlir::Type element;
+  int64_t length; ///< elements of the whole
+  AxisList axes;
+  std::vector<Item> items;
+};
+
+struct ProgramState {
+  std::string name, role;
+  int buffer;
+  int bucket; ///< -1: none
+  bool isSharded;
+};
+
+/// A command list that is run by name.
+struct ProgramEntry {
+  std::string name;
+  std::vector<ProgramValue> inputs, outputs;
+  std::vector<ProgramCommand> commands;
+  /// Tensors that shall lie in one buffer (bucket_pack), at byte offsets; `position`: number of the command behind which they are there.
+  struct Pack {
+    int buffer;
+    llvm::SmallVector<int> parts;
+    llvm::SmallVector<int64_t> begins;
+    size_t position;
+  };
+  std::vector<Pack> packs;
+  /// New values of states, by buffer, and the states' buffers.
+  std::vector<std::pair<int, int>> updates;
 };
 
 struct Program {
   Mesh mesh;
   std::vector<ProgramBuffer> buffers;
-  std::vector<ProgramValue> inputs, outputs;
+  std::vector<ProgramEntry> entries;
+  std::vector<ProgramBucket> buckets;
+  std::vector<ProgramState> states;
   std::vector<ProgramParameter> parameters;
   std::vector<ProgramConstant> constants;
   std::vector<ProgramAxisIndex> axisIndices;
   std::vector<AxisList> groups;
   std::vector<std::string> kernels;
   std::vector<ProgramCommand> init; ///< once, when a bundle is loaded: what depends on weights and constants only
-  std::vector<ProgramCommand> commands;
 
   int64_t arenaBytes = 0;
   int64_t bytesOf(BufferKind kind) const;
   int64_t temporaryBytes = 0; ///< the part of the arena that buffers share over time
 };
 
-/// Flattens main and the functions it calls. The module went through Fuse.
-mlir::FailureOr<Program> flattenProgram(mlir::ModuleOp module, llvm::StringRef entry = "main");
+/// Flattens every public function, an entry, and the functions that it calls. The module went through Fuse.
+mlir::FailureOr<Program> flattenProgram(mlir::ModuleOp module);
+
+/// Decides which buffers lie inside of others: parts of packs, new values of states. What cannot is copied. Kernels that work in
+/// place are marked.
+void placeStorage(Program &program, mlir::ModuleOp module);
+
 
 /// Gives every buffer its place: loaded ones first, then the others by lifetime, best fit.
 void planArena(Program &program);
 
-/// The same as an op at the end of `module`, beside the kernels.
-exec::ProgramOp buildExecProgram(const Program &program, mlir::ModuleOp module, llvm::StringRef name);
+/// The same as one op for each entry at the end of `module`, beside the kernels.
+llvm::SmallVector<exec::ProgramOp> buildExecPrograms(const Program &program, mlir::ModuleOp module);
 
 /// program.json. `kernels`: tiles and scratch by symbol; offsets of constants in constants.bin as in `program.constants`' order,
 /// each aligned to 64.

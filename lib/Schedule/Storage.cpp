@@ -1,0 +1,265 @@
+//===- Storage.cpp - buffers inside of others -------------------------------------------------===//
+//
+//   1. Packs: what makes a part of a pack writes it there, if the part is a temporary of its own; else it is copied. What no part
+//      covers is zeroed before: padding takes part in norms and updates.
+//   2. Updates: the new value of a state is written to the state's buffer, if nobody reads the old value afterwards, and who makes the new one
+//      out of the old one reads each element before it writes it. Else it is copied at the end.
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Shard/Shard.h"
+#include "shardc/Lower/LowerKernels.h"
+#include "shardc/Schedule/Program.h"
+
+#include <set>
+
+using namespace mlir;
+
+namespace shardc {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+class StoragePlacer {
+public:
+  StoragePlacer(Program &program, ProgramEntry &entry, SymbolTable &symbols) : program(program), entry(entry), symbols(symbols) {}
+  void run();
+
+private:
+  void indexProducers();
+  void placePack(ProgramEntry::Pack &pack);
+  bool canLieInside(int part, const ProgramEntry::Pack &pack) const;
+  void zeroGaps(const ProgramEntry::Pack &pack, size_t before);
+  int zeros(int64_t bytes);
+  void insertPending();
+  void placeUpdate(int made, int state);
+  bool canUpdateInPlace(int made, int state);
+  void addCopy(size_t before, int from, int to, int64_t bytes);
+
+  Program &program;
+  ProgramEntry &entry;
+  SymbolTable &symbols;
+  std::vector<int> producer; ///< command that writes a buffer; -1: none, -2: several
+  std::multimap<size_t, ProgramCommand> pending;
+};
+
+} // namespace
+
+static ArrayRef<int> readBy(const ProgramCommand &command) { return ArrayRef<int>(command.buffers).drop_back(command.results); }
+static ArrayRef<int> writtenBy(const ProgramCommand &command) { return ArrayRef<int>(command.buffers).take_back(command.results); }
+
+void StoragePlacer::indexProducers() {
+  producer.assign(program.buffers.size(), -1);
+  for (auto [n, command] : llvm::enumerate(entry.commands))
+    for (int buffer : writtenBy(command))
+      producer[buffer] = producer[buffer] == -1 ? static_cast<int>(n) : -2;
+}
+
+void StoragePlacer::addCopy(size_t before, int from, int to, int64_t bytes) {
+  ProgramCommand copy{CommandKind::Copy};
+  copy.buffers = {from, to};
+  copy.count = bytes;
+  pending.insert({before, std::move(copy)});
+}
+
+bool StoragePlacer::canLieInside(int part, const ProgramEntry::Pack &pack) const {
+  const ProgramBuffer &buffer = program.buffers[part];
+  return buffer.kind == BufferKind::Temporary && buffer.whole < 0 && producer[part] >= 0 && llvm::count(pack.parts, part) == 1;
+}
+
+/// A constant of at least so many zero bytes.
+int StoragePlacer::zeros(int64_t bytes) {
+  for (const ProgramConstant &constant : program.constants)
+    if (auto splat = dyn_cast<SplatElementsAttr>(constant.value))
+      if (splat.getElementType().isInteger(8) && program.buffers[constant.buffer].bytes >= bytes && splat.getSplatValue<APInt>().isZero())
+        return constant.buffer;
+  MLIRContext *context = symbols.getOp()->getContext();
+  auto type = RankedTensorType::get({bytes}, IntegerType::get(context, 8));
+  program.buffers.push_back({"zeros", type, BufferKind::Constant, bytes, 0});
+  program.constants.push_back({static_cast<int>(program.buffers.size()) - 1, DenseElementsAttr::get(type, APInt(8, 0))});
+  producer.push_back(-1);
+  return program.buffers.size() - 1;
+}
+
+/// Parts begin at multiples of the alignment, so that only the last block of one is shared with a gap; it is written behind.
+void StoragePlacer::zeroGaps(const ProgramEntry::Pack &pack, size_t before) {
+  int64_t total = program.buffers[pack.buffer].bytes, end = 0, longest = 0;
+  SmallVector<std::pair<int64_t, int64_t>> gaps;
+  for (size_t i = 0; i <= pack.parts.size(); ++i) {
+    int64_t next = i < pack.parts.size() ? pack.begins[i] : total;
+    if (end < next) {
+      gaps.push_back({end / kAlignment * kAlignment, next});
+      longest = std::max(longest, gaps.back().second - gaps.back().first);
+    }
+    if (i < pack.parts.size())
+      end = next + tensorBytes(program.buffers[pack.parts[i]].type);
+  }
+  Type byte = IntegerType::get(symbols.getOp()->getContext(), 8);
+  for (auto [begin, next] : gaps) {
+    int source = zeros(longest);
+    program.buffers.push_back({"gap", RankedTensorType::get({next - begin}, byte), BufferKind::Temporary, next - begin, 0, pack.buffer, begin});
+    producer.push_back(-1);
+    addCopy(before, source, program.buffers.size() - 1, next - begin);
+  }
+}
+
+void StoragePlacer::placePack(ProgramEntry::Pack &pack) {
+  size_t first = pack.position;
+  SmallVector<std::pair<int, int64_t>> copies;
+  for (auto [part, begin] : llvm::zip(pack.parts, pack.begins)) {
+    if (!canLieInside(part, pack)) {
+      copies.push_back({part, begin});
+      continue;
+    }
+    program.buffers[part].whole = pack.buffer;
+    program.buffers[part].begin = begin;
+    first = std::min(first, static_cast<size_t>(producer[part]));
+  }
+  zeroGaps(pack, first);
+  for (auto [part, begin] : copies) {
+    ProgramBuffer copy = program.buffers[part];
+    copy.kind = BufferKind::Temporary;
+    copy.whole = pack.buffer;
+    copy.begin = begin;
+    copy.bytes = tensorBytes(copy.type);
+    int64_t bytes = copy.bytes;
+    program.buffers.push_back(std::move(copy));
+    producer.push_back(-1);
+    addCopy(pack.position, part, program.buffers.size() - 1, bytes);
+  }
+}
+
+void StoragePlacer::insertPending() {
+  std::vector<ProgramCommand> commands;
+  auto next = pending.begin();
+  for (size_t n = 0; n <= entry.commands.size(); ++n) {
+    for (; next != pending.end() && next->first == n; ++next)
+      commands.push_back(std::move(next->second));
+    if (n < entry.commands.size())
+      commands.push_back(std::move(entry.commands[n]));
+  }
+  entry.commands = std::move(commands);
+  pending.clear();
+}
+
+bool StoragePlacer::canUpdateInPlace(int made, int state) {
+  const ProgramBuffer &buffer = program.buffers[made];
+  if (buffer.kind != BufferKind::Temporary || buffer.whole >= 0 || producer[made] < 0)
+    return false;
+  auto isState = [&](int b) { return b == state || program.buffers[b].whole == state; };
+  for (size_t n = producer[made]; n < entry.commands.size(); ++n) {
+    const ProgramCommand &command = entry.commands[n];
+    if (llvm::any_of(writtenBy(command), isState) || (n != static_cast<size_t>(producer[made]) && llvm::any_of(readBy(command), isState)))
+      return false;
+  }
+  ProgramCommand &command = entry.commands[producer[made]];
+  if (llvm::none_of(readBy(command), isState))
+    return true;
+  if (command.kind != CommandKind::Launch)
+    return false;
+  auto kernel = symbols.lookup<func::FuncOp>(program.kernels[command.kernel]);
+  unsigned result = llvm::find(writtenBy(command), made) - writtenBy(command).begin();
+  SmallVector<Attribute> pairs;
+  if (auto known = kernel->getAttrOfType<ArrayAttr>("exec.in_place"))
+    pairs.assign(known.begin(), known.end());
+  Builder b(kernel.getContext());
+  for (auto [argument, read] : llvm::enumerate(readBy(command))) {
+    if (!isState(read))
+      continue;
+    if (read != state || !canRunInPlace(kernel, argument, result))
+      return false;
+    Attribute pair = b.getDenseI64ArrayAttr({static_cast<int64_t>(argument), result});
+    bool isOther = llvm::any_of(pairs, [&](Attribute other) {
+      ArrayRef<int64_t> at = cast<DenseI64ArrayAttr>(other).asArrayRef();
+      return other != pair && (at[0] == static_cast<int64_t>(argument) || at[1] == result);
+    });
+    if (isOther) // another launch pairs them otherwise
+      return false;
+    if (!llvm::is_contained(pairs, pair))
+      pairs.push_back(pair);
+  }
+  kernel->setAttr("exec.in_place", b.getArrayAttr(pairs));
+  return true;
+}
+
+void StoragePlacer::placeUpdate(int made, int state) {
+  if (made == state)
+    return;
+  if (!canUpdateInPlace(made, state)) {
+    addCopy(entry.commands.size(), made, state, program.buffers[state].bytes);
+    return;
+  }
+  for (ProgramCommand &command : entry.commands)
+    llvm::replace(command.buffers, made, state);
+  for (ProgramBuffer &buffer : program.buffers)
+    if (buffer.whole == made)
+      buffer.whole = state;
+  for (auto &update : entry.updates)
+    if (update.first == made)
+      update.first = state;
+  producer[made] = -1;
+}
+
+void StoragePlacer::run() {
+  indexProducers();
+  for (ProgramEntry::Pack &pack : entry.packs)
+    placePack(pack);
+  insertPending();
+  indexProducers();
+  for (size_t i = 0; i < entry.updates.size(); ++i)
+    placeUpdate(entry.updates[i].first, entry.updates[i].second);
+  insertPending();
+}
+
+/// Views that nobody read, and what was replaced by a state, go.
+static void dropUnused(Program &program) {
+  std::vector<bool> isUsed(program.buffers.size());
+  auto forEach = [&](llvm::function_ref<void(int &)> fn) {
+    for (auto &list : {&program.init})
+      for (ProgramCommand &command : *list)
+        llvm::for_each(command.buffers, fn);
+    for (ProgramEntry &entry : program.entries) {
+      for (ProgramCommand &command : entry.commands)
+        llvm::for_each(command.buffers, fn);
+      for (auto *values : {&entry.inputs, &entry.outputs})
+        for (ProgramValue &value : *values)
+          fn(value.buffer);
+    }
+    for (ProgramParameter &parameter : program.parameters)
+      fn(parameter.buffer);
+    for (ProgramConstant &constant : program.constants)
+      fn(constant.buffer);
+    for (ProgramAxisIndex &index : program.axisIndices)
+      fn(index.buffer);
+    for (ProgramState &state : program.states)
+      fn(state.buffer);
+  };
+  forEach([&](int &buffer) {
+    for (int at = buffer; at >= 0; at = program.buffers[at].whole)
+      isUsed[at] = true;
+  });
+  std::vector<int> number(program.buffers.size(), -1);
+  std::vector<ProgramBuffer> kept;
+  for (size_t i = 0; i < program.buffers.size(); ++i)
+    if (isUsed[i]) {
+      number[i] = kept.size();
+      kept.push_back(std::move(program.buffers[i]));
+    }
+  for (ProgramBuffer &buffer : kept)
+    if (buffer.whole >= 0)
+      buffer.whole = number[buffer.whole];
+  forEach([&](int &buffer) { buffer = number[buffer]; });
+  program.buffers = std::move(kept);
+  for (ProgramEntry &entry : program.entries) { // done with
+    entry.packs.clear();
+    entry.updates.clear();
+  }
+}
+
+void placeStorage(Program &program, ModuleOp module) {
+  SymbolTable symbols(module);
+  for (ProgramEntry &entry : program.entries)
+    StoragePlacer(program, entry, symbols).run();
+  dropUnused(program);
+}
+
+} // namespace shardc
