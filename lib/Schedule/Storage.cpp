@@ -159,7 +159,7 @@ bool StoragePlacer::canUpdateInPlace(int made, int state) {
   auto kernel = symbols.lookup<func::FuncOp>(program.kernels[command.kernel]);
   unsigned result = llvm::find(writtenBy(command), made) - writtenBy(command).begin();
   SmallVector<Attribute> pairs;
-  if (auto known = kernel->getAttrOfType<ArrayAttr>("exec.in_place"))
+  if (auto known = kernel->getAttrOfType<ArrayAttr>(kInPlaceAttr))
     pairs.assign(known.begin(), known.end());
   Builder b(kernel.getContext());
   for (auto [argument, read] : llvm::enumerate(readBy(command))) {
@@ -177,7 +177,7 @@ bool StoragePlacer::canUpdateInPlace(int made, int state) {
     if (!llvm::is_contained(pairs, pair))
       pairs.push_back(pair);
   }
-  kernel->setAttr("exec.in_place", b.getArrayAttr(pairs));
+  kernel->setAttr(kInPlaceAttr, b.getArrayAttr(pairs));
   return true;
 }
 

@@ -6,15 +6,12 @@
 #ifndef SHARDC_SCHEDULE_PROGRAM_H
 #define SHARDC_SCHEDULE_PROGRAM_H
 
+#include "dialects/Exec/Exec.h"
 #include "dialects/Graph/Graph.h"
 #include "shardc/Lower/KernelSpec.h"
 #include "shardc/Sharding/Sharding.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringMap.h"
-
-namespace shardc::exec {
-class ProgramOp;
-}
 
 namespace shardc {
 
