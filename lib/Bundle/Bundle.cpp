@@ -247,7 +247,7 @@ static LogicalResult writeBundle(ModuleOp module, const Program &program, const 
     return fail(std::move(error));
   if (failed(writeWeights(module, program, options, *directory)))
     return failure();
-  if (llvm::Error error = directory->write("program.json", programJson(program, options.entry, kernels)))
+  if (llvm::Error error = directory->write("program.json", programJson(program, kernels)))
     return fail(std::move(error));
   if (llvm::Error error = directory->write("manifest.json", manifestJson(program, options, *directory)))
     return fail(std::move(error));

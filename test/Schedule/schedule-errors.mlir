@@ -1,6 +1,6 @@
 // RUN: shard-opt %s --split-input-file --verify-diagnostics --shard-schedule
 
-// expected-error@+1 {{there is no function "main" to schedule}}
+// expected-error@+1 {{there is no public function to schedule}}
 module {}
 
 // -----

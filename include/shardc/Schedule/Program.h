@@ -150,7 +150,7 @@ llvm::SmallVector<exec::ProgramOp> buildExecPrograms(const Program &program, mli
 
 /// program.json. `kernels`: tiles and scratch by symbol; offsets of constants in constants.bin as in `program.constants`' order,
 /// each aligned to 64.
-std::string programJson(const Program &program, llvm::StringRef entry, const llvm::StringMap<Kernel> &kernels);
+std::string programJson(const Program &program, const llvm::StringMap<Kernel> &kernels);
 
 /// The JSON form of a sharding: per dimension the axes.
 std::string axesJson(const AxisList &axes);
