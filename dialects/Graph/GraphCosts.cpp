@@ -44,6 +44,7 @@ static OpCost perInput(Operation *op, double flops) {
   return cost;
 }
 
+OpCost ScatterSumOp::getCost() { return perInput(*this, 1); }
 OpCost ReduceOp::getCost() { return perInput(*this, 1); }
 OpCost ArgReduceOp::getCost() { return perInput(*this, 1); }
 OpCost CumsumOp::getCost() { return perInput(*this, 1); }

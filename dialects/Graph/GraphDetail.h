@@ -13,6 +13,15 @@ ShardingRule pointwiseRule(mlir::Operation *op);
 /// Whether a tensor type has unsigned (or bool) elements.
 bool isUnsignedElement(mlir::Type tensorType);
 
+/// Whether operand `index` belongs to one of the operands that ODS gives these numbers.
+template <typename Op>
+bool isInSegments(Op op, unsigned index, std::initializer_list<unsigned> odsOperands) {
+  return llvm::any_of(odsOperands, [&](unsigned number) {
+    auto [start, length] = op.getODSOperandIndexAndLength(number);
+    return index >= start && index < start + length;
+  });
+}
+
 using Evaluated = mlir::FailureOr<llvm::SmallVector<HostTensor>>;
 
 /// Applies `fn` (to double or int64) to every element and rounds to the result's type.

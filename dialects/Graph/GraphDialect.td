@@ -51,4 +51,22 @@ class Graph_Op<string mnemonic, list<Trait> traits = []> : Op<Graph_Dialect, mne
       DeclareOpInterfaceMethods<ShardingRuleOpInterface>,
       DeclareOpInterfaceMethods<EvaluateOpInterface>])>;
 
+def Graph_DerivativeMethods
+    : DeclareOpInterfaceMethods<DerivativeOpInterface, ["buildVJP", "needsOperand", "needsResult"]>;
+
+// An op with a vector-Jacobian product, and what that reads: operands by their number in `arguments`, results by their
+// number. buildVJP is C++ (GraphDerivative*.cpp).
+class Graph_Derivative {
+  list<int> vjpOperands = [];
+  list<int> vjpResults = [];
+  code vjpNeeds = [{
+    bool $cppClass::needsOperand(unsigned index) {
+      return ::shardc::graph::detail::isInSegments(*this, index, {}] # !interleave(vjpOperands, ", ") # [{});
+    }
+    bool $cppClass::needsResult(unsigned index) {
+      return ::llvm::is_contained(::llvm::ArrayRef<unsigned>({}] # !interleave(vjpResults, ", ") # [{}), index);
+    }
+  }];
+}
+
 #endif // SHARDC_GRAPH_DIALECT_TD

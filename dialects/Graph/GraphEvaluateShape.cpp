@@ -214,6 +214,21 @@ Evaluated ScatterElementsOp::evaluate(ArrayRef<HostTensor> operands) {
   return single(std::move(result));
 }
 
+Evaluated ScatterSumOp::evaluate(ArrayRef<HostTensor> operands) {
+  const HostTensor &updates = operands[0], &indices = operands[1];
+  HostTensor result(getType());
+  int64_t size = result.shape()[getAxis()], count = indices.size();
+  int64_t outer = product(result.shape().take_front(getAxis()));
+  int64_t inner = product(result.shape().drop_front(getAxis() + 1));
+  for (int64_t o = 0; o < outer; ++o)
+    for (int64_t n = 0; n < count; ++n)
+      if (int64_t index = indices.i[n]; index >= 0 && index < size)
+        for (int64_t k = 0; k < inner; ++k)
+          combineElement(Combine::Sum, result, (o * size + index) * inner + k, updates, (o * count + n) * inner + k);
+  result.round();
+  return single(std::move(result));
+}
+
 Evaluated ScatterNdOp::evaluate(ArrayRef<HostTensor> operands) {
   const HostTensor &indices = operands[1], &updates = operands[2];
   HostTensor result = operands[0];

@@ -60,20 +60,18 @@ def CostOpInterface : OpInterface<"CostOpInterface"> {
 def DerivativeOpInterface : OpInterface<"DerivativeOpInterface"> {
   let cppNamespace = "::shardc::graph";
   let description = [{
-    Vector-Jacobian product. `buildVJP` receives the cotangent of each result (null where it is zero)
-    and returns one cotangent per operand (null where none flows: integer operands, zero derivative).
-    It may use the op's operands and results; Differentiate asks `needsOperand` / `needsResult` to know
-    what activation checkpointing would have to keep.
+    Vector-Jacobian product. `buildVJP` receives the cotangent of each result (null where it is zero, but not all of
+    them are) and returns one cotangent per operand (null where none flows: integer operands, zero derivative), of the
+    operand's type. It builds `graph` ops on the global program, which propagation then shards, out of the op's
+    operands and results. What it may read of these, `needsOperand` and `needsResult` say: no more, and all of it if
+    every cotangent is wanted.
   }];
   let methods = [
-    InterfaceMethod<"Builds the cotangents of the operands; failure means not differentiable.",
+    InterfaceMethod<"Builds the cotangents of the operands; failure emits a diagnostic: not differentiable.",
                     "::mlir::FailureOr<::llvm::SmallVector<::mlir::Value>>", "buildVJP",
-                    (ins "::mlir::OpBuilder &":$builder, "::mlir::ValueRange":$cotangents), [{}],
-                    [{ return ::mlir::failure(); }]>,
-    InterfaceMethod<"Whether the VJP reads operand `index`.", "bool", "needsOperand",
-                    (ins "unsigned":$index), [{}], [{ return true; }]>,
-    InterfaceMethod<"Whether the VJP reads result `index`.", "bool", "needsResult",
-                    (ins "unsigned":$index), [{}], [{ return false; }]>,
+                    (ins "::mlir::OpBuilder &":$builder, "::mlir::ValueRange":$cotangents)>,
+    InterfaceMethod<"Whether the VJP reads operand `index`.", "bool", "needsOperand", (ins "unsigned":$index)>,
+    InterfaceMethod<"Whether the VJP reads result `index`.", "bool", "needsResult", (ins "unsigned":$index)>,
   ];
 }
 

@@ -58,6 +58,13 @@ SmallVector<Value> GatherOp::buildLocal(OpBuilder &b, ValueRange operands, TypeR
   return cloneLocal(b, *this, local, types)->getResults();
 }
 
+SmallVector<Value> ScatterSumOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types, LocalPart &part) {
+  SmallVector<Value> local(operands);
+  if (Value begin = part.resultBegin(0, getAxis()))
+    local[1] = shiftIndices(b, getLoc(), local[1], begin);
+  return cloneLocal(b, *this, local, types)->getResults();
+}
+
 SmallVector<Value> GroupedMatmulOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types,
                                                LocalPart &part) {
   SmallVector<Value> local(operands);

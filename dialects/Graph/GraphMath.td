@@ -7,10 +7,9 @@ include "dialects/Graph/GraphDialect.td"
 
 class Graph_MathOp<string mnemonic, string lowering, list<Trait> traits = []> : Graph_Op<mnemonic,
     !listconcat(traits, [
-      DeclareOpInterfaceMethods<CostOpInterface, ["getCost"]>,
-      DeclareOpInterfaceMethods<DerivativeOpInterface>,
-      DeclareOpInterfaceMethods<LoweringOpInterface, ["getLoweringClass"]>])> {
-  let extraClassDefinition = [{
+      DeclareOpInterfaceMethods<CostOpInterface, ["getCost"]>, Graph_DerivativeMethods,
+      DeclareOpInterfaceMethods<LoweringOpInterface, ["getLoweringClass"]>])>, Graph_Derivative {
+  let extraClassDefinition = vjpNeeds # [{
     ::shardc::graph::LoweringClass $cppClass::getLoweringClass() {
       return ::shardc::graph::LoweringClass::}] # lowering # [{;
     }
@@ -38,6 +37,7 @@ def Graph_EinsumOp : Graph_MathOp<"einsum", "Library"> {
   }];
   let arguments = (ins StrAttr:$spec, Graph_NumberTensor:$lhs, Graph_NumberTensor:$rhs);
   let results = (outs Graph_NumberTensor:$result);
+  let vjpOperands = [0, 1];
   let assemblyFormat = "$spec $lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)";
   let hasVerifier = 1;
   let hasCanonicalizer = 1;
@@ -57,6 +57,7 @@ def Graph_GroupedMatmulOp : Graph_MathOp<"grouped_matmul", "Library", [DeclareOp
   }];
   let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$weight, Graph_IntTensor:$groups);
   let results = (outs Graph_FloatTensor:$result);
+  let vjpOperands = [0, 1, 2];
   let assemblyFormat = "$input `,` $weight `by` $groups attr-dict `:` type($input) `,` type($weight) `,` type($groups) `->` type($result)";
   let hasVerifier = 1;
 }
@@ -73,6 +74,7 @@ def Graph_GroupedMatmulGradOp : Graph_MathOp<"grouped_matmul_grad", "Library", [
   }];
   let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$cotangent, Graph_IntTensor:$groups);
   let results = (outs Graph_FloatTensor:$result);
+  let vjpOperands = [0, 1, 2];
   let assemblyFormat = "$input `,` $cotangent `by` $groups attr-dict `:` type($input) `,` type($cotangent) `,` type($groups) `->` type($result)";
   let hasVerifier = 1;
 }
@@ -82,6 +84,7 @@ def Graph_ConvOp : Graph_MathOp<"conv", "Loops", [DeclareOpInterfaceMethods<Loca
   let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$weight, DenseI64ArrayAttr:$strides,
                        DenseI64ArrayAttr:$padLow, DenseI64ArrayAttr:$padHigh, DenseI64ArrayAttr:$dilations, I64Attr:$group);
   let results = (outs Graph_FloatTensor:$result);
+  let vjpOperands = [0, 1];
   let assemblyFormat = "$input `,` $weight attr-dict `:` type($input) `,` type($weight) `->` type($result)";
   let hasVerifier = 1;
 }
@@ -101,6 +104,7 @@ def Graph_ReduceOp : Graph_MathOp<"reduce", "Row"> {
   let description = [{`%s = graph.reduce sum %x [1] : tensor<4x8xf32> -> tensor<4xf32>`. An empty dimension gives the neutral value.}];
   let arguments = (ins Graph_Reduction:$kind, Graph_Tensor:$input, DenseI64ArrayAttr:$dims);
   let results = (outs Graph_Tensor:$result);
+  let vjpNeeds = ""; // by kind: GraphDerivativeMath.cpp
   let assemblyFormat = "$kind $input $dims attr-dict `:` type($input) `->` type($result)";
   let builders = [OpBuilder<(ins "::shardc::graph::Reduction":$kind, "::mlir::Value":$input, "::llvm::ArrayRef<int64_t>":$dims)>];
   let hasVerifier = 1;
@@ -127,6 +131,7 @@ def Graph_TopKOp : Graph_MathOp<"topk", "Loops"> {
   let summary = "The k largest (smallest) along dim, sorted, with indices; ties go to the lower index";
   let arguments = (ins Graph_NumberTensor:$input, I64Attr:$dim, BoolAttr:$largest);
   let results = (outs Graph_NumberTensor:$values, Graph_IntTensor:$indices);
+  let vjpResults = [1];
   let assemblyFormat = "$input `dim` $dim `largest` $largest attr-dict `:` type($input) `->` type($values) `,` type($indices)";
   let hasVerifier = 1;
 }
@@ -139,6 +144,7 @@ def Graph_SoftmaxOp : Graph_MathOp<"softmax", "Row", [SameOperandsAndResultType]
   let summary = "exp(x - max) / sum along dim; a row that is all -inf gives NaN, as the formula says";
   let arguments = (ins Graph_FloatTensor:$input, I64Attr:$dim);
   let results = (outs Graph_FloatTensor:$result);
+  let vjpResults = [0];
   let assemblyFormat = "$input `dim` $dim attr-dict `:` type($input)";
   let hasVerifier = 1;
 }
@@ -149,6 +155,7 @@ def Graph_RmsNormOp : Graph_MathOp<"rms_norm", "Row", [AllTypesMatch<["input", "
   let arguments = (ins Graph_FloatTensor:$input, Optional<Graph_FloatTensor>:$weight, F64Attr:$epsilon,
                        DefaultValuedAttr<I64Attr, "1">:$normDims);
   let results = (outs Graph_FloatTensor:$result);
+  let vjpOperands = [0, 1];
   let assemblyFormat = "$input (`,` $weight^ `:` type($weight))? `epsilon` $epsilon attr-dict `:` type($input)";
   let hasVerifier = 1;
 }
@@ -158,6 +165,7 @@ def Graph_LayerNormOp : Graph_MathOp<"layer_norm", "Row", [AllTypesMatch<["input
   let arguments = (ins Graph_FloatTensor:$input, Optional<Graph_FloatTensor>:$weight, Optional<Graph_FloatTensor>:$bias,
                        F64Attr:$epsilon, DefaultValuedAttr<I64Attr, "1">:$normDims);
   let results = (outs Graph_FloatTensor:$result);
+  let vjpOperands = [0, 1];
   let assemblyFormat = "$input (`weight` $weight^ `:` type($weight))? (`bias` $bias^ `:` type($bias))? `epsilon` $epsilon attr-dict `:` type($input)";
   let hasVerifier = 1;
 }
@@ -177,6 +185,7 @@ def Graph_RopeOp : Graph_MathOp<"rope", "Element", [AllTypesMatch<["input", "res
   let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$cos, Graph_FloatTensor:$sin,
                        DefaultValuedAttr<BoolAttr, "false">:$interleaved);
   let results = (outs Graph_FloatTensor:$result);
+  let vjpOperands = [0, 1, 2];
   let assemblyFormat = "$input `,` $cos `,` $sin attr-dict `:` type($input) `,` type($cos)";
 
   let hasVerifier = 1;
@@ -207,6 +216,7 @@ def Graph_AttentionOp : Graph_MathOp<"attention", "Library", [AttrSizedOperandSe
   }];
   let arguments = !con(attentionOperands, attentionAttributes);
   let results = (outs Graph_FloatTensor:$result);
+  let vjpOperands = [0, 1, 2, 3, 4];
   let assemblyFormat = "$query `,` $key `,` $value (`mask` $mask^ `:` type($mask))? (`sinks` $sinks^ `:` type($sinks))? `scale` $scale attr-dict `:` type($query) `,` type($key) `,` type($value) `->` type($result)";
   let hasVerifier = 1;
 }
@@ -245,6 +255,7 @@ def Graph_SoftmaxCrossEntropyOp : Graph_MathOp<"softmax_cross_entropy", "Loops">
   let description = [{logits [..., V], labels [...], result [...] (f32). The mean over counted positions is written out by the caller.}];
   let arguments = (ins Graph_FloatTensor:$logits, Graph_IntTensor:$labels, DefaultValuedAttr<I64Attr, "-100">:$ignoreIndex);
   let results = (outs Graph_FloatTensor:$result);
+  let vjpOperands = [0, 1];
   let assemblyFormat = "$logits `,` $labels attr-dict `:` type($logits) `,` type($labels) `->` type($result)";
   let hasVerifier = 1;
 }

@@ -1,5 +1,6 @@
 //===- GraphOps.cpp - the graph dialect: registration, builders, folds ------------------------===//
 
+#include "dialects/Graph/GraphDerivative.h"
 #include "dialects/Graph/GraphDetail.h"
 #include "dialects/Graph/HostMath.h"
 #include "dialects/Graph/ScalarEmit.h"
@@ -73,11 +74,12 @@ Value ElementEmitter::round(Type type, Value computed) {
 //===----------------------------------------------------------------------===//
 
 ConstantOp ConstantOp::splat(OpBuilder &b, Location loc, RankedTensorType type, double value) {
-  HostTensor tensor(type);
-  std::fill(tensor.f.begin(), tensor.f.end(), value);
-  std::fill(tensor.i.begin(), tensor.i.end(), static_cast<int64_t>(value));
-  tensor.round();
-  return ConstantOp::create(b, loc, tensor.toAttr());
+  HostTensor scalar(type.clone(ArrayRef<int64_t>()));
+  std::fill(scalar.f.begin(), scalar.f.end(), value);
+  std::fill(scalar.i.begin(), scalar.i.end(), static_cast<int64_t>(value));
+  scalar.round();
+  auto elements = cast<DenseElementsAttr>(scalar.toAttr()).resizeSplat(type);
+  return ConstantOp::create(b, loc, cast<ElementsAttr>(elements));
 }
 
 RankedTensorType ParameterOp::getGlobalType() {

@@ -185,6 +185,21 @@ ShardingRule GatherOp::getShardingRule() {
   return rule.build();
 }
 
+ShardingRule ScatterSumOp::getShardingRule() {
+  RuleBuilder rule(*this);
+  auto result = getType();
+  int64_t axis = getAxis(), indexRank = getIndices().getType().getRank();
+  for (int64_t d = 0; d < axis; ++d)
+    rule.add(result.getDimSize(d), {d, -1}, {d});
+  // Each device takes what belongs to its rows (Partition shifts the indices) and drops the rest.
+  rule.add(result.getDimSize(axis), {-1, -1}, {axis});
+  for (int64_t d = 0; d < indexRank; ++d)
+    rule.add(getIndices().getType().getDimSize(d), {axis + d, d}, {-1}, FactorKind::Reduction, ReduceKind::Sum);
+  for (int64_t d = axis + 1; d < result.getRank(); ++d)
+    rule.add(result.getDimSize(d), {d + indexRank - 1, -1}, {d});
+  return rule.build();
+}
+
 ShardingRule GatherNdOp::getShardingRule() {
   RuleBuilder rule(*this);
   auto data = getData().getType(), indices = getIndices().getType();

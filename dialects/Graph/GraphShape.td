@@ -8,10 +8,9 @@ include "dialects/Graph/GraphDialect.td"
 // An op that only says where an element of its result comes from.
 class Graph_Movement<string mnemonic, list<Trait> traits = []> : Graph_Op<mnemonic,
     !listconcat(traits, [
-      DeclareOpInterfaceMethods<CostOpInterface, ["getCost"]>,
-      DeclareOpInterfaceMethods<DerivativeOpInterface>,
-      DeclareOpInterfaceMethods<LoweringOpInterface, ["getLoweringClass", "emitElement"]>])> {
-  let extraClassDefinition = [{
+      DeclareOpInterfaceMethods<CostOpInterface, ["getCost"]>, Graph_DerivativeMethods,
+      DeclareOpInterfaceMethods<LoweringOpInterface, ["getLoweringClass", "emitElement"]>])>, Graph_Derivative {
+  let extraClassDefinition = vjpNeeds # [{
     ::shardc::graph::LoweringClass $cppClass::getLoweringClass() {
       return ::shardc::graph::LoweringClass::Element;
     }
@@ -159,6 +158,7 @@ def Graph_GatherOp : Graph_Movement<"gather", [DeclareOpInterfaceMethods<Localiz
   }];
   let arguments = (ins Graph_Tensor:$data, Graph_IntTensor:$indices, I64Attr:$axis);
   let results = (outs Graph_Tensor:$result);
+  let vjpOperands = [1];
   let assemblyFormat = "$data `,` $indices `axis` $axis attr-dict `:` type($data) `,` type($indices) `->` type($result)";
   let hasVerifier = 1;
 }
@@ -171,6 +171,7 @@ def Graph_GatherNdOp : Graph_Movement<"gather_nd"> {
   }];
   let arguments = (ins Graph_Tensor:$data, Graph_IntTensor:$indices, I64Attr:$batchDims);
   let results = (outs Graph_Tensor:$result);
+  let vjpOperands = [1];
   let assemblyFormat = "$data `,` $indices `batch` $batchDims attr-dict `:` type($data) `,` type($indices) `->` type($result)";
   let hasVerifier = 1;
 }
@@ -179,6 +180,7 @@ def Graph_GatherElementsOp : Graph_Movement<"gather_elements"> {
   let summary = "result[.., i, ..] = data[.., indices[.., i, ..], ..] along axis (ONNX GatherElements)";
   let arguments = (ins Graph_Tensor:$data, Graph_IntTensor:$indices, I64Attr:$axis);
   let results = (outs Graph_Tensor:$result);
+  let vjpOperands = [1];
   let assemblyFormat = "$data `,` $indices `axis` $axis attr-dict `:` type($data) `,` type($indices) `->` type($result)";
   let hasVerifier = 1;
 }
@@ -189,8 +191,9 @@ def Graph_Combine : I32EnumAttr<"Combine", "how two values at one place combine"
   let cppNamespace = "::shardc::graph";
 }
 
+// What the derivative reads depends on `combine`: GraphDerivativeScatter.cpp.
 class Graph_Scatter<string mnemonic, dag attrs, string extra> : Graph_Op<mnemonic, [
-    DeclareOpInterfaceMethods<DerivativeOpInterface>, DeclareOpInterfaceMethods<LoweringOpInterface>, AllTypesMatch<["data", "result"]>]> {
+    Graph_DerivativeMethods, DeclareOpInterfaceMethods<LoweringOpInterface>, AllTypesMatch<["data", "result"]>]> {
   let arguments = !con((ins Graph_Tensor:$data, Graph_IntTensor:$indices, Graph_Tensor:$updates), attrs,
                        (ins Graph_Combine:$combine));
   let results = (outs Graph_Tensor:$result);
@@ -205,6 +208,31 @@ def Graph_ScatterElementsOp : Graph_Scatter<"scatter_elements", (ins I64Attr:$ax
 
 def Graph_ScatterNdOp : Graph_Scatter<"scatter_nd", (ins), ""> {
   let summary = "A copy of data with updates put at index tuples, in row-major order (ONNX ScatterND); out of range: dropped";
+}
+
+def Graph_ScatterSumOp : Graph_Op<"scatter_sum", [
+    DeclareOpInterfaceMethods<LocalizeOpInterface>, DeclareOpInterfaceMethods<CostOpInterface, ["getCost"]>,
+    Graph_DerivativeMethods, DeclareOpInterfaceMethods<LoweringOpInterface>]>, Graph_Derivative {
+  let summary = "Sums of the slices of `updates` with one index: the transpose of gather, and an embedding's gradient";
+  let description = [{
+    result[a..., v, b...] = sum of updates[a..., i..., b...] over the places i with indices[i...] = v; `a` are the
+    dimensions before the axis. What has an index outside [0, n) is dropped.
+
+    There is no operand that it adds to, unlike in the other scatters: so devices with a part of the updates each
+    hold a pending sum, and devices with a part of the rows take the updates that are theirs.
+
+    * scatter_sum_c1: updates' shape is the result's with the axis replaced by the shape of indices.
+
+    ```mlir
+    %dtable = graph.scatter_sum %dy at %ids axis 0 : tensor<2x16x64xf32>, tensor<2x16xi64> -> tensor<256x64xf32>
+    ```
+  }];
+  let arguments = (ins Graph_NumberTensor:$updates, Graph_IntTensor:$indices, I64Attr:$axis);
+  let results = (outs Graph_NumberTensor:$result);
+  let vjpOperands = [1];
+  let extraClassDefinition = vjpNeeds;
+  let assemblyFormat = "$updates `at` $indices `axis` $axis attr-dict `:` type($updates) `,` type($indices) `->` type($result)";
+  let hasVerifier = 1;
 }
 
 #endif // SHARDC_GRAPH_SHAPE_TD

@@ -262,6 +262,18 @@ LogicalResult ScatterNdOp::verify() {
   return checkShape(*this, getUpdates().getType().getShape(), shape, "updates");
 }
 
+LogicalResult ScatterSumOp::verify() {
+  auto updates = getUpdates().getType();
+  if (failed(checkElement(*this, updates, getType(), "updates")) ||
+      failed(checkDim(*this, getAxis(), getType().getRank(), "axis")))
+    return failure();
+  // scatter_sum_c1
+  SmallVector<int64_t> shape(getType().getShape().take_front(getAxis()));
+  llvm::append_range(shape, getIndices().getType().getShape());
+  llvm::append_range(shape, getType().getShape().drop_front(getAxis() + 1));
+  return checkShape(*this, updates.getShape(), shape, "updates");
+}
+
 //===----------------------------------------------------------------------===//
 // Contraction, reduction, normalisation
 //===----------------------------------------------------------------------===//

@@ -45,5 +45,7 @@ func.func @indexed(%x: tensor<4x3xf32>, %i: tensor<2x2xi64>, %u: tensor<2x2xf32>
   %3 = graph.scatter_elements sum %x, %i, %u axis 1 : tensor<4x3xf32>, tensor<2x2xi64>, tensor<2x2xf32>
   // CHECK: graph.scatter_nd replace %{{.*}}, %{{.*}}, %{{.*}} : tensor<4x3xf32>, tensor<2x2xi64>, tensor<2xf32>
   %4 = graph.scatter_nd replace %x, %i, %v : tensor<4x3xf32>, tensor<2x2xi64>, tensor<2xf32>
+  // CHECK: graph.scatter_sum %{{.*}} at %{{.*}} axis 0 : tensor<2x2x3xf32>, tensor<2x2xi64> -> tensor<4x3xf32>
+  %5 = graph.scatter_sum %0 at %i axis 0 : tensor<2x2x3xf32>, tensor<2x2xi64> -> tensor<4x3xf32>
   return
 }

@@ -96,6 +96,14 @@ func.func @scatter_nd_updates(%x: tensor<4x3xf32>, %i: tensor<2x1xi64>, %u: tens
 
 // -----
 
+func.func @scatter_sum_c1(%u: tensor<2x3xf32>, %i: tensor<2x2xi64>) {
+  // expected-error@+1 {{updates has shape [2, 3], expected [2, 2, 3]}}
+  %0 = graph.scatter_sum %u at %i axis 0 : tensor<2x3xf32>, tensor<2x2xi64> -> tensor<4x3xf32>
+  return
+}
+
+// -----
+
 func.func @einsum_c1(%x: tensor<2x2xf32>) {
   // expected-error@+1 {{letter 'a' stands twice in "aa"}}
   %0 = graph.einsum "aa,ab->b" %x, %x : tensor<2x2xf32>, tensor<2x2xf32> -> tensor<2xf32>

@@ -140,8 +140,13 @@ TEST_F(OpsTest, Scatters) {
     argument("%x", t("5x6"));
     argument("%u", t("3x6"));
     argument("%v", t("3x6"));
+    argument("%w", t("2x3x6x70"));
     argument("%i", "tensor<3x1xi64>");
+    argument("%k", "tensor<3xi64>");
     argument("%j", "tensor<3x6xi64>");
+    op("graph.scatter_sum %u at %k axis 0 : " + t("3x6") + ", tensor<3xi64> -> " + t("4x6"), t("4x6"));
+    op("graph.scatter_sum %w at %j axis 1 : " + t("2x3x6x70") + ", tensor<3x6xi64> -> " + t("2x5x70"), t("2x5x70"));
+    op("graph.scatter_sum %v at %k axis 0 : " + t("3x6") + ", tensor<3xi64> -> " + t("1x6"), t("1x6"));
     for (const char *how : {"replace", "sum", "prod", "max", "min"}) {
       op(std::string("graph.scatter_nd ") + how + " %x, %i, %u : " + t("5x6") + ", tensor<3x1xi64>, " + t("3x6"), t("5x6"));
       op(std::string("graph.scatter_elements ") + how + " %x, %j, %v axis 0 : " + t("5x6") + ", tensor<3x6xi64>, " + t("3x6"), t("5x6"));

@@ -50,6 +50,8 @@ std::vector<OpCase> structuredCases() {
       {{"5x2xf32", "5x3xf32"}, "graph.concat %0, %1 dim 1 : tensor<5x2xf32>, tensor<5x3xf32> -> tensor<5x5xf32>", {"5x5xf32"}},
       {{"5x3xf32", "2x3xi64"}, "graph.gather %0, %1 axis 0 : tensor<5x3xf32>, tensor<2x3xi64> -> tensor<2x3x3xf32>", {"2x3x3xf32"}},
       {{"3x5x3xf32", "5xi8"}, "graph.gather %0, %1 axis 1 : tensor<3x5x3xf32>, tensor<5xi8> -> tensor<3x5x3xf32>", {"3x5x3xf32"}},
+      {{"2x5x3xf32", "2x5xi64"}, "graph.scatter_sum %0 at %1 axis 0 : tensor<2x5x3xf32>, tensor<2x5xi64> -> tensor<7x3xf32>", {"7x3xf32"}},
+      {{"3x5x2xf32", "5xi8"}, "graph.scatter_sum %0 at %1 axis 1 : tensor<3x5x2xf32>, tensor<5xi8> -> tensor<3x4x2xf32>", {"3x4x2xf32"}},
       {{"3x5x4xf32", "3x5x1xi64"}, "graph.gather_nd %0, %1 batch 1 : tensor<3x5x4xf32>, tensor<3x5x1xi64> -> tensor<3x5x4xf32>", {"3x5x4xf32"}},
       {{"3x5xf32", "3x4xi64"}, "graph.gather_elements %0, %1 axis 1 : tensor<3x5xf32>, tensor<3x4xi64> -> tensor<3x4xf32>", {"3x4xf32"}},
       {{"3x5xf32", "3x2xi64", "3x2xf32"}, "graph.scatter_elements sum %0, %1, %2 axis 1 : tensor<3x5xf32>, tensor<3x2xi64>, tensor<3x2xf32>", {"3x5xf32"}},
