@@ -1,7 +1,7 @@
 //===- attention_bench.cpp - Speed of generated attention kernels ----------===//
 //
 // usage: attention_bench [level]   (default: native). GFLOP/s of one thread, counting the two
-// products over visible scores only.
+// products (of the gradient: five) over visible scores only.
 //
 //===----------------------------------------------------------------------===//
 #include "Measure.h"
@@ -12,7 +12,7 @@ using namespace shardc;
 
 struct Case {
   int64_t batch, heads, keyHeads, queries, keys, dim;
-  bool causal, bf16;
+  bool causal, bf16, gradient;
 };
 
 static void bench(const CpuTarget &target, Case c, double peakRate) {
@@ -36,7 +36,9 @@ static void bench(const CpuTarget &target, Case c, double peakRate) {
     spec.right = 0;
     spec.offset = c.keys - c.queries;
   }
-  auto kernel = buildAttention(builder, *module, spec, target);
+  AttentionGradSpec grad{spec, spec.q, spec.k, spec.v};
+  auto kernel = c.gradient ? buildAttentionGrad(builder, *module, grad, target)
+                           : buildAttention(builder, *module, spec, target);
   EmitStatistics stats;
   KernelLibrary library = compileOrExit(*module, target, stats);
   int64_t bytes = elementBytes(type);
@@ -44,15 +46,18 @@ static void bench(const CpuTarget &target, Case c, double peakRate) {
       out(c.batch * c.queries * c.heads * c.dim * bytes);
   Buffer k(c.batch * c.keys * c.keyHeads * c.dim * bytes),
       v(c.batch * c.keys * c.keyHeads * c.dim * bytes), scratch(kernel->scratchBytes);
-  void *buffers[] = {q.data, k.data, v.data, out.data};
+  Buffer dq(c.batch * c.queries * c.heads * c.dim * bytes);
+  Buffer dk(c.batch * c.keys * c.keyHeads * c.dim * bytes),
+      dv(c.batch * c.keys * c.keyHeads * c.dim * bytes);
+  void *buffers[] = {q.data, k.data, v.data, out.data, dq.data, dk.data, dv.data};
   auto function = library.find("attention");
   double seconds = bestSeconds([&] { function(buffers, 0, kernel->tiles, scratch.data); });
   double visible = double(c.queries) * c.keys - (c.causal ? 0.5 * c.queries * (c.queries - 1) : 0);
-  double rate = 4.0 * c.batch * c.heads * visible * c.dim / seconds;
-  std::printf("%-4s b=%lld heads=%lld/%lld queries=%-5lld keys=%-5lld dim=%-4lld %-6s %8.1f "
+  double rate = (c.gradient ? 10.0 : 4.0) * c.batch * c.heads * visible * c.dim / seconds;
+  std::printf("%-8s %-4s b=%lld heads=%lld/%lld queries=%-5lld keys=%-5lld dim=%-4lld %-6s %8.1f "
               "GFLOP/s %5.1f %%  %9.1f us  tiles %-4lld scratch "
               "%-7lld lower %.0f ms codegen %.0f ms of processor time\n",
-              c.bf16 ? "bf16" : "f32", (long long)c.batch, (long long)c.heads,
+              c.gradient ? "gradient" : "forward", c.bf16 ? "bf16" : "f32", (long long)c.batch, (long long)c.heads,
               (long long)c.keyHeads, (long long)c.queries, (long long)c.keys, (long long)c.dim,
               c.causal ? "causal" : "full", rate * 1e-9, 100 * rate / peakRate, seconds * 1e6,
               (long long)kernel->tiles, (long long)kernel->scratchBytes, stats.lowerMs,
@@ -70,4 +75,9 @@ int main(int argc, char **argv) {
       {8, 8, 2, 1, 1024, 64, true, false},    {8, 8, 8, 1, 1024, 64, true, false}};
   for (Case c : cases)
     bench(target, c, peak);
+  for (Case c : llvm::ArrayRef<Case>(cases).take_front(6)) {
+    c.gradient = true;
+    bench(target, c, peak);
+  }
+  bench(target, {1, 2, 2, 4096, 4096, 64, true, false, true}, peak);
 }

@@ -2,7 +2,7 @@
 //
 // A contraction takes in the chain of elementwise ops behind it, while each value has one use: bias, activation, gate, residual. They
 // are vector code over one row of the result, so that their other operands must be tensors of the same shape, scalars, or broadcasts
-// that are contiguous or constant along the last dimension. An attention takes in the transposes behind it, as strides.
+// that are contiguous or constant along the last dimension. An attention and its gradient take in the transposes behind them, as strides.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -47,16 +47,16 @@ void Grouping::growEpilogue(KernelGroup &group, EinsumOp op) {
   }
 }
 
-void Grouping::absorbResultViews(KernelGroup &group, AttentionOp op) {
+void Grouping::absorbResultViews(KernelGroup &group, Value result) {
   SmallVector<Operation *> chain;
   size_t useful = 0; // up to the last transpose: a reshape is free anyway
-  for (Value value = op.getResult(); value.hasOneUse(); value = chain.back()->getResult(0)) {
+  for (Value value = result; value.hasOneUse(); value = chain.back()->getResult(0)) {
     Operation *next = *value.user_begin();
     if (!isa<TransposeOp, ReshapeOp>(next))
       break;
     chain.push_back(next);
-    std::optional<Strides> strides = stridesWhenStoredAs(op.getResult(), next->getResult(0));
-    if (strides && (strides->back() == 1 || op.getType().getShape().back() == 1) && isa<TransposeOp>(next))
+    std::optional<Strides> strides = stridesWhenStoredAs(result, next->getResult(0));
+    if (strides && (strides->back() == 1 || typeOf(result).getShape().back() == 1) && isa<TransposeOp>(next))
       useful = chain.size();
   }
   for (Operation *next : ArrayRef<Operation *>(chain).take_front(useful))

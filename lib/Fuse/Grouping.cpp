@@ -78,8 +78,9 @@ void Grouping::formAnchorGroup(Operation *op) {
   KernelGroup &group = newGroup(op, op);
   if (auto einsum = dyn_cast<EinsumOp>(op))
     growEpilogue(group, einsum);
-  else if (auto attention = dyn_cast<AttentionOp>(op))
-    absorbResultViews(group, attention);
+  else if (isa<AttentionOp, AttentionGradOp>(op))
+    for (Value result : op->getResults())
+      absorbResultViews(group, result);
   else if (loweringClass(op) == LoweringClass::Row)
     growRows(group);
 }
@@ -131,7 +132,7 @@ void Grouping::decide(Operation *op) {
   case LoweringClass::Library:
     if (auto einsum = dyn_cast<EinsumOp>(op))
       return planEinsumOperands(einsum);
-    if (auto attention = dyn_cast<AttentionOp>(op)) {
+    if (isa<AttentionOp, AttentionGradOp>(op)) {
       for (OpOperand &operand : op->getOpOperands())
         readByStrides(operand);
       return;

@@ -162,7 +162,7 @@ void KernelOutliner::outline(func::FuncOp function, const Grouping &grouping, ll
           return user != group.get();
         });
         // A kernel writes what its op computes, even if nobody reads it.
-        if (isUsed || group->members.size() == 1) {
+        if (isUsed || group->members.size() == 1 || (member == group->anchor && result.use_empty())) {
           results.push_back(result);
           inside.push_back(body.map.lookup(result));
         }

@@ -103,6 +103,21 @@ func.func private @layer(%x: tensor<32x1xf32>) -> tensor<32x1xf32> {
 
 // -----
 
+// So are those around its gradient, for each of its results; what nobody reads is written all the same.
+// CHECK-LABEL: func.func @attention_grad
+// CHECK-NEXT: %[[R:.*]]:3 = call @kernel_{{.*}}attention_grad
+// CHECK-NEXT: return %[[R]]#1, %[[R]]#2 : tensor<2x5x4x6xf32>, tensor<2x5x4x6xf32>
+// CHECK: func.func private @kernel_{{.*}}attention_grad(%{{.*}}: tensor<2x5x4x6xf32>) -> (tensor<2x4x5x6xf32>, tensor<2x5x4x6xf32>, tensor<2x5x4x6xf32>)
+func.func @attention_grad(%x: tensor<2x5x4x6xf32>) -> (tensor<2x5x4x6xf32>, tensor<2x5x4x6xf32>) {
+  %0 = graph.transpose %x [0, 2, 1, 3] : tensor<2x5x4x6xf32> -> tensor<2x4x5x6xf32>
+  %1:3 = graph.attention_grad %0, %0, %0 cotangent %0 scale 0.4 : tensor<2x4x5x6xf32>, tensor<2x4x5x6xf32>, tensor<2x4x5x6xf32>, tensor<2x4x5x6xf32> -> tensor<2x4x5x6xf32>, tensor<2x4x5x6xf32>, tensor<2x4x5x6xf32>
+  %2 = graph.transpose %1#0 [0, 2, 1, 3] : tensor<2x4x5x6xf32> -> tensor<2x5x4x6xf32>
+  %3 = graph.transpose %1#1 [0, 2, 1, 3] : tensor<2x4x5x6xf32> -> tensor<2x5x4x6xf32>
+  return %2, %3 : tensor<2x5x4x6xf32>, tensor<2x5x4x6xf32>
+}
+
+// -----
+
 // Transposes around attention are strides of its kernel.
 // CHECK-LABEL: func.func @attention
 // CHECK-NEXT: call @kernel_0_attention

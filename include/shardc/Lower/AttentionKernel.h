@@ -1,4 +1,4 @@
-//===- AttentionKernel.h - Attention without a score matrix -----*- C++ -*-===//
+//===- AttentionKernel.h - Attention and its gradient -----------*- C++ -*-===//
 //
 // out[b, h, i] = sum over visible j of softmax_j(cap(scale · q[b, h, i] · k[b, h', j]) + mask[b, h,
 // i, j]) · v[b, h', j], h' = h / group. A row that sees no key is zero, and its log-sum-exp is
@@ -45,6 +45,20 @@ struct AttentionSpec {
 /// out and, as asked for, log-sum-exp. Bad specs are reported at `module`.
 mlir::FailureOr<Kernel> buildAttention(mlir::OpBuilder &builder, mlir::ModuleOp module,
                                        const AttentionSpec &spec, const CpuTarget &target);
+
+/// The gradients of an attention's query, key, value and sinks. The softmax is computed again from
+/// query and key; a row of scores is kept in scratch, never all of them.
+struct AttentionGradSpec {
+  AttentionSpec attention;     ///< `out` is the cotangent of the result; no log-sum-exp, run-time
+                               ///< offset or lengths
+  AttentionOperand dq, dk, dv; ///< columns are 1 apart; dsinks has the type of sinks
+};
+
+/// Appends the kernel. Buffers: q, k, v, as asked for mask and sinks, the cotangent, then dq, dk,
+/// dv and, as asked for, dsinks. Key heads are the tiles (of all batches together, where there are
+/// sinks), so that their sums have one order.
+mlir::FailureOr<Kernel> buildAttentionGrad(mlir::OpBuilder &builder, mlir::ModuleOp module,
+                                           const AttentionGradSpec &spec, const CpuTarget &target);
 
 } // namespace shardc
 

@@ -14,18 +14,14 @@
 // and they fit L2, they are kept from tile to tile.
 //
 //===----------------------------------------------------------------------===//
-#include "AttentionPlan.h"
-#include "GemmPacking.h"
+#include "AttentionParts.h"
+#include "MicroKernel.h"
 #include "VectorMath.h"
 #include "mlir/Dialect/Math/IR/Math.h"
-#include <limits>
-#include <numeric>
 
 using namespace mlir;
 
 namespace shardc {
-
-static constexpr double kLog2E = 1.44269504088896341;
 
 namespace {
 
@@ -34,21 +30,18 @@ struct AttentionBuffers {
   Value q, k, v, mask, sinks, offset, lengths, out, logSumExp;
 };
 
-class AttentionBuilder {
+class AttentionBuilder : AttentionParts {
 public:
   AttentionBuilder(OpBuilder &builder, const AttentionSpec &spec, const CpuTarget &target)
-      : e{builder, builder.getUnknownLoc()}, spec(spec), plan(spec), lanes(target.vectorBytes / 4),
-        tileRows(llvm::divideCeil(plan.rows, llvm::divideCeil(plan.rows, maxTileRows(target, 2)))),
-        f32(builder.getF32Type()) {}
+      : AttentionParts(builder, spec, target), plan(spec),
+        tileRows(llvm::divideCeil(plan.rows, llvm::divideCeil(plan.rows, maxTileRows(target, 2)))) {
+  }
 
   Kernel build(ModuleOp module);
 
 private:
-  Emitter e;
-  const AttentionSpec &spec;
   const AttentionPlan plan;
-  const int64_t lanes, tileRows;
-  const Type f32;
+  const int64_t tileRows;
   AttentionBuffers buffers;
   Value queries, keyPanels, valuePanels, scores, outputs; ///< views of scratch
   Value maxima, blockMaxima, factors; ///< per row; maxima over all keys seen, over this block's
@@ -73,52 +66,42 @@ private:
   Value keyBase(const AttentionOperand &operand) {
     return e.add(e.mul(batch, operand.batch), e.mul(keyHead, operand.head));
   }
-  Value infinity() { return e.scalar(f32, -std::numeric_limits<double>::infinity()); }
 
   void loadQueries();
   std::pair<Value, Value> visibleKeys();
   void keyBlock(Value j0, Value end, Value packedEnd);
-  void pack(const AttentionOperand &operand, bool isKey, Value j0, Value count, Value panelBase);
-  void multiply(Value a, int64_t aRow, Value b, Value panelBase, int64_t bSteps, Value steps,
-                Value c, int64_t cRow, int64_t columns, bool accumulate);
+  void packBlock(bool isKey, Value j0, Value count, Value panelBase);
+  void multiplyBlock(Value a, int64_t aRow, Value b, Value panelBase, int64_t bSteps, Value steps,
+                     Value c, int64_t cRow, int64_t columns, bool accumulate);
   void maximumOfRow(Value row, Value j0);
   void rescaleFactors();
-  Value finiteBase(Value maximum);
   void weightsOfRow(Value row);
   SmallVector<Value> visibleScores(Value row, Value j0);
-  Value maskVector(Value row, Value j, Value visible);
   void finish();
 };
 
 KernelBody AttentionBuilder::begin(ModuleOp module) {
   SmallVector<MemRefType> types;
   SmallVector<Value *> slots;
-  auto buffer = [&](Value &slot, int64_t count, Type type) {
-    types.push_back(MemRefType::get({count}, type));
+  auto buffer = [&](Value &slot, MemRefType type) {
+    types.push_back(type);
     slots.push_back(&slot);
   };
-  auto operand = [&](Value &slot, const AttentionOperand &o, int64_t heads, int64_t rows,
-                     int64_t columns, Type type) {
-    buffer(slot,
-           (spec.batch - 1) * o.batch + (heads - 1) * o.head + (rows - 1) * o.row +
-               (columns - 1) * o.column + 1,
-           type);
-  };
-  operand(buffers.q, spec.q, spec.queryHeads, spec.queries, spec.dim, spec.q.type);
-  operand(buffers.k, spec.k, spec.keyHeads, spec.keys, spec.dim, spec.k.type);
-  operand(buffers.v, spec.v, spec.keyHeads, spec.keys, spec.valueDim, spec.v.type);
-  if (spec.mask) // a bool is a byte
-    operand(buffers.mask, *spec.mask, spec.queryHeads, spec.queries, spec.keys,
-            spec.mask->type.isInteger(1) ? e.b.getI8Type() : spec.mask->type);
+  auto flat = [](int64_t count, Type type) { return MemRefType::get({count}, type); };
+  buffer(buffers.q, bufferOf(spec.q, spec.queryHeads, spec.queries, spec.dim));
+  buffer(buffers.k, bufferOf(spec.k, spec.keyHeads, spec.keys, spec.dim));
+  buffer(buffers.v, bufferOf(spec.v, spec.keyHeads, spec.keys, spec.valueDim));
+  if (spec.mask)
+    buffer(buffers.mask, bufferOf(*spec.mask, spec.queryHeads, spec.queries, spec.keys));
   if (spec.sinks)
-    buffer(buffers.sinks, spec.queryHeads, spec.sinks);
+    buffer(buffers.sinks, flat(spec.queryHeads, spec.sinks));
   if (spec.runtimeOffset)
-    buffer(buffers.offset, 1, e.b.getI64Type());
+    buffer(buffers.offset, flat(1, e.b.getI64Type()));
   if (spec.keyLengths)
-    buffer(buffers.lengths, spec.batch, e.b.getI64Type());
-  operand(buffers.out, spec.out, spec.queryHeads, spec.queries, spec.valueDim, spec.out.type);
+    buffer(buffers.lengths, flat(spec.batch, e.b.getI64Type()));
+  buffer(buffers.out, bufferOf(spec.out, spec.queryHeads, spec.queries, spec.valueDim));
   if (spec.logSumExp)
-    buffer(buffers.logSumExp, spec.batch * spec.queryHeads * spec.queries, f32);
+    buffer(buffers.logSumExp, flat(spec.batch * spec.queryHeads * spec.queries, f32));
 
   KernelBody kernel = beginKernel(e.b, module, spec.symbol, types, plan.scratchBytes);
   for (auto [slot, value] : llvm::zip(slots, kernel.buffers))
@@ -176,37 +159,20 @@ Kernel AttentionBuilder::build(ModuleOp module) {
 
 void AttentionBuilder::loadQueries() {
   Value padded = e.mul(e.div(e.add(rows, tileRows - 1), tileRows), tileRows);
-  Value zeros = e.zero(e.vec(lanes, f32));
   e.loop(rows, padded, 1, [&](Value row) { // rows that only fill the last register tile
     e.loop(e.index(0), e.index(spec.dim), 1,
            [&](Value d) { e.storeScalar(e.zero(f32), queries, e.add(e.mul(row, spec.dim), d)); });
-    e.loop(e.index(0), e.index(kKeyBlock), lanes,
-           [&](Value j) { e.store(zeros, scores, e.add(e.mul(row, kKeyBlock), j)); });
+    clear(scores, e.mul(row, kKeyBlock), e.mul(e.add(row, 1), kKeyBlock));
   });
-  e.loop(e.index(0), e.mul(padded, plan.paddedDim), lanes,
-         [&](Value i) { e.store(zeros, outputs, i); });
+  clear(outputs, e.index(0), e.mul(padded, plan.paddedDim));
   e.loop(e.index(0), rows, 1, [&](Value row) {
-    Value from = rowBase(spec.q, row), to = e.mul(row, spec.dim);
-    auto copy = [&](Value d, int64_t width) {
-      Value at = e.add(from, e.mul(d, spec.q.column));
-      Value x = width == 1 ? e.convert(e.loadScalar(buffers.q, at), f32)
-                           : e.convert(e.load(buffers.q, at, width), f32);
-      double factor = spec.softCap == 0 ? spec.scale * kLog2E : spec.scale;
-      Value scale = width == 1 ? e.scalar(f32, factor) : e.splat(width, f32, factor);
-      Value scaled = arith::MulFOp::create(e.b, e.loc, x, scale);
-      if (width == 1)
-        e.storeScalar(scaled, queries, e.add(to, d));
-      else
-        e.store(scaled, queries, e.add(to, d));
-    };
-    int64_t whole = spec.q.column == 1 ? spec.dim / lanes * lanes : 0;
-    e.loop(e.index(0), e.index(whole), lanes, [&](Value d) { copy(d, lanes); });
-    e.loop(e.index(whole), e.index(spec.dim), 1, [&](Value d) { copy(d, 1); });
-    e.store(zeros, sums, e.mul(row, lanes));
+    copyRow(buffers.q, rowBase(spec.q, row), spec.q.column, spec.dim, queryScale(), queries,
+            e.mul(row, spec.dim));
+    e.store(e.zero(e.vec(lanes, f32)), sums, e.mul(row, lanes));
     if (!spec.sinks)
-      return e.storeScalar(infinity(), maxima, row);
+      return e.storeScalar(minusInfinity(), maxima, row);
     Value sink = e.convert(e.loadScalar(buffers.sinks, head(row)), f32);
-    e.storeScalar(arith::MulFOp::create(e.b, e.loc, sink, e.scalar(f32, kLog2E)), maxima, row);
+    e.storeScalar(multiply(sink, e.scalar(f32, kLog2E)), maxima, row);
     e.storeScalar(e.scalar(f32, 1), sums, e.mul(row, lanes));
   });
 }
@@ -231,121 +197,60 @@ void AttentionBuilder::keyBlock(Value j0, Value end, Value packedEnd) {
   Value slot = plan.keepPanels ? j0 : e.index(0);
   Value keyBase = e.mul(slot, spec.dim), valueBase = e.mul(slot, plan.paddedDim);
   auto packBoth = [&] {
-    pack(spec.k, /*isKey=*/true, j0, packed, keyBase);
-    pack(spec.v, /*isKey=*/false, j0, packed, valueBase);
+    packBlock(/*isKey=*/true, j0, packed, keyBase);
+    packBlock(/*isKey=*/false, j0, packed, valueBase);
   };
   if (plan.keepPanels)
     e.ifThen(e.compare(arith::CmpIPredicate::sge, j0, packedEnd), packBoth);
   else
     packBoth();
-  multiply(queries, spec.dim, keyPanels, keyBase, spec.dim, e.index(spec.dim), scores, kKeyBlock,
-           kKeyBlock, /*accumulate=*/false);
+  multiplyBlock(queries, spec.dim, keyPanels, keyBase, spec.dim, e.index(spec.dim), scores,
+                kKeyBlock, kKeyBlock, /*accumulate=*/false);
   e.loop(e.index(0), rows, 1, [&](Value row) { maximumOfRow(row, j0); });
   rescaleFactors();
   e.loop(e.index(0), rows, 1, [&](Value row) { weightsOfRow(row); });
-  multiply(scores, kKeyBlock, valuePanels, valueBase, kKeyBlock, count, outputs, plan.paddedDim,
-           plan.paddedDim, /*accumulate=*/true);
+  multiplyBlock(scores, kKeyBlock, valuePanels, valueBase, kKeyBlock, count, outputs,
+                plan.paddedDim, plan.paddedDim, /*accumulate=*/true);
 }
 
 /// Panels [dim][32] of keys, or [64][32] of values.
-void AttentionBuilder::pack(const AttentionOperand &operand, bool isKey, Value j0, Value count,
-                            Value panelBase) {
-  GemmSpec gemm;
-  gemm.n = isKey ? spec.keys : spec.valueDim;
-  gemm.nTile = kPanel;
-  gemm.b = {
-      operand.type, isKey ? operand.column : operand.row, isKey ? operand.row : operand.column, {}};
-  GemmPlan gemmPlan{};
-  gemmPlan.accType = f32;
-  GemmLevel level{};
-  level.lanes = lanes;
+void AttentionBuilder::packBlock(bool isKey, Value j0, Value count, Value panelBase) {
   e.loop(e.index(0), e.index(isKey ? kKeyBlock : plan.paddedDim), kPanel, [&](Value x) {
     Value to = e.add(panelBase, e.mul(x, isKey ? spec.dim : kKeyBlock));
     if (isKey)
-      prepareB(e, gemm, gemmPlan, level, buffers.k, keyBase(operand), e.add(j0, x),
-               e.index(spec.dim), keyPanels, to);
+      pack(spec.k.type, spec.k.column, spec.k.row, spec.keys, buffers.k, keyBase(spec.k),
+           e.add(j0, x), e.index(spec.dim), keyPanels, to);
     else
-      prepareB(e, gemm, gemmPlan, level, buffers.v, e.add(keyBase(operand), e.mul(j0, operand.row)),
-               x, count, valuePanels, to);
+      pack(spec.v.type, spec.v.row, spec.v.column, spec.valueDim, buffers.v,
+           e.add(keyBase(spec.v), e.mul(j0, spec.v.row)), x, count, valuePanels, to);
   });
 }
 
 /// c (+)= a · panels, for whole register tiles of rows.
-void AttentionBuilder::multiply(Value a, int64_t aRow, Value b, Value panelBase, int64_t bSteps,
-                                Value steps, Value c, int64_t cRow, int64_t columns,
-                                bool accumulate) {
-  MicroTile tile{tileRows, 2, lanes, f32};
-  int64_t strip = 2 * lanes;
-  e.loop(e.index(0), e.index(columns), strip, [&](Value column) {
+void AttentionBuilder::multiplyBlock(Value a, int64_t aRow, Value b, Value panelBase,
+                                     int64_t bSteps, Value steps, Value c, int64_t cRow,
+                                     int64_t columns, bool accumulate) {
+  e.loop(e.index(0), e.index(columns), 2 * lanes, [&](Value column) {
     Value inPanel = e.rem(column, kPanel);
     Value bBase = e.add(e.add(panelBase, e.mul(e.div(column, kPanel), bSteps * kPanel)), inPanel);
     e.loop(e.index(0), rows, tileRows, [&](Value row) {
-      auto place = [&](int64_t i) {
-        return e.add(e.add(e.mul(e.add(row, i / 2), cRow), column), i % 2 * lanes);
-      };
-      SmallVector<Value> init;
-      for (int64_t i = 0; i < 2 * tileRows; ++i)
-        init.push_back(accumulate ? e.load(c, place(i), lanes) : e.zero(e.vec(lanes, f32)));
-      MicroOperands operands{a, e.mul(row, aRow), aRow, 1, b, bBase, kPanel};
-      for (auto [i, sum] : llvm::enumerate(emitMicroLoop(e, tile, operands, steps, init)))
-        e.store(sum, c, place(i));
+      registerTile(tileRows, {a, e.mul(row, aRow), aRow, 1, b, bBase, kPanel, steps, c,
+                              e.add(e.mul(row, cRow), column), cRow, accumulate});
     });
   });
 }
 
-/// Mask elements for keys j… of a row, zero where not visible.
-Value AttentionBuilder::maskVector(Value row, Value j, Value visible) {
-  Value at = e.add(rowBase(*spec.mask, row), e.mul(j, spec.mask->column));
-  if (spec.mask->column == 0)
-    return e.broadcast(lanes, e.loadScalar(buffers.mask, at));
-  if (spec.mask->column == 1)
-    return e.loadMasked(buffers.mask, at, lanes, visible);
-  Type i32 = e.b.getI32Type();
-  Value step = arith::MulIOp::create(
-      e.b, e.loc, vector::StepOp::create(e.b, e.loc, e.vec(lanes, e.b.getIndexType())),
-      e.broadcast(lanes, e.index(spec.mask->column)));
-  Value offsets = arith::IndexCastOp::create(e.b, e.loc, e.vec(lanes, i32), step);
-  VectorType type = e.vec(lanes, cast<MemRefType>(buffers.mask.getType()).getElementType());
-  return vector::GatherOp::create(e.b, e.loc, type, buffers.mask, ValueRange{at}, offsets, visible,
-                                  e.zero(type));
-}
-
 SmallVector<Value> AttentionBuilder::visibleScores(Value row, Value j0) {
-  Type i32 = e.b.getI32Type();
-  Value position = e.add(query(row), shift), zero = e.index(0), block = e.index(kKeyBlock);
-  auto bound = [&](Value j) { // relative to the block, clamped so that it fits i32
-    Value inside = e.max(zero, e.min(block, e.sub(j, j0)));
-    return e.broadcast(lanes, arith::IndexCastOp::create(e.b, e.loc, i32, inside));
-  };
+  Value position = e.add(query(row), shift);
+  auto bound = [&](Value j) { return columnBound(e.sub(j, j0), kKeyBlock); };
   Value high = bound(spec.right ? e.min(keyEnd, e.add(position, *spec.right + 1)) : keyEnd);
   Value low = spec.left ? bound(e.add(position, -*spec.left)) : Value();
   SmallVector<Value> result;
   for (int64_t x = 0; x < kKeyBlock; x += lanes) {
-    SmallVector<int32_t> numbers(lanes);
-    std::iota(numbers.begin(), numbers.end(), x);
-    Value lane = arith::ConstantOp::create(
-        e.b, e.loc, DenseElementsAttr::get(e.vec(lanes, i32), llvm::ArrayRef<int32_t>(numbers)));
-    Value visible = e.compare(arith::CmpIPredicate::slt, lane, high);
-    if (low)
-      visible = arith::AndIOp::create(e.b, e.loc, visible,
-                                      e.compare(arith::CmpIPredicate::sge, lane, low));
-    Value score = e.load(scores, e.add(e.mul(row, kKeyBlock), x), lanes);
-    if (spec.softCap != 0) {
-      Value small = arith::MulFOp::create(e.b, e.loc, score, e.splat(lanes, f32, 1 / spec.softCap));
-      score = arith::MulFOp::create(e.b, e.loc, math::TanhOp::create(e.b, e.loc, small),
-                                    e.splat(lanes, f32, spec.softCap * kLog2E));
-    }
-    if (spec.mask) {
-      Value mask = maskVector(row, e.add(j0, x), visible);
-      Type element = cast<VectorType>(mask.getType()).getElementType();
-      if (isa<FloatType>(element))
-        score = e.fma(e.convert(mask, f32), e.splat(lanes, f32, kLog2E), score);
-      else
-        visible = arith::AndIOp::create(
-            e.b, e.loc, visible, e.compare(arith::CmpIPredicate::ne, mask, e.zero(mask.getType())));
-    }
-    result.push_back(
-        arith::SelectOp::create(e.b, e.loc, visible, score, e.broadcast(lanes, infinity())));
+    Value product = e.load(scores, e.add(e.mul(row, kKeyBlock), x), lanes), maskAt;
+    if (spec.mask)
+      maskAt = e.add(rowBase(*spec.mask, row), e.mul(e.add(j0, x), spec.mask->column));
+    result.push_back(score(product, visibleLanes(e.index(x), low, high), buffers.mask, maskAt));
   }
   return result;
 }
@@ -359,8 +264,7 @@ void AttentionBuilder::maximumOfRow(Value row, Value j0) {
       vectors[i] = e.greater(vectors[2 * i], vectors[2 * i + 1]);
     vectors.resize(vectors.size() / 2);
   }
-  Value maximum = e.reduce(vectors.front(), [&](Value x, Value y) { return e.greater(x, y); });
-  e.storeScalar(maximum, blockMaxima, row);
+  e.storeScalar(maximumOfLanes(vectors.front()), blockMaxima, row);
 }
 
 /// New maxima, and what the sums and outputs so far are worth with them: 2^(old - new).
@@ -371,23 +275,15 @@ void AttentionBuilder::rescaleFactors() {
     e.store(maximum, maxima, row);
     Value base = finiteBase(maximum);
     e.store(base, blockMaxima, row);
-    e.store(emitExp2NonPositive(e, arith::SubFOp::create(e.b, e.loc, old, base)), factors, row);
+    e.store(emitExp2NonPositive(e, subtract(old, base)), factors, row);
   });
-}
-
-/// Where nothing has been seen yet, 2^(-inf - 0) is zero and 2^(-inf - -inf) would not be a number.
-Value AttentionBuilder::finiteBase(Value maximum) {
-  Value none = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::OEQ, maximum,
-                                     e.broadcast(lanes, infinity()));
-  return arith::SelectOp::create(e.b, e.loc, none, e.zero(maximum.getType()), maximum);
 }
 
 void AttentionBuilder::weightsOfRow(Value row) {
   Value base = e.broadcast(lanes, e.loadScalar(blockMaxima, row)), sum;
   for (int64_t x = 0; x < kKeyBlock; x += lanes) {
     Value at = e.add(e.mul(row, kKeyBlock), x);
-    Value weight =
-        emitExp2NonPositive(e, arith::SubFOp::create(e.b, e.loc, e.load(scores, at, lanes), base));
+    Value weight = emitExp2NonPositive(e, subtract(e.load(scores, at, lanes), base));
     e.store(weight, scores, at);
     sum = sum ? Value(arith::AddFOp::create(e.b, e.loc, sum, weight)) : weight;
   }
@@ -400,44 +296,27 @@ void AttentionBuilder::weightsOfRow(Value row) {
     Value from = e.mul(row, plan.paddedDim);
     e.loop(e.index(0), e.index(plan.paddedDim), lanes, [&](Value d) {
       Value at = e.add(from, d);
-      e.store(arith::MulFOp::create(e.b, e.loc, e.load(outputs, at, lanes), wide), outputs, at);
+      e.store(multiply(e.load(outputs, at, lanes), wide), outputs, at);
     });
   });
 }
 
 void AttentionBuilder::finish() {
   e.loop(e.index(0), rows, 1, [&](Value row) {
-    Value zero = e.scalar(f32, 0);
-    Value sum = e.reduce(e.load(sums, e.mul(row, lanes), lanes),
-                         [&](Value x, Value y) { return arith::AddFOp::create(e.b, e.loc, x, y); });
-    Value any = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::UNE, sum,
-                                      zero); // and NaN stays NaN
-    Value inverse = arith::DivFOp::create(e.b, e.loc, e.scalar(f32, 1), sum);
-    Value wide = e.broadcast(lanes, arith::SelectOp::create(e.b, e.loc, any, inverse, zero));
-    Value from = e.mul(row, plan.paddedDim), to = rowBase(spec.out, row);
-    auto result = [&](Value d) {
-      Value scaled =
-          arith::MulFOp::create(e.b, e.loc, e.load(outputs, e.add(from, d), lanes), wide);
-      return e.convert(scaled, spec.out.type);
-    };
-    int64_t whole = spec.valueDim / lanes * lanes;
-    e.loop(e.index(0), e.index(whole), lanes,
-           [&](Value d) { e.store(result(d), buffers.out, e.add(to, d)); });
-    if (whole < spec.valueDim) {
-      Value d = e.index(whole);
-      e.storeMasked(result(d), buffers.out, e.add(to, d),
-                    e.mask(lanes, e.index(spec.valueDim - whole)));
-    }
+    Value sum = sumOfLanes(e.load(sums, e.mul(row, lanes), lanes));
+    storeRow(outputs, e.mul(row, plan.paddedDim), inverseOrZero(sum), spec.valueDim, buffers.out,
+             rowBase(spec.out, row));
     if (!spec.logSumExp)
       return;
+    Value any = arith::CmpFOp::create(e.b, e.loc, arith::CmpFPredicate::UNE, sum, e.scalar(f32, 0));
     Value log = math::LogOp::create(
         e.b, e.loc, arith::SelectOp::create(e.b, e.loc, any, sum, e.scalar(f32, 1)));
     Value value =
         math::FmaOp::create(e.b, e.loc, e.loadScalar(maxima, row), e.scalar(f32, 1 / kLog2E), log);
     Value at =
         e.add(e.mul(e.add(e.mul(batch, spec.queryHeads), head(row)), spec.queries), query(row));
-    e.storeScalar(arith::SelectOp::create(e.b, e.loc, any, value, infinity()), buffers.logSumExp,
-                  at);
+    e.storeScalar(arith::SelectOp::create(e.b, e.loc, any, value, minusInfinity()),
+                  buffers.logSumExp, at);
   });
 }
 

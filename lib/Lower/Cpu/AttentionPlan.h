@@ -9,6 +9,7 @@ namespace shardc {
 inline constexpr int64_t kKeyBlock = 64; ///< keys at a time
 inline constexpr int64_t kPanel = 32;    ///< columns of a packed panel
 inline constexpr int64_t kMaxLanes = 16;
+inline constexpr int64_t kMaxTileRows = 14; ///< of a register tile
 
 /// What is the same for all levels: rows of a tile and where things lie in scratch.
 struct AttentionPlan {
@@ -24,7 +25,22 @@ struct AttentionPlan {
   explicit AttentionPlan(const AttentionSpec &spec);
 };
 
+/// … and for the gradient. A tile is one key head; its query heads are done block by block.
+struct AttentionGradPlan {
+  int64_t group;          ///< query heads per key head
+  int64_t batchesPerTile; ///< all of them, if the gradient of the sinks is a sum over them
+  int64_t rows, paddedRows;
+  int64_t paddedDim, paddedValueDim;
+  int64_t columns; ///< row stride of the scores of a block of queries
+  int64_t qOffset, gOffset, keyPanelOffset, valuePanelOffset, keyRowOffset, scoreOffset,
+      weightGradOffset, slopeOffset, dqOffset, dkOffset, dvOffset, dsinkOffset, scratchBytes;
+  int64_t tiles;
+
+  explicit AttentionGradPlan(const AttentionSpec &spec);
+};
+
 mlir::LogicalResult verifyAttention(mlir::ModuleOp module, const AttentionSpec &spec);
+mlir::LogicalResult verifyAttentionGrad(mlir::ModuleOp module, const AttentionGradSpec &spec);
 
 } // namespace shardc
 

@@ -43,7 +43,7 @@ KernelResult lowerElementKernel(KernelLowering &lowering);
 KernelResult lowerRowKernel(KernelLowering &lowering);
 /// A contraction.
 KernelResult lowerEinsumKernel(KernelLowering &lowering);
-/// Attention.
+/// Attention, or its gradient.
 KernelResult lowerAttentionKernel(KernelLowering &lowering);
 /// One op that fills whole buffers.
 KernelResult lowerLoopKernel(KernelLowering &lowering);

@@ -84,7 +84,7 @@ FailureOr<Kernel> lowerKernel(func::FuncOp function, ModuleOp kernels, const Cpu
   case LoweringClass::Library:
     if (isa<graph::EinsumOp>(anchor))
       return lowerEinsumKernel(lowering);
-    if (isa<graph::AttentionOp>(anchor))
+    if (isa<graph::AttentionOp, graph::AttentionGradOp>(anchor))
       return lowerAttentionKernel(lowering);
     return lowerLoopKernel(lowering);
   case LoweringClass::Loops:

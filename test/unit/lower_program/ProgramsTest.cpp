@@ -162,6 +162,32 @@ TEST_F(ProgramsTest, AttentionBlock) {
   )mlir", 4);
 }
 
+/// The gradients' transposes are strides too; sinks, masks and heads without partner.
+TEST_F(ProgramsTest, AttentionGradients) {
+  for (std::string e : {"f32", "bf16"}) {
+    auto t = [&](const char *shape) { return "tensor<" + std::string(shape) + "x" + e + ">"; };
+    std::string query = t("2x4x5x6"), key = t("2x2x7x6"), value = t("2x2x7x3"), out = t("2x4x5x3"), sinks = t("4");
+    std::string types = query + ", " + key + ", " + value + ", " + out + " -> " + query + ", " + key + ", " + value;
+    checkOps("%x: " + t("2x5x4x6") + " {graph.name = \"x\"}, %k: " + key + " {graph.name = \"k\"}, %v: " + value +
+                 " {graph.name = \"v\"}, %g: " + t("2x5x12") + " {graph.name = \"g\"}, %s: " + sinks +
+                 " {graph.name = \"s\"}, %m: tensor<1x4x1x7xi1> {graph.name = \"m\"}",
+             "  %q = graph.transpose %x [0, 2, 1, 3] : " + t("2x5x4x6") + " -> " + query +
+                 "\n  %gr = graph.reshape %g : " + t("2x5x12") + " -> " + t("2x5x4x3") +
+                 "\n  %gt = graph.transpose %gr [0, 2, 1, 3] : " + t("2x5x4x3") + " -> " + out +
+                 "\n  %a:3 = graph.attention_grad %q, %k, %v cotangent %gt scale 0.4 {causal = true, causalOffset = 2 : i64} : " + types +
+                 "\n  %dqt = graph.transpose %a#0 [0, 2, 1, 3] : " + query + " -> " + t("2x5x4x6") +
+                 "\n  %dq = graph.reshape %dqt : " + t("2x5x4x6") + " -> " + t("2x5x24") +
+                 "\n  %dkt = graph.transpose %a#1 [0, 2, 1, 3] : " + key + " -> " + t("2x7x2x6") +
+                 "\n  %dk = graph.reshape %dkt : " + t("2x7x2x6") + " -> " + t("2x7x12") +
+                 "\n  %dv = graph.neg %a#2 : " + value +
+                 "\n  %b:4 = graph.attention_grad %q, %k, %v mask %m : tensor<1x4x1x7xi1> sinks %s : " + sinks +
+                 " cotangent %gt scale 0.4 {softcap = 2.0} : " + types + ", " + sinks +
+                 "\n  %only = graph.transpose %b#1 [0, 2, 1, 3] : " + key + " -> " + t("2x7x2x6") +
+                 "\n  %ds = graph.neg %b#3 : " + sinks,
+             {{"%dq", t("2x5x24").c_str()}, {"%dk", t("2x7x12").c_str()}, {"%dv", value.c_str()}, {"%only", t("2x7x2x6").c_str()}, {"%ds", sinks.c_str()}}, 16);
+  }
+}
+
 TEST_F(ProgramsTest, TensorParallelMlp) {
   check(R"mlir(
     shard.mesh @mesh ["tp" = 2]
