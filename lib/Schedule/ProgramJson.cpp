@@ -155,6 +155,7 @@ static json::Array commandsJson(ArrayRef<ProgramCommand> commands, const Program
         buffers.push_back(buffer);
       object["kernel"] = command.kernel;
       object["buffers"] = std::move(buffers);
+      object["results"] = command.results;
       object["tiles"] = kernel == kernels.end() ? 1 : kernel->second.tiles;
       object["scratch"] = kernel == kernels.end() ? 0 : kernel->second.scratchBytes;
     } else if (command.kind != CommandKind::Wait) {

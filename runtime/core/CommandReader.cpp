@@ -42,6 +42,11 @@ static void readLaunch(const JsonNode &node, const Program &program, Command &co
   JsonNode buffers = node.get("buffers");
   for (size_t i = 0; i < buffers.size(); ++i)
     command.buffers.push_back(buffers.at(i).index(program.buffers.size(), "buffer"));
+  if (int64_t results = node.integerOr("results", -1, 0); results >= 0) {
+    if (results > static_cast<int64_t>(buffers.size()))
+      node.get("results").fail(cat(results, " results of ", buffers.size(), " buffers"));
+    command.results = static_cast<int>(results);
+  }
   command.tiles = node.get("tiles").integer(0);
   command.scratch = node.integerOr("scratch", 0, 0);
   if (command.scratch > int64_t(1) << 40)

@@ -4,6 +4,7 @@
 #include "runtime/core/JsonNode.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 using namespace shardrt;
@@ -131,6 +132,21 @@ int JsonNode::index(size_t count, const char *what) const {
   if (number < 0 || static_cast<uint64_t>(number) >= count)
     fail(cat(what, " ", number, " does not exist, there are ", count));
   return static_cast<int>(number);
+}
+
+bool JsonNode::boolean() const {
+  if (!value->is_boolean())
+    fail(cat("expected true or false, found ", kindOf(*value)));
+  return value->get<bool>();
+}
+
+double JsonNode::number() const {
+  if (!value->is_number())
+    fail(cat("expected a number, found ", kindOf(*value)));
+  double number = value->get<double>();
+  if (!std::isfinite(number))
+    fail("the number is not finite");
+  return number;
 }
 
 std::string JsonNode::string() const {

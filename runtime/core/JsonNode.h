@@ -19,6 +19,8 @@ public:
   int64_t integerOr(const char *key, int64_t fallback, int64_t min) const;
   /// An index into a list of `count` things called `what`.
   int index(size_t count, const char *what) const;
+  bool boolean() const;
+  double number() const; // finite
   std::string string() const;
   DType dtype() const;
   Shape shape() const;

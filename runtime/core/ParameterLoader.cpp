@@ -1,27 +1,36 @@
 // For every parameter: find the tensor, check dtype and shape, offset to the segment, copy or pack
-// this rank's slice.
+// this rank's slice. For every state that holds parameters: the same item by item, converting, and
+// only the elements of this rank's shard.
 #include "runtime/core/ParameterLoader.h"
+#include "runtime/core/BucketRuns.h"
+#include "runtime/core/Convert.h"
 #include "runtime/core/Error.h"
 
 using namespace shardrt;
 
 static const size_t maxListed = 10;
 
-/// What is wrong with the tensor for this parameter; empty if it fits.
+/// What is wrong with the tensor for this shape; empty if it fits.
+static std::string misfit(const Shape &shape, const Segment &segment, const TensorEntry &entry) {
+  if (fitsInto(shape, segment, entry.shape))
+    return "";
+  std::string wanted = shapeString(shape);
+  if (segment.dim >= 0)
+    wanted += cat(" at offset ", segment.offset, " of dimension ", segment.dim);
+  return cat("has shape ", shapeString(entry.shape), ", the program wants ", wanted);
+}
+
 static std::string mismatch(const Parameter &parameter, const TensorEntry &entry) {
   if (entry.dtype != parameter.dtype)
     return cat("has dtype ", entry.dtypeText, ", the program wants ", dtypeName(parameter.dtype));
-  bool fits = entry.shape.size() == parameter.shape.size();
-  for (size_t i = 0; fits && i < entry.shape.size(); ++i)
-    fits = static_cast<int>(i) == parameter.segment.dim
-               ? parameter.segment.offset <= entry.shape[i] - parameter.segment.size
-               : entry.shape[i] == parameter.shape[i];
-  if (fits)
-    return "";
-  std::string wanted = shapeString(parameter.shape);
-  if (parameter.segment.dim >= 0)
-    wanted += cat(" at offset ", parameter.segment.offset, " of dimension ", parameter.segment.dim);
-  return cat("has shape ", shapeString(entry.shape), ", the program wants ", wanted);
+  return misfit(parameter.shape, parameter.segment, entry);
+}
+
+/// States are converted while loading.
+static std::string mismatch(const BucketItem &item, DType state, const TensorEntry &entry) {
+  if (entry.dtype != state && !(entry.dtype && isFloat(*entry.dtype) && isFloat(state)))
+    return cat("has dtype ", entry.dtypeText, ", which does not convert to ", dtypeName(state));
+  return misfit(item.shape, item.segment, entry);
 }
 
 static void load(const Parameter &parameter, const WeightTensor &tensor, const Mesh &mesh, int rank,
@@ -50,20 +59,64 @@ static void complain(const std::vector<std::string> &problems, const WeightFiles
   throw Error(SHARDRT_BAD_WEIGHTS, message);
 }
 
+namespace {
+/// Finds tensors, and collects what is wrong with them.
+class Finder {
+public:
+  explicit Finder(WeightFiles &weights) : weights(weights) {}
+  template <typename Check> void find(const std::string &tensor, const Check &problemWith) {
+    found.push_back(weights.find(tensor));
+    std::string problem = found.back() ? problemWith(*found.back()->entry) : "is missing";
+    if (!problem.empty())
+      problems.push_back(cat("\"", tensor, "\" ", problem));
+  }
+  const std::vector<std::optional<WeightTensor>> &tensors() const {
+    if (!problems.empty())
+      complain(problems, weights, found.size());
+    return found;
+  }
+
+private:
+  WeightFiles &weights;
+  std::vector<std::optional<WeightTensor>> found;
+  std::vector<std::string> problems;
+};
+} // namespace
+
 void shardrt::loadParameters(const Program &program, const Mesh &mesh, int rank,
                              WeightFiles &weights, ThreadPool &pool, std::byte *arena) {
-  std::vector<std::string> problems;
-  std::vector<std::optional<WeightTensor>> tensors;
-  for (const Parameter &parameter : program.parameters) {
-    tensors.push_back(weights.find(parameter.tensor));
-    std::string problem =
-        tensors.back() ? mismatch(parameter, *tensors.back()->entry) : "is missing";
-    if (!problem.empty())
-      problems.push_back(cat("\"", parameter.tensor, "\" ", problem));
-  }
-  if (!problems.empty())
-    complain(problems, weights, program.parameters.size());
+  Finder finder(weights);
+  for (const Parameter &parameter : program.parameters)
+    finder.find(parameter.tensor,
+                [&](const TensorEntry &entry) { return mismatch(parameter, entry); });
+  const auto &tensors = finder.tensors();
   for (size_t i = 0; i < tensors.size(); ++i)
     load(program.parameters[i], *tensors[i], mesh, rank, pool,
          arena + program.buffers[program.parameters[i].buffer].offset);
+}
+
+void shardrt::loadStates(const Program &program, const Mesh &mesh, int rank, WeightFiles &weights,
+                         std::byte *arena) {
+  Finder finder(weights);
+  for (const State &state : program.states)
+    if (state.role == StateRole::Parameter)
+      for (const BucketItem &item : program.buckets[state.bucket].items)
+        finder.find(item.tensor, [&](const TensorEntry &entry) {
+          return mismatch(item, program.buffers[state.buffer].dtype, entry);
+        });
+  auto tensor = finder.tensors().begin();
+  for (const State &state : program.states) {
+    if (state.role != StateRole::Parameter)
+      continue;
+    const Buffer &buffer = program.buffers[state.buffer];
+    const Bucket &bucket = program.buckets[state.bucket];
+    for (const BucketItem &item : bucket.items) {
+      const WeightTensor &source = **tensor++;
+      DType from = *source.entry->dtype;
+      for (const BucketRun &run :
+           bucketRuns(mesh, rank, bucket, item, state.sharded, source.entry->shape))
+        convert(from, source.data + run.tensor * dtypeSize(from), buffer.dtype,
+                arena + buffer.offset + run.state * dtypeSize(buffer.dtype), run.count);
+    }
+  }
 }

@@ -13,6 +13,10 @@ namespace shardrt {
 void loadParameters(const Program &program, const Mesh &mesh, int rank, WeightFiles &weights,
                     ThreadPool &pool, std::byte *arena);
 
+/// Fills the states of role parameter, which are zero before. Throws as loadParameters does.
+void loadStates(const Program &program, const Mesh &mesh, int rank, WeightFiles &weights,
+                std::byte *arena);
+
 /// Packs a local block of a row-major tensor (element offsets `begin`·`strides` on) into panels.
 /// `dst` holds layoutBytes() bytes.
 void packPanels(const Layout &layout, const Slices &slices, const Shape &strides,

@@ -49,6 +49,49 @@ struct Parameter {
   Layout layout;
 };
 
+/// A tensor's part in a bucket: this rank's slice under `sharding`, row-major, at `offset`
+/// elements.
+struct BucketItem {
+  std::string tensor;
+  DType dtype; // in a weights file
+  Shape shape; // global, of the segment
+  Segment segment;
+  Sharding sharding;
+  int64_t offset;
+};
+
+/// A flat buffer of `length` elements, cut into equal parts over the axes of `shard`.
+struct Bucket {
+  std::string name;
+  DType dtype;
+  int64_t length;
+  SubAxes shard;
+  std::vector<BucketItem> items; // by offset
+  int64_t shardLength() const { return length / sizeOf(shard); }
+};
+
+enum class StateRole {
+  Parameter, // loaded from the weights
+  ExpAvg,
+  ExpAvgSq,
+  Momentum,
+  Gradient,
+  ComputeParameter, // a copy of the parameters that the entry "gather" makes
+  Scalar
+};
+const char *roleName(StateRole role);
+/// Whether a checkpoint holds it; the others are made again.
+bool isSaved(StateRole role);
+
+/// A buffer that lives from run to run. With a bucket it has its elements, all or this rank's part.
+struct State {
+  std::string name;
+  int buffer;
+  StateRole role;
+  int bucket; // -1: none
+  bool sharded;
+};
+
 struct Constant {
   int buffer;
   int64_t offset, bytes; // in constants.bin
@@ -69,6 +112,7 @@ struct Command {
   int src = -1, dst = -1;
   int kernel = -1;
   std::vector<int> buffers;
+  int results = -1; // how many of the last buffers a launch writes; -1: not said
   int64_t tiles = 0, scratch = 0;
   int64_t bytes = 0;     // copy
   Collective collective; // pointers are filled in by the executor
@@ -88,10 +132,13 @@ struct Program {
   std::vector<Constant> constants;
   std::vector<AxisIndex> axisIndices;
   std::vector<SubAxes> groups;
+  std::vector<Bucket> buckets;
+  std::vector<State> states;
   std::vector<std::string> kernels;
   std::vector<Command> init;  // once, after loading
   std::vector<Entry> entries; // at least one; names differ
 
+  bool isTraining() const { return !states.empty(); }
   /// Null if there is none of this name; the first one for an empty name.
   const Entry *findEntry(const std::string &name) const {
     for (const Entry &entry : entries)

@@ -4,7 +4,8 @@
 //      local shapes.
 //   3. Storage that is filled while loading (parameters, constants, axis indices, state) never
 //      overlaps other storage; another buffer may only be a view that lies wholly inside it.
-//   4. Groups, kernels, entries (EntryReader.cpp) with their commands (CommandReader.cpp).
+//   4. Buckets and states (StateReader.cpp).
+//   5. Groups, kernels, entries (EntryReader.cpp) with their commands (CommandReader.cpp).
 #include "runtime/core/ProgramReader.h"
 
 #include <algorithm>
@@ -32,7 +33,7 @@ SubAxes shardrt::readSubAxes(const JsonNode &node, const Mesh &mesh) {
 }
 
 /// No digit of an axis may be used twice, or ranks would collide.
-static void checkDisjoint(const JsonNode &node, const SubAxes &axes, const Mesh &mesh) {
+void shardrt::checkDisjoint(const JsonNode &node, const SubAxes &axes, const Mesh &mesh) {
   for (size_t i = 0; i < axes.size(); ++i)
     for (size_t j = 0; j < i; ++j)
       if (overlap(axes[i], axes[j]))
@@ -153,22 +154,26 @@ std::optional<int64_t> shardrt::layoutBytes(const Layout &layout, const Shape &l
   return checkedBytes({*b, ceilDiv(*n, layout.nTile), depth, layout.nTile, pairs ? 2 : 1}, dtype);
 }
 
+Segment shardrt::readSegment(const JsonNode &node, const Shape &shape) {
+  if (!node.has("segment"))
+    return {-1, 0, 0};
+  JsonNode item = node.get("segment");
+  int dim = item.get("dim").index(shape.size(), "dimension");
+  Segment segment{dim, item.get("offset").integer(0), item.get("size").integer(0)};
+  if (segment.size != shape[dim])
+    item.get("size").fail(
+        cat("segment size ", segment.size, " is not the size ", shape[dim], " of dimension ", dim));
+  if (!checkedAdd(segment.offset, segment.size))
+    item.get("offset").fail(cat("offset ", segment.offset, " is too large"));
+  return segment;
+}
+
 static Parameter readParameter(const JsonNode &node, const Program &program, const Mesh &mesh) {
   Parameter parameter;
   parameter.tensor = node.get("tensor").string();
   parameter.dtype = node.get("dtype").dtype();
   parameter.shape = node.get("shape").shape();
-  parameter.segment = {-1, 0, 0};
-  if (node.has("segment")) {
-    JsonNode segment = node.get("segment");
-    parameter.segment.dim = segment.get("dim").index(parameter.shape.size(), "dimension");
-    parameter.segment.offset = segment.get("offset").integer(0);
-    parameter.segment.size = segment.get("size").integer(0);
-    if (parameter.segment.size != parameter.shape[parameter.segment.dim])
-      segment.get("size").fail(cat("segment size ", parameter.segment.size, " is not the size ",
-                                   parameter.shape[parameter.segment.dim], " of dimension ",
-                                   parameter.segment.dim));
-  }
+  parameter.segment = readSegment(node, parameter.shape);
   parameter.sharding = readSharding(node.get("shard"), mesh, parameter.shape);
   parameter.layout = readLayout(node.get("layout"), parameter.shape.size());
   std::optional<int64_t> bytes = layoutBytes(
@@ -264,6 +269,10 @@ Program shardrt::readProgram(std::string_view text, const std::string &file, con
   JsonNode kernels = root.get("kernels");
   for (size_t i = 0; i < kernels.size(); ++i)
     program.kernels.push_back(kernels.at(i).string());
+  if (root.has("buckets"))
+    program.buckets = readBuckets(root.get("buckets"), mesh);
+  if (root.has("states"))
+    program.states = readStates(root.get("states"), program);
   if (root.has("init"))
     program.init = readCommands(root.get("init"), program);
   program.entries = readEntries(root.get("entries"), program, mesh);

@@ -15,6 +15,11 @@ std::vector<SubAxes> readGroups(const JsonNode &node, const Mesh &mesh);
 SubAxes readSubAxes(const JsonNode &node, const Mesh &mesh);
 Sharding readSharding(const JsonNode &node, const Mesh &mesh, const Shape &shape);
 std::vector<Command> readCommands(const JsonNode &node, const Program &program);
+std::vector<Bucket> readBuckets(const JsonNode &node, const Mesh &mesh);
+std::vector<State> readStates(const JsonNode &node, const Program &program);
+Segment readSegment(const JsonNode &node, const Shape &shape); // null: the whole tensor
+/// Throws unless no part of a mesh axis is used twice.
+void checkDisjoint(const JsonNode &node, const SubAxes &axes, const Mesh &mesh);
 std::vector<Entry> readEntries(const JsonNode &node, const Program &program, const Mesh &mesh);
 /// A buffer that has at least `bytes` bytes for `what`; no bytes stand for an overflow.
 int readBufferIndex(const JsonNode &node, const Program &program, const char *what,

@@ -12,6 +12,7 @@
 
 using namespace shardrt;
 
+static const char gatherEntry[] = "gather"; // of a training bundle
 static const int64_t chunkBytes = 64 << 10;
 
 static int64_t programBytes(const Bundle &bundle) {
@@ -55,6 +56,7 @@ Session::Session(const Bundle &bundle, Progress &progress, const SessionOptions 
   for (const Entry &entry : program.entries)
     runners.push_back(makeRunner(entry, groups));
   current = &program.entries.front();
+  refreshParameters();
   if (options.trace) {
     trace = std::make_unique<Trace>();
     for (Runner &runner : runners)
@@ -89,10 +91,13 @@ void Session::load(const std::string &weights) {
     int64_t value = bundle.manifest.mesh.indexAlong(rank, index.axes);
     std::memcpy(address(index.buffer), &value, sizeof(value));
   }
-  if (program.parameters.empty())
+  auto isParameter = [](const State &state) { return state.role == StateRole::Parameter; };
+  if (program.parameters.empty() &&
+      std::none_of(program.states.begin(), program.states.end(), isParameter))
     return;
   WeightFiles files(weights.empty() ? bundle.pathOf("weights") : weights);
   loadParameters(program, bundle.manifest.mesh, rank, files, pool, progress.channel().arena());
+  loadStates(program, bundle.manifest.mesh, rank, files, progress.channel().arena());
 }
 
 /// The output that takes an input's place after a run, or null.
@@ -196,6 +201,11 @@ void Session::run(const std::string &name) {
   for (const Runner::Binding &binding : runner.bindings)
     if (Input &input = inputs[binding.input]; binding.replacement >= 0 && !input.staged.empty())
       std::memcpy(input.staged.data(), address(binding.replacement), input.staged.size());
+}
+
+void Session::refreshParameters() {
+  if (bundle.program.isTraining() && bundle.program.findEntry(gatherEntry))
+    run(gatherEntry);
 }
 
 void Session::gatherOutput(const Value &output, void *data) {

@@ -25,6 +25,9 @@ public:
   ~Session();
 
   void setInput(const std::string &name, DType dtype, const Shape &shape, const void *data);
+  /// Collective, after the parameters were changed from outside: runs the entry "gather", if there
+  /// is one.
+  void refreshParameters();
   void run(const std::string &entry); // empty: the first entry point
   /// Collective; fills `data` (the whole tensor) on rank 0 only.
   void gatherOutput(const Value &output, void *data);

@@ -130,13 +130,14 @@ int BundleBuilder::group(const Json &axes) {
 }
 
 void BundleBuilder::launch(const std::string &kernel, const std::vector<int> &buffers, int tiles,
-                           int scratch) {
+                           int scratch, int results) {
   program["kernels"].push_back(kernel);
   command({{"op", "launch"},
            {"kernel", program["kernels"].size() - 1},
            {"buffers", buffers},
            {"tiles", tiles},
-           {"scratch", scratch}});
+           {"scratch", scratch},
+           {"results", results}});
 }
 
 void BundleBuilder::command(const Json &command) { entry()["commands"].push_back(command); }
@@ -189,7 +190,7 @@ BundleBuilder shardrt_test::sumBundleWith(const std::string &kernel) {
   int group = builder.group(Json::array({BundleBuilder::axis(0, 4)}));
   builder.launch("test_add_index", {x, index, shifted}, 2);
   if (!kernel.empty())
-    builder.launch(kernel, {index}, 1);
+    builder.launch(kernel, {index}, 1, 0, 0);
   builder.command({{"op", "all_reduce"},
                    {"group", group},
                    {"reduce", "sum"},

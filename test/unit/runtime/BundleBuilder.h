@@ -50,8 +50,9 @@ public:
   void parameter(const std::string &tensor, int buffer, const std::vector<int64_t> &shape,
                  const Json &shard);
   int group(const Json &axes);
+  /// The last `results` buffers are written.
   void launch(const std::string &kernel, const std::vector<int> &buffers, int tiles,
-              int scratch = 0);
+              int scratch = 0, int results = 1);
   void command(const Json &command);
   static Json axis(int axis, int size, int pre = 1);
 

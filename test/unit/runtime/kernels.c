@@ -50,3 +50,61 @@ void test_sleep(void *const *buffers, int64_t begin, int64_t end, void *scratch)
   if (*index == 2)
     sleep(2);
 }
+
+/* Training of a table: prediction = weight[id] + bias[id % 3], target = label / 8, loss = mean of
+   half the squared error over `total` positions. A label of -100 does not count, and the ids of
+   other parts of the table are somebody else's. Writes loss, tokens and all of the gradient. */
+void test_table_gradient(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
+  const int64_t *ids = buffers[0], *labels = buffers[1];
+  const float *bucket = buffers[2];
+  const int64_t *sizes = buffers[3]; /* positions, total, rows of a part, length, offset of bias */
+  const int64_t *part = buffers[4];
+  float *loss = buffers[5], *tokens = buffers[6], *gradient = buffers[7];
+  const float *bias = bucket + sizes[4];
+  memset(gradient, 0, sizes[3] * sizeof(float));
+  *loss = *tokens = 0;
+  for (int64_t i = 0; i < sizes[0]; ++i) {
+    int64_t row = ids[i] - *part * sizes[2];
+    if (row < 0 || row >= sizes[2] || labels[i] == -100)
+      continue;
+    float error = bucket[row] + bias[ids[i] % 3] - (float)labels[i] / 8;
+    gradient[row] += error / (float)sizes[1];
+    gradient[sizes[4] + ids[i] % 3] += error / (float)sizes[1];
+    *loss += error * error / 2 / (float)sizes[1];
+    *tokens += 1 / (float)sizes[1];
+  }
+}
+
+/* f32: out[0] = sum over the tiles of (x / tokens)^2 */
+void test_square_sum(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
+  const float *x = buffers[0], *tokens = buffers[1];
+  float *out = buffers[2];
+  *out = 0;
+  for (int64_t i = begin * tile; i < end * tile; ++i)
+    *out += x[i] / *tokens * (x[i] / *tokens);
+}
+
+/* f32: out = square root of x, one number */
+void test_root(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
+  const float *x = buffers[0];
+  float *out = buffers[1], root = *x;
+  for (int i = 0; i < 40 && root > 0; ++i)
+    root = (root + *x / root) / 2;
+  *out = root;
+}
+
+/* f32: momentum = momentum / 2 + gradient / tokens; parameter -= rate * momentum */
+void test_momentum(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
+  const float *gradient = buffers[0], *tokens = buffers[1], *rate = buffers[2];
+  float *parameter = buffers[3], *momentum = buffers[4];
+  for (int64_t i = begin * tile; i < end * tile; ++i) {
+    momentum[i] = momentum[i] / 2 + gradient[i] / *tokens;
+    parameter[i] -= *rate * momentum[i];
+  }
+}
+
+void test_zero(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
+  float *out = buffers[0];
+  for (int64_t i = begin * tile; i < end * tile; ++i)
+    out[i] = 0;
+}
