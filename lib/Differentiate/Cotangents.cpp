@@ -37,7 +37,7 @@ LogicalResult Cotangents::visit(Operation *op) {
   SmallVector<Value> results;
   for (Value result : op->getResults())
     results.push_back(get(result));
-  if (llvm::none_of(results, [](Value value) { return static_cast<bool>(value); }))
+  if (op->getNumOperands() == 0) // a leaf
     return success();
   if (isa<shard::ConstraintOp, shard::ReshardOp>(op)) {
     IRMapping map;

@@ -49,7 +49,7 @@ private:
   Block &block() { return joint->getRegion(0).front(); }
   func::FuncOp makeFunction(StringRef name, SymbolTable &symbols);
   void cloneCone(ArrayRef<Value> wanted, func::FuncOp into, IRMapping &map, SmallVectorImpl<Source> &sources);
-  void finish(func::FuncOp function, ArrayRef<Value> results, const IRMapping &map);
+  void finish(func::FuncOp function, ArrayRef<Source> sources, ArrayRef<Value> results, const IRMapping &map);
   void require(Value value, llvm::SetVector<Operation *> &ops, llvm::SetVector<Value> &leaves);
   bool isWeight(Value value) {
     auto argument = dyn_cast<BlockArgument>(value);
@@ -195,12 +195,6 @@ void Splitter::cloneCone(ArrayRef<Value> wanted, func::FuncOp into, IRMapping &m
   auto add = [&](Value value, Source source) {
     sources.push_back(source);
     map.map(value, body.addArgument(value.getType(), value.getLoc()));
-    if (source.kind != Source::Argument)
-      return;
-    into.setFunctionType(FunctionType::get(into.getContext(), body.getArgumentTypes(), {}));
-    for (StringRef name : {StringRef("graph.parameter"), StringRef(shard::ShardDialect::kShardingAttr)})
-      if (Attribute attr = layer.getArgAttr(source.index, name))
-        into.setArgAttr(body.getNumArguments() - 1, name, attr);
   };
   for (BlockArgument argument : block().getArguments())
     if (leaves.contains(argument)) {
@@ -223,13 +217,19 @@ void Splitter::cloneCone(ArrayRef<Value> wanted, func::FuncOp into, IRMapping &m
       builder.clone(op, map);
 }
 
-void Splitter::finish(func::FuncOp function, ArrayRef<Value> results, const IRMapping &map) {
+void Splitter::finish(func::FuncOp function, ArrayRef<Source> sources, ArrayRef<Value> results, const IRMapping &map) {
   OpBuilder builder = OpBuilder::atBlockEnd(&function.getBody().front());
   SmallVector<Value> values;
   for (Value value : results)
     values.push_back(map.lookup(value));
   func::ReturnOp::create(builder, layer.getLoc(), values);
   function.setFunctionType(builder.getFunctionType(function.getBody().front().getArgumentTypes(), ValueRange(values).getTypes()));
+  // An argument of the layer is what it was: a weight, of this sharding.
+  for (auto [i, source] : llvm::enumerate(sources))
+    if (source.kind == Source::Argument)
+      for (StringRef name : {StringRef("graph.parameter"), StringRef(shard::ShardDialect::kShardingAttr)})
+        if (Attribute attr = layer.getArgAttr(source.index, name))
+          function.setArgAttr(i, name, attr);
 }
 
 LayerSplit Splitter::build(SymbolTable &symbols) {
@@ -257,12 +257,12 @@ LayerSplit Splitter::build(SymbolTable &symbols) {
     split.recompute = makeFunction(name + "_recompute", symbols);
     IRMapping map;
     cloneCone(recomputed, split.recompute, map, split.recomputeSources);
-    finish(split.recompute, recomputed, map);
+    finish(split.recompute, split.recomputeSources, recomputed, map);
   }
   split.backward = makeFunction(name + "_backward", symbols);
   IRMapping map;
   cloneCone(gradients, split.backward, map, split.backwardSources);
-  finish(split.backward, gradients, map);
+  finish(split.backward, split.backwardSources, gradients, map);
   return split;
 }
 
