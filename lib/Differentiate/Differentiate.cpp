@@ -276,8 +276,9 @@ struct DifferentiatePass : impl::DifferentiatePassBase<DifferentiatePass> {
   /// Outputs that are no more, layers that nothing calls as they were.
   void eraseUnused(ModuleOp module) {
     auto function = module.lookupSymbol<func::FuncOp>(entry);
-    for (Operation &op : llvm::make_early_inc_range(llvm::reverse(function.getBody().front().without_terminator())))
-      if (op.use_empty())
+    Block &body = function.getBody().front();
+    for (Operation &op : llvm::make_early_inc_range(llvm::reverse(body)))
+      if (&op != body.getTerminator() && op.use_empty())
         op.erase();
     DenseSet<StringAttr> called;
     module.walk([&](func::CallOp call) { called.insert(call.getCalleeAttr().getAttr()); });

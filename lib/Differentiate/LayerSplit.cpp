@@ -102,8 +102,8 @@ LogicalResult Splitter::buildJoint(ArrayRef<bool> active, ArrayRef<bool> seeded)
   while (!work.empty())
     if (Operation *op = work.pop_back_val().getDefiningOp(); op && live.insert(op).second)
       llvm::append_range(work, op->getOperands());
-  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block().without_terminator())))
-    if (!isForward.contains(&op) && !live.contains(&op))
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block())))
+    if (&op != ret && !isForward.contains(&op) && !live.contains(&op))
       op.erase();
   return success();
 }

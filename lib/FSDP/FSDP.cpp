@@ -438,8 +438,8 @@ void StepBuilder::finish() {
   function.setFunctionType(builder.getFunctionType(function.getArgumentTypes(), ValueRange(results).getTypes()));
   function.setAllResultAttrs(attrs);
   SymbolTable::setSymbolName(function, "step");
-  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block.without_terminator())))
-    if (op.use_empty() && isMemoryEffectFree(&op))
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
+    if (&op != block.getTerminator() && op.use_empty() && isMemoryEffectFree(&op))
       op.erase();
 }
 
