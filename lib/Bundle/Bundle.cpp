@@ -200,6 +200,7 @@ static std::string manifestJson(const Program &program, const BundleOptions &opt
       {"communication", json::Object{{"commands", communications}, {"bytes", bytes}}},
       {"launch_order_hash", launchOrderHash(program)},
       {"plan", parsed(options.planJson)},
+      {"training", parsed(options.trainingJson)},
       {"report", json::Object{{"launches", launches}, {"kernels", int64_t(program.kernels.size())}, {"collectives", std::move(collectives)}}},
       {"files", directory.fileEntries()}};
   std::string text;

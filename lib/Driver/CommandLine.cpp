@@ -46,6 +46,24 @@ compile
   --stop-after STAGE     import, or a stage of the pipeline; writes no bundle
   --json                 print the bundle's facts as JSON
 
+training (compile)
+  --train                compile the training step: loss, backward pass, reduction, optimizer
+  --strategy NAME        fsdp2 (default), megatron_fsdp or ddp: its rules
+  --dp-replicate N, --dp-shard N
+                         data parallelism: whole copies, shards; with --tp N the mesh
+  --zero-dp-strategy N   what is sharded: 0 nothing, 1 and 2 optimizer state and gradients, 3 parameters too (default)
+  --reshard-after-forward true|false|N
+                         gather parameters again for the backward pass, from groups of N ranks; default: but for the last layer
+  --activation-checkpointing none|selective|full
+  --reduce-dtype T       element type of gradient reductions: f32, bf16, f16
+  --loss NAME            output to minimise, or logits for next-token cross entropy; default: loss, else logits
+  --frozen REGEX         parameters that are not trained
+  --optimizer NAME       adamw (default) or sgd; --beta1 --beta2 --epsilon --momentum --weight-decay X
+  --no-weight-decay REGEX
+                         parameters without weight decay
+  --clip-grad-norm X     largest global norm of the gradient
+  --learning-rate X      default 1e-3; --lr-schedule constant|linear|cosine --lr-warmup-steps N --lr-decay-steps N --lr-minimum X
+
 verify
   --input NAME=FILE.npy  an input's value (default: seeded random numbers)
   --seed N               seed of those (default 0)
@@ -138,6 +156,65 @@ static bool parseConstant(Arguments &args, const std::string &text, llvm::String
 
 static bool isModelCommand(llvm::StringRef command) { return command == "compile" || command == "verify"; }
 
+/// One option of training.
+static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef inlined, bool has, CompileOptions &options, bool &known) {
+  TrainOptions &train = options.train;
+  PipelineOptions &pipeline = options.model.pipeline;
+  known = true;
+  if (name == "--train")
+    return train.enabled = true;
+  std::string text;
+  auto string = [&](auto &out) { return args.value(name, inlined, has, text) && (out = text, true); };
+  auto integer = [&](auto &out, int64_t least) {
+    int64_t value = 0;
+    if (!args.number(name, inlined, has, value))
+      return false;
+    if (value < least)
+      return args.fail(name + " " + llvm::Twine(value) + " is below " + llvm::Twine(least));
+    out = value;
+    return true;
+  };
+  auto real = [&](auto &out) {
+    double value = 0;
+    if (!args.number(name, inlined, has, value))
+      return false;
+    if (!(value >= 0))
+      return args.fail(name + " " + std::to_string(value) + " is negative");
+    out = value;
+    return true;
+  };
+  auto parse = [&]() -> std::optional<bool> {
+    if (name == "--strategy") return string(train.strategy);
+    if (name == "--dp-replicate") return integer(train.dpReplicate, 1);
+    if (name == "--dp-shard") return integer(train.dpShard, 1);
+    if (name == "--zero-dp-strategy") return integer(pipeline.zeroDpStrategy, 0);
+    if (name == "--reshard-after-forward") return string(pipeline.reshardAfterForward);
+    if (name == "--activation-checkpointing") return string(pipeline.activationCheckpointing);
+    if (name == "--reduce-dtype") return string(pipeline.reduceDtype);
+    if (name == "--loss") return string(pipeline.loss);
+    if (name == "--frozen") return string(pipeline.frozen);
+    if (name == "--optimizer") return string(pipeline.optimizer);
+    if (name == "--beta1") return real(pipeline.beta1);
+    if (name == "--beta2") return real(pipeline.beta2);
+    if (name == "--epsilon") return real(pipeline.epsilon);
+    if (name == "--momentum") return real(pipeline.momentum);
+    if (name == "--weight-decay") return real(pipeline.weightDecay);
+    if (name == "--no-weight-decay") return string(pipeline.noDecay);
+    if (name == "--clip-grad-norm") return real(pipeline.clipNorm);
+    if (name == "--learning-rate") return real(train.learningRate);
+    if (name == "--lr-schedule") return string(train.schedule);
+    if (name == "--lr-warmup-steps") return integer(train.warmupSteps, 0);
+    if (name == "--lr-decay-steps") return integer(train.decaySteps, 0);
+    if (name == "--lr-minimum") return real(train.minimumLearningRate);
+    return std::nullopt;
+  };
+  std::optional<bool> done = parse();
+  known = done.has_value();
+  if (known)
+    train.given.insert(name);
+  return done.value_or(true);
+}
+
 /// One option; `known` false if the command has no such option.
 static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bool &known) {
   auto [name, inlined] = argument.split('=');
@@ -155,6 +232,12 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return args.value(name, inlined, has, text) && parseConstant(args, text, p.model().import.constants);
     if (name == "--weights")
       return args.value(name, inlined, has, p.model().weights);
+    if (name == "--tp" && p.command == "compile" && args.number(name, inlined, has, p.compile.train.tp)) {
+      if (p.compile.train.tp < 1)
+        return args.fail("--tp " + llvm::Twine(p.compile.train.tp) + ": a mesh axis has at least one device");
+      pipeline.mesh = "tp=" + std::to_string(p.compile.train.tp);
+      return true;
+    }
     if (name == "--tp") {
       if (!args.number(name, inlined, has, tp))
         return false;
@@ -164,7 +247,7 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return true;
     }
     if (name == "--mesh")
-      return args.value(name, inlined, has, text) && (pipeline.mesh = text, true);
+      return args.value(name, inlined, has, text) && (pipeline.mesh = text, p.compile.train.given.insert(name), true);
     if (name == "--plan")
       return args.value(name, inlined, has, text) && (pipeline.plan = text, true);
     if (name == "--sequence-parallel")
@@ -177,6 +260,11 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return pipeline.keepOutputsSharded = true;
   }
   if (p.command == "compile") {
+    bool isTraining = false;
+    if (!parseTraining(args, name, inlined, has, p.compile, isTraining))
+      return false;
+    if (isTraining)
+      return true;
     if (name == "-o" || name == "--output")
       return args.value(name, inlined, has, p.compile.output);
     if (name == "--force")

@@ -34,9 +34,13 @@ static LogicalResult checkOptions(const CompileOptions &options) {
   return success();
 }
 
-int compileCommand(const CompileOptions &options) {
+int compileCommand(CompileOptions &options) {
   if (failed(checkOptions(options)))
     return kUsage;
+  if (llvm::Error error = applyTrainOptions(options.train, options.model.pipeline)) {
+    llvm::errs() << "error: " << llvm::toString(std::move(error)) << "\n";
+    return kUsage;
+  }
   // Said before the work, not after it.
   if (!options.output.empty() && llvm::sys::fs::exists(options.output) && !options.force) {
     llvm::errs() << "error: " << options.output << " exists; --force replaces it\n";
@@ -67,6 +71,8 @@ int compileCommand(const CompileOptions &options) {
   bundle.force = options.force;
   bundle.model = llvm::sys::path::stem(options.model.import.path).str();
   bundle.weights = &model->weights;
+  if (options.train.enabled)
+    bundle.trainingJson = trainingJson(options.train, options.model.pipeline, *model->module);
   if (!options.levels.empty())
     bundle.levels = options.levels;
   if (failed(compileToBundle(*model->module, bundle)))

@@ -7,9 +7,12 @@
 //  4. Annotate   on the flat program: plans name modules, and a plan may treat layers differently. What it
 //                puts on ops and weights is part of a layer's kind.
 //  5. Outline    from here on work is per kind of layer.
-//  6. Propagate  shardings to all values, through calls.
-//  7. Partition  local types and collectives; then clean-up, since planned reshards overlap (q, k and v
+//  6. Differentiate (training) after Outline: one backward function per kind; before Propagate, so that shardings are decided for forward and
+//                backward pass together.
+//  7. Propagate  shardings to all values, through calls. Gradients stay pending over the data-parallel axes.
+//  8. Partition  local types and collectives; then clean-up, since planned reshards overlap (q, k and v
 //                gather the same input).
+//  9. FSDP       (training) on local shapes: what tensor parallelism left of a parameter is what a bucket holds.
 //
 //===----------------------------------------------------------------------===//
 
@@ -58,7 +61,43 @@ static void buildAnnotate(OpPassManager &pm, const PipelineOptions &options) {
 
 static void buildOutline(OpPassManager &pm, const PipelineOptions &) { pm.addPass(createOutlinePass()); }
 
-static void buildPropagate(OpPassManager &pm, const PipelineOptions &) { pm.addPass(createShardPropagate()); }
+static void buildDifferentiate(OpPassManager &pm, const PipelineOptions &options) {
+  if (!options.train)
+    return;
+  DifferentiatePassOptions differentiate;
+  differentiate.loss = options.loss;
+  differentiate.frozen = options.frozen;
+  differentiate.checkpoint = options.activationCheckpointing;
+  pm.addPass(createDifferentiatePass(differentiate));
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+}
+
+static void buildPropagate(OpPassManager &pm, const PipelineOptions &options) {
+  pm.addPass(createShardPropagate());
+  if (options.train)
+    pm.addPass(createDeferGradientSumsPass());
+}
+
+static void buildFSDP(OpPassManager &pm, const PipelineOptions &options) {
+  if (!options.train)
+    return;
+  FSDPPassOptions fsdp;
+  fsdp.zero = options.zeroDpStrategy;
+  fsdp.reshard = options.reshardAfterForward;
+  fsdp.optimizer = options.optimizer;
+  fsdp.beta1 = options.beta1;
+  fsdp.beta2 = options.beta2;
+  fsdp.epsilon = options.epsilon;
+  fsdp.momentum = options.momentum;
+  fsdp.weightDecay = options.weightDecay;
+  fsdp.noDecay = options.noDecay;
+  fsdp.clipNorm = options.clipNorm;
+  fsdp.reduceDtype = options.reduceDtype;
+  pm.addPass(createFSDPPass(fsdp));
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+}
 
 static void buildPartition(OpPassManager &pm, const PipelineOptions &) {
   pm.addPass(createShardPartition());
@@ -71,8 +110,10 @@ llvm::ArrayRef<Stage> pipelineStages() {
       {"raise", buildRaise},
       {"annotate", buildAnnotate},
       {"outline", buildOutline},
+      {"differentiate", buildDifferentiate},
       {"propagate", buildPropagate},
-      {"partition", buildPartition}};
+      {"partition", buildPartition},
+      {"fsdp", buildFSDP}};
   return stages;
 }
 
@@ -95,7 +136,7 @@ void registerPasses() {
   registerSchedulePasses();
   registerBundlePasses();
   PassPipelineRegistration<PipelineOptions>(
-      "shard-pipeline", "Imported model to the program that each device runs: raise, annotate, outline, propagate, partition",
+      "shard-pipeline", "Imported model to the program that each device runs: raise, annotate, outline, differentiate, propagate, partition, fsdp",
       [](OpPassManager &pm, const PipelineOptions &options) {
         for (const Stage &stage : pipelineStages())
           stage.build(pm, options);

@@ -19,6 +19,7 @@ struct BundleOptions {
   const WeightStore *weights = nullptr; ///< null: the inline values of the parameters
   bool writeWeights = true;         ///< false: they are given at run time, as also when the store lacks a value
   std::string planJson = "null";    ///< for manifest.json, as it is
+  std::string trainingJson = "null"; ///< likewise: what the trainer must know (docs/contracts.md §5.3)
 };
 
 /// Compiles a module of the local view (the output of Partition) for CPU ranks and writes a bundle (docs/contracts.md §3). The

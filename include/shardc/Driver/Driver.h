@@ -3,6 +3,7 @@
 #ifndef SHARDC_DRIVER_DRIVER_H
 #define SHARDC_DRIVER_DRIVER_H
 
+#include "shardc/Driver/TrainOptions.h"
 #include "shardc/Import/ImportOnnx.h"
 #include "shardc/Pipeline/Pipeline.h"
 
@@ -52,12 +53,14 @@ mlir::FailureOr<Model> loadModel(const ModelOptions &options);
 
 struct CompileOptions {
   ModelOptions model;
+  TrainOptions train;
   std::string output;
   std::string stopAfter; ///< name of the last stage to run; empty: all, and the bundle
   bool force = false, progress = false, json = false;
   std::vector<std::string> levels;
 };
-int compileCommand(const CompileOptions &options);
+/// Applies the training options to the pipeline first.
+int compileCommand(CompileOptions &options);
 
 struct VerifyOptions {
   ModelOptions model;

@@ -31,6 +31,25 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
                          llvm::cl::init(false)};
   Option<bool> keepOutputsSharded{*this, "keep-outputs-sharded",
                                   llvm::cl::desc("leave outputs as propagation makes them"), llvm::cl::init(false)};
+
+  // Training: the seeds' names. Stages Differentiate and FSDP do nothing without `train`.
+  Option<bool> train{*this, "train", llvm::cl::desc("compile the training step"), llvm::cl::init(false)};
+  Option<std::string> loss{*this, "loss", llvm::cl::desc("output to minimise, or logits"), llvm::cl::init("")};
+  Option<std::string> frozen{*this, "frozen", llvm::cl::desc("parameters (regular expression) that are not trained"), llvm::cl::init("")};
+  Option<std::string> activationCheckpointing{*this, "activation-checkpointing", llvm::cl::desc("none, selective or full"),
+                                              llvm::cl::init("none")};
+  Option<int64_t> zeroDpStrategy{*this, "zero-dp-strategy", llvm::cl::desc("what dp_shard cuts: 0 to 3"), llvm::cl::init(3)};
+  Option<std::string> reshardAfterForward{*this, "reshard-after-forward", llvm::cl::desc("true, false or a number of ranks"),
+                                          llvm::cl::init("")};
+  Option<std::string> reduceDtype{*this, "reduce-dtype", llvm::cl::desc("element type of gradient reductions"), llvm::cl::init("")};
+  Option<std::string> optimizer{*this, "optimizer", llvm::cl::desc("adamw or sgd"), llvm::cl::init("adamw")};
+  Option<double> beta1{*this, "beta1", llvm::cl::init(0.9)};
+  Option<double> beta2{*this, "beta2", llvm::cl::init(0.95)};
+  Option<double> epsilon{*this, "epsilon", llvm::cl::init(1e-8)};
+  Option<double> momentum{*this, "momentum", llvm::cl::init(0.0)};
+  Option<double> weightDecay{*this, "weight-decay", llvm::cl::init(0.0)};
+  Option<std::string> noDecay{*this, "no-decay", llvm::cl::desc("parameters (regular expression) without weight decay"), llvm::cl::init("")};
+  Option<double> clipNorm{*this, "clip-norm", llvm::cl::desc("largest global norm of the gradient; 0: any"), llvm::cl::init(0.0)};
 };
 
 /// One step of the compiler between Import and Fuse; the module after it can be printed and interpreted.

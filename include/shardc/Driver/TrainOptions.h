@@ -1,0 +1,34 @@
+//===- TrainOptions.h - how a model is trained --------------------------------------------------===//
+
+#ifndef SHARDC_DRIVER_TRAINOPTIONS_H
+#define SHARDC_DRIVER_TRAINOPTIONS_H
+
+#include "shardc/Pipeline/Pipeline.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include "llvm/ADT/StringSet.h"
+
+namespace shardc {
+
+/// Options of `shardc compile --train` that are not those of a pass. Names and rules are the seeds' (reference/semantics.md §3–§8).
+struct TrainOptions {
+  bool enabled = false;
+  std::string strategy = "fsdp2"; ///< fsdp2, megatron_fsdp or ddp
+  int64_t dpReplicate = 0, dpShard = 0, tp = 0; ///< 0: not given
+  double learningRate = 1e-3;
+  std::string schedule = "constant"; ///< constant, linear or cosine
+  int64_t warmupSteps = 0, decaySteps = 0;
+  double minimumLearningRate = 0;
+  llvm::StringSet<> given; ///< names of the training options that were given
+};
+
+/// Makes the mesh from the sizes and applies the strategy's rules to the pipeline. An error names the option.
+llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeline);
+
+/// The manifest's "training" object. `module` has gone through the pipeline.
+std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipeline, mlir::ModuleOp module);
+
+} // namespace shardc
+
+#endif // SHARDC_DRIVER_TRAINOPTIONS_H

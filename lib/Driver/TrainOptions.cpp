@@ -1,0 +1,137 @@
+//===- TrainOptions.cpp - how a model is trained ------------------------------------------------===//
+
+#include "shardc/Driver/TrainOptions.h"
+
+#include "dialects/Graph/Graph.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/Support/Error.h"
+#include "llvm/Support/JSON.h"
+
+using namespace mlir;
+namespace json = llvm::json;
+
+namespace shardc {
+
+static llvm::Error refuse(const llvm::Twine &message) { return llvm::createStringError(message); }
+
+/// Sizes given one by one as a mesh, major to minor as in the seeds.
+static llvm::Error makeMesh(const TrainOptions &train, PipelineOptions &pipeline) {
+  bool anySize = train.dpReplicate || train.dpShard || train.tp;
+  if (train.given.contains("--mesh")) {
+    if (anySize)
+      return refuse("--mesh: give the mesh whole, or --dp-replicate, --dp-shard and --tp, not both");
+    return llvm::Error::success();
+  }
+  std::string mesh;
+  for (auto [name, size] : {std::pair<const char *, int64_t>{"dp_replicate", train.dpReplicate}, {"dp_shard", train.dpShard}, {"tp", train.tp}})
+    if (size)
+      mesh += (mesh.empty() ? "" : ",") + std::string(name) + "=" + std::to_string(size);
+  if (!mesh.empty())
+    pipeline.mesh = mesh;
+  return llvm::Error::success();
+}
+
+/// What each strategy of the seeds allows (semantics.md §5.6, §7, §8).
+static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pipeline) {
+  auto has = [&](StringRef option) { return train.given.contains(option); };
+  StringRef strategy = train.strategy;
+  if (strategy == "ddp") {
+    if (train.tp > 1)
+      return refuse("--strategy ddp: tensor parallelism is not supported, --tp is " + llvm::Twine(train.tp) + "; use fsdp2");
+    if (pipeline.sequenceParallel)
+      return refuse("--strategy ddp: --sequence-parallel needs tensor parallelism");
+    for (StringRef option : {"--reshard-after-forward", "--zero-dp-strategy"})
+      if (has(option))
+        return refuse("--strategy ddp: " + option + " does not apply, nothing is sharded");
+    pipeline.zeroDpStrategy = 0;
+    return llvm::Error::success();
+  }
+  if (strategy == "fsdp2")
+    return llvm::Error::success();
+  if (strategy != "megatron_fsdp")
+    return refuse("--strategy \"" + strategy + "\" is not fsdp2, megatron_fsdp or ddp");
+  if (pipeline.sequenceParallel)
+    return refuse("--strategy megatron_fsdp: --sequence-parallel is not supported; use fsdp2");
+  if (train.dpReplicate > 1)
+    return refuse("--strategy megatron_fsdp: --dp-replicate " + llvm::Twine(train.dpReplicate) + " is not supported (data parallelism has one axis); use fsdp2");
+  if (pipeline.activationCheckpointing != "none")
+    return refuse("--strategy megatron_fsdp: --activation-checkpointing is not supported; use fsdp2");
+  return llvm::Error::success();
+}
+
+llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeline) {
+  if (!train.enabled) {
+    for (StringRef option : train.given.keys())
+      if (option != "--mesh")
+        return refuse(option + " needs --train");
+    return llvm::Error::success();
+  }
+  if (llvm::Error error = makeMesh(train, pipeline))
+    return error;
+  if (llvm::Error error = applyStrategy(train, pipeline))
+    return error;
+  auto isOneOf = [](StringRef value, std::initializer_list<StringRef> values) { return llvm::is_contained(values, value); };
+  if (!isOneOf(train.schedule, {"constant", "linear", "cosine"}))
+    return refuse("--lr-schedule \"" + train.schedule + "\" is not constant, linear or cosine");
+  if (train.schedule != "constant" && train.decaySteps <= train.warmupSteps)
+    return refuse("--lr-schedule " + train.schedule + " needs --lr-decay-steps above --lr-warmup-steps " + llvm::Twine(train.warmupSteps) + ", it is " +
+                  llvm::Twine(train.decaySteps));
+  if (pipeline.optimizer == "sgd")
+    for (StringRef option : {"--beta1", "--beta2", "--epsilon"})
+      if (train.given.contains(option))
+        return refuse(option + " is AdamW's, --optimizer is sgd");
+  if (pipeline.optimizer == "adamw" && train.given.contains("--momentum"))
+    return refuse("--momentum is SGD's, --optimizer is adamw");
+  pipeline.train = true;
+  return llvm::Error::success();
+}
+
+std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipeline, ModuleOp module) {
+  json::Object optimizer{{"name", pipeline.optimizer.getValue()}, {"weight_decay", pipeline.weightDecay.getValue()}};
+  if (pipeline.optimizer == "adamw") {
+    optimizer["beta1"] = pipeline.beta1.getValue();
+    optimizer["beta2"] = pipeline.beta2.getValue();
+    optimizer["epsilon"] = pipeline.epsilon.getValue();
+  } else {
+    optimizer["momentum"] = pipeline.momentum.getValue();
+  }
+  optimizer["clip_norm"] = pipeline.clipNorm.getValue();
+  optimizer["learning_rate"] = train.learningRate;
+  optimizer["schedule"] = json::Object{{"name", train.schedule},
+                                       {"warmup_steps", train.warmupSteps},
+                                       {"decay_steps", train.decaySteps},
+                                       {"minimum", train.minimumLearningRate}};
+  json::Object batch;
+  json::Array inputs;
+  if (auto step = module.lookupSymbol<func::FuncOp>("step"))
+    for (BlockArgument argument : step.getArguments()) {
+      unsigned n = argument.getArgNumber();
+      auto name = step.getArgAttrOfType<StringAttr>(n, graph::GraphDialect::kNameAttr);
+      auto type = cast<RankedTensorType>(argument.getType());
+      if (auto global = step.getArgAttrOfType<TypeAttr>(n, graph::GraphDialect::kGlobalTypeAttr))
+        type = cast<RankedTensorType>(global.getValue());
+      if (!name || type.getRank() == 0)
+        continue;
+      if (name == "labels") {
+        batch["labels"] = "labels";
+        batch["sequences"] = type.getDimSize(0);
+        batch["length"] = type.getRank() > 1 ? type.getDimSize(1) : 1;
+      } else {
+        inputs.push_back(name.getValue());
+      }
+    }
+  batch["inputs"] = std::move(inputs);
+  json::Object object{{"optimizer", std::move(optimizer)},
+                      {"batch", std::move(batch)},
+                      {"accumulation", 1},
+                      {"strategy", train.strategy},
+                      {"zero_dp_strategy", pipeline.zeroDpStrategy.getValue()},
+                      {"activation_checkpointing", pipeline.activationCheckpointing.getValue()}};
+  std::string text;
+  llvm::raw_string_ostream(text) << json::Value(std::move(object));
+  return text;
+}
+
+} // namespace shardc
