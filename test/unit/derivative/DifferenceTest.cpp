@@ -26,7 +26,7 @@ DerivativeTest::DerivativeTest() : context(MLIRContext::Threading::DISABLED) {
 }
 
 OwningOpRef<ModuleOp> DerivativeTest::parse(const DerivativeCase &test) {
-  std::string text = "func.func @main(", types, values;
+  std::string text = prelude + "func.func @main(", types, values;
   for (size_t n = 0; n < test.arguments.size(); ++n)
     text += (n ? ", %" : "%") + std::to_string(n) + ": tensor<" + test.arguments[n] + ">";
   for (size_t n = 0; n < test.results.size(); ++n) {

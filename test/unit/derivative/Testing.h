@@ -57,6 +57,7 @@ protected:
   std::vector<DerivativeCase> elementwiseCases();
 
   mlir::MLIRContext context;
+  std::string prelude; ///< in front of the function
 };
 
 } // namespace shardc
