@@ -47,17 +47,22 @@ struct NormRows {
 };
 } // namespace
 
+// In this order (what comes from outside of the row first, then statistics, then what is made of
+// the normed row) Fuse sees one row kernel.
+
 Cotangents RmsNormOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
   Formula f(b, *this, cotangents[0]);
   NormRows rows(getType(), getNormDims());
   Term x = f.operand(0), g = f.cotangent();
-  Term scale = rsqrt(rows.mean(x * x) + getEpsilon().convertToDouble());
-  // y = x s w with s = rsqrt(mean(x^2) + e): ds/dx_j = -s^3 x_j / n
   Term weighted = getWeight() ? g * rows.fromFeatures(f.operand(1)) : g;
-  Term pull = scale * scale * scale * rows.mean(weighted * x);
-  SmallVector<Value> result = {f.finish(weighted * rows.fromRows(scale) - x * rows.fromRows(pull))};
+  Term scale = rows.fromRows(rsqrt(rows.mean(x * x) + getEpsilon().convertToDouble()));
+  Term normed = x * scale;
+  // y = x s w with s = rsqrt(mean(x^2) + e), ds/dx_j = -s^3 x_j / n: what stretches the row has no
+  // effect.
+  Term stretch = rows.mean(weighted * normed);
+  SmallVector<Value> result = {f.finish((weighted - normed * rows.fromRows(stretch)) * scale)};
   if (getWeight())
-    result.push_back(f.finish(sum(g * x * rows.fromRows(scale), rows.leading)));
+    result.push_back(f.finish(sum(g * normed, rows.leading)));
   return result;
 }
 
@@ -65,14 +70,13 @@ Cotangents LayerNormOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
   Formula f(b, *this, cotangents[0]);
   NormRows rows(getType(), getNormDims());
   Term x = f.operand(0), g = f.cotangent();
-  Term centred = x - rows.fromRows(rows.mean(x));
-  Term scale = rsqrt(rows.mean(centred * centred) + getEpsilon().convertToDouble());
-  Term normed = centred * rows.fromRows(scale);
-  // Of the weighted cotangent, what moves a row's mean or its variance has no effect.
   Term weighted = getWeight() ? g * rows.fromFeatures(f.term(getWeight())) : g;
+  Term centred = x - rows.fromRows(rows.mean(x));
+  Term scale = rows.fromRows(rsqrt(rows.mean(centred * centred) + getEpsilon().convertToDouble()));
+  Term normed = centred * scale;
+  // What moves the row, or stretches it, has no effect.
   Term shift = rows.mean(weighted), stretch = rows.mean(weighted * normed);
-  Term dx =
-      (weighted - rows.fromRows(shift) - normed * rows.fromRows(stretch)) * rows.fromRows(scale);
+  Term dx = (weighted - rows.fromRows(shift) - normed * rows.fromRows(stretch)) * scale;
   SmallVector<Value> result = {f.finish(dx)};
   if (getWeight())
     result.push_back(f.finish(sum(g * normed, rows.leading)));
