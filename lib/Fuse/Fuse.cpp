@@ -71,6 +71,19 @@ void relabel(func::FuncOp function) {
   });
 }
 
+/// A broadcast for each user that reads elements: repetition is free, and what several ops read need not be in memory for it.
+void splitBroadcasts(func::FuncOp function) {
+  function.walk([](graph::BroadcastOp op) {
+    for (OpOperand &use : llvm::make_early_inc_range(op->getUses())) {
+      graph::LoweringClass user = loweringClass(use.getOwner());
+      if (op->hasOneUse() || (user != graph::LoweringClass::Element && user != graph::LoweringClass::Row))
+        continue;
+      OpBuilder builder(op);
+      use.set(builder.clone(*op)->getResult(0));
+    }
+  });
+}
+
 struct FusePass : impl::FusePassBase<FusePass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
@@ -86,6 +99,7 @@ struct FusePass : impl::FusePassBase<FusePass> {
         return signalPassFailure();
       }
       relabel(function);
+      splitBroadcasts(function);
       outliner.outline(function, Grouping(function), [&](Value value) { return parameters.isWeight(value); });
     }
   }

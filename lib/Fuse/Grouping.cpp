@@ -145,20 +145,26 @@ void Grouping::decide(Operation *op) {
 
 /// How often elements of op's result are computed if it is inlined, and by which groups.
 double Grouping::evaluations(Operation *op, llvm::SmallPtrSetImpl<const KernelGroup *> &consumers) {
-  double count = 0;
+  double count = 0, most = 0;
+  bool isPointwise = true;
   for (OpOperand &use : op->getUses()) {
     Operation *user = use.getOwner();
     if (strideBases.count(&use))
       continue; // absorbed
+    double times = evaluationCounts.lookup(user);
     if (inlined.contains(user)) {
-      count += evaluationCounts[user];
       evaluations(user, consumers);
     } else {
       consumers.insert(memberOf.lookup(user));
-      count += elements(loweringClass(user) == LoweringClass::Row ? user->getOperand(0) : user->getResult(0));
+      times = elements(loweringClass(user) == LoweringClass::Row ? user->getOperand(0) : user->getResult(0));
     }
+    count += times;
+    most = std::max(most, times);
+    isPointwise &= user->hasTrait<OpTrait::Elementwise>();
   }
-  return count;
+  // Pointwise users in one kernel without rows ask for the same elements in the same place, which are computed once.
+  bool isShared = isPointwise && consumers.size() == 1 && *consumers.begin() && !(*consumers.begin())->anchor;
+  return isShared ? most : count;
 }
 
 void Grouping::decideElement(Operation *op) {

@@ -78,6 +78,45 @@ func.func @softmax(%x: tensor<4x8xf32>) -> tensor<4x8xf32> {
 
 // -----
 
+// What pointwise ops of one kernel share is computed once, and needs no kernel of its own.
+// CHECK-LABEL: func.func @silu_grad
+// CHECK-NOT: call @{{.*}}sigmoid
+// CHECK: call @kernel_0_mul(%arg1, %arg0)
+// CHECK-NEXT: return
+func.func @silu_grad(%x: tensor<512x64xf32>, %g: tensor<512x64xf32>) -> tensor<512x64xf32> {
+  %one = graph.constant dense<1.0> : tensor<512x64xf32>
+  %s = graph.sigmoid %x : tensor<512x64xf32>
+  %0 = graph.sub %one, %s : tensor<512x64xf32>
+  %1 = graph.mul %x, %0 : tensor<512x64xf32>
+  %2 = graph.add %one, %1 : tensor<512x64xf32>
+  %3 = graph.mul %s, %2 : tensor<512x64xf32>
+  %4 = graph.mul %g, %3 : tensor<512x64xf32>
+  return %4 : tensor<512x64xf32>
+}
+
+// -----
+
+// A value per row may be broadcast once for several ops of the kernel.
+// CHECK-LABEL: func.func @rms_norm_grad
+// CHECK: %[[G:.*]] = call @kernel_0_reduce(%arg0, %arg1)
+// CHECK-NEXT: return %[[G]]
+func.func @rms_norm_grad(%x: tensor<4x8xf32>, %g: tensor<4x8xf32>) -> tensor<4x8xf32> {
+  %0 = graph.mul %x, %x : tensor<4x8xf32>
+  %1 = graph.reduce sum %0 [1] : tensor<4x8xf32> -> tensor<4xf32>
+  %2 = graph.rsqrt %1 : tensor<4xf32>
+  %3 = graph.broadcast %2 [0] : tensor<4xf32> -> tensor<4x8xf32>
+  %4 = graph.mul %x, %3 : tensor<4x8xf32>
+  %5 = graph.mul %g, %4 : tensor<4x8xf32>
+  %6 = graph.reduce sum %5 [1] : tensor<4x8xf32> -> tensor<4xf32>
+  %7 = graph.broadcast %6 [0] : tensor<4xf32> -> tensor<4x8xf32>
+  %8 = graph.mul %4, %7 : tensor<4x8xf32>
+  %9 = graph.sub %g, %8 : tensor<4x8xf32>
+  %10 = graph.mul %9, %3 : tensor<4x8xf32>
+  return %10 : tensor<4x8xf32>
+}
+
+// -----
+
 // Reshapes, and transposes that move dimensions of size one, need no kernel. Equal kernels are shared between functions.
 // CHECK-LABEL: func.func @main
 // CHECK: graph.reshape
