@@ -42,6 +42,8 @@ def FSDPPass : Pass<"shard-fsdp", "::mlir::ModuleOp"> {
     Option<"weightDecay", "weight-decay", "double", "0.0", "decoupled (AdamW) or added to the gradient (SGD)">,
     Option<"noDecay", "no-decay", "std::string", "\"\"", "parameters (a regular expression over names) without weight decay">,
     Option<"clipNorm", "clip-norm", "double", "0.0", "largest global norm of the gradient; 0: any">,
+    Option<"separateEntries", "separate-entries", "bool", "false", "forward_backward, finish_grad_sync, optimizer_step and zero_grad instead of step">,
+    Option<"deferSync", "defer-grad-sync", "bool", "true", "with separate entries: gradients stay whole and unreduced until finish_grad_sync">,
     Option<"reduceDtype", "reduce-dtype", "std::string", "\"\"", "element type of gradient reductions: f32, bf16 or f16; default: the parameter's">,
   ];
 }

@@ -1,0 +1,191 @@
+//===- BucketCode.cpp - what is done with a bucket ----------------------------------------------===//
+//
+// Sums in one order whatever is sharded, so that all ZeRO stages agree bit for bit: over dp_shard, then dp_replicate; the norm in fixed blocks, then
+// over buckets, then over ranks in their order - by an all-reduce, or by adding slot by slot where every rank has all of the gradient.
+//
+//===----------------------------------------------------------------------===//
+
+#include "BucketCode.h"
+
+using namespace mlir;
+
+namespace shardc {
+
+static constexpr auto kSum = shard::ReduceKindAttrValue::Sum;
+static RankedTensorType flat(int64_t length, Type element) { return RankedTensorType::get({length}, element); }
+
+template <typename Op, typename... Args>
+Value BucketCode::collective(const AxisList &over, StringRef why, RankedTensorType type, Value input, Args... args) {
+  auto op = Op::create(builder, loc(), type, input, layout.symbol.getValue(), layout.axes(over), args...);
+  op->setAttr(shard::ShardDialect::kOriginAttr, builder.getStringAttr(why));
+  return op;
+}
+
+//===----------------------------------------------------------------------===//
+// Parameters
+//===----------------------------------------------------------------------===//
+
+Value BucketCode::gather(Value shard, const Bucket &bucket, StringRef why) {
+  auto type = cast<RankedTensorType>(shard.getType());
+  if (type.getElementType() != bucket.compute)
+    shard = graph::CastOp::create(builder, loc(), shard, bucket.compute);
+  if (type.getNumElements() == bucket.length)
+    return shard;
+  return collective<shard::AllGatherOp>(layout.shards, why, flat(bucket.length, bucket.compute), shard, 0);
+}
+
+/// Neighbouring ranks along the last shard axis (ZeRO++ hpZ, arXiv 2306.10209).
+AxisList BucketCode::groupAxes() {
+  AxisRef inner = layout.shards.back();
+  int64_t size = axesSize({inner});
+  return {AxisRef{inner.axis, inner.pre * (size / config.reshardGroup), config.reshardGroup}};
+}
+
+Value BucketCode::keepInGroups(Value whole, const Bucket &bucket) {
+  return collective<shard::SliceOp>(groupAxes(), "reshard_after_forward of " + bucket.unit,
+                                    flat(bucket.length / config.reshardGroup, bucket.compute), whole, 0);
+}
+
+Value BucketCode::gatherFromGroups(Value part, const Bucket &bucket) {
+  return collective<shard::AllGatherOp>(groupAxes(), "parameters of " + bucket.unit + ", backward", flat(bucket.length, bucket.compute), part, 0);
+}
+
+//===----------------------------------------------------------------------===//
+// Gradients
+//===----------------------------------------------------------------------===//
+
+/// A gradient that is equal on all ranks along `over` becomes a term of their sum: zero but on the first.
+Value BucketCode::onlyFirst(Value gradient, const AxisList &over) {
+  auto type = cast<RankedTensorType>(gradient.getType());
+  auto scalar = RankedTensorType::get({}, builder.getI64Type());
+  Value index = shard::AxisIndexOp::create(builder, loc(), scalar, layout.symbol, layout.axes(over));
+  Value isFirst = graph::CompareOp::create(builder, loc(), graph::Predicate::EQ, index, graph::ConstantOp::splat(builder, loc(), scalar, 0));
+  return graph::SelectOp::create(builder, loc(), graph::broadcastScalar(builder, loc(), isFirst, type.getShape()), gradient,
+                                 graph::ConstantOp::splat(builder, loc(), type, 0));
+}
+
+Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef<AxisList> pending) {
+  AxisList data = layout.replicate;
+  llvm::append_range(data, layout.shards);
+  SmallVector<Value> parts;
+  SmallVector<int64_t> offsets;
+  for (auto [gradient, axes, item] : llvm::zip(gradients, pending, bucket.items)) {
+    AxisList missing = data;
+    llvm::erase_if(missing, [&](const AxisRef &axis) { return llvm::is_contained(axes, axis); });
+    Value part = missing.empty() ? gradient : onlyFirst(gradient, missing);
+    if (cast<RankedTensorType>(part.getType()).getElementType() != reduceType(bucket))
+      part = graph::CastOp::create(builder, loc(), part, reduceType(bucket));
+    parts.push_back(part);
+    offsets.push_back(item->offset);
+  }
+  return shard::BucketPackOp::create(builder, loc(), flat(bucket.length, reduceType(bucket)), parts, builder.getDenseI64ArrayAttr(offsets));
+}
+
+Value BucketCode::scatterSum(Value sum, const Bucket &bucket) {
+  Type element = cast<RankedTensorType>(sum.getType()).getElementType();
+  if (layout.isSharded)
+    return collective<shard::ReduceScatterOp>(layout.shards, "gradients of " + bucket.unit, flat(bucket.length / layout.parts(), element), sum, kSum, 0);
+  return layout.shards.empty() ? sum
+                               : collective<shard::AllReduceOp>(layout.shards, "gradients of " + bucket.unit, cast<RankedTensorType>(sum.getType()), sum, kSum);
+}
+
+Value BucketCode::replicaSum(Value sum, const Bucket &bucket) {
+  return layout.replicate.empty() ? sum
+                                  : collective<shard::AllReduceOp>(layout.replicate, "gradients of " + bucket.unit + ", replicas",
+                                                                   cast<RankedTensorType>(sum.getType()), sum, kSum);
+}
+
+/// [parts here, rows, columns]: rows and columns of a shard are the same however many shards are here.
+Value BucketCode::squares(Value gradient, const Bucket &bucket) {
+  constexpr int64_t kColumns = 4096;
+  Arithmetic a{builder, loc()};
+  Type f32 = builder.getF32Type();
+  int64_t here = layout.isSharded ? 1 : layout.parts(), blocks = bucket.length / layout.parts() / 64, per = 1;
+  for (int64_t d = 1; d <= kColumns / 64; ++d)
+    if (blocks % d == 0)
+      per = d;
+  if (cast<RankedTensorType>(gradient.getType()).getElementType() != f32)
+    gradient = graph::CastOp::create(builder, loc(), gradient, f32);
+  Value rows = graph::ReshapeOp::create(builder, loc(), RankedTensorType::get({here, blocks / per, per * 64}, f32), gradient);
+  Value perRow = graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, a.mul(rows, rows), {2});
+  return graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, perRow, {1});
+}
+
+Value BucketCode::norm(ArrayRef<std::pair<const Bucket *, Value>> squares, Value tokens) {
+  Arithmetic a{builder, loc()};
+  struct Class { // buckets that are cut over the same axes
+    AxisList cut;
+    Value sum;
+  };
+  std::vector<Class> classes;
+  for (auto &[bucket, own] : squares) {
+    auto found = llvm::find_if(classes, [&](const Class &c) { return c.cut == bucket->cut; });
+    if (found == classes.end())
+      classes.push_back({bucket->cut, own});
+    else
+      found->sum = a.add(found->sum, own);
+  }
+  Value total;
+  auto one = flat(1, builder.getF32Type());
+  for (Class &c : classes) {
+    Value sum = c.sum;
+    if (layout.isSharded) {
+      sum = collective<shard::AllReduceOp>(layout.shards, "norm of the gradient", one, sum, kSum);
+    } else if (layout.parts() > 1) { // rank by rank, as the all-reduce would
+      Value slots = sum;
+      for (int64_t r = 0; r < layout.parts(); ++r) {
+        Value slot = graph::SliceOp::create(builder, loc(), one, slots, builder.getDenseI64ArrayAttr({r}), builder.getDenseI64ArrayAttr({1}));
+        sum = r ? a.add(sum, slot) : slot;
+      }
+    }
+    if (!c.cut.empty())
+      sum = collective<shard::AllReduceOp>(c.cut, "norm of the gradient", one, sum, kSum);
+    total = total ? a.add(total, sum) : sum;
+  }
+  Value scalar = graph::ReshapeOp::create(builder, loc(), RankedTensorType::get({}, builder.getF32Type()), total);
+  return a.div(a.sqrt(scalar), tokens);
+}
+
+Value BucketCode::scale(Value norm, Value tokens) {
+  Arithmetic a{builder, loc()};
+  Value one = a.constant(tokens.getType(), 1), scale = a.div(one, tokens);
+  if (config.clipNorm <= 0)
+    return scale;
+  // torch.nn.utils.clip_grad_norm_
+  Value ratio = a.div(a.constant(norm.getType(), config.clipNorm), a.add(norm, a.constant(norm.getType(), 1e-6)));
+  return a.mul(scale, graph::MinOp::create(builder, loc(), ratio, one));
+}
+
+//===----------------------------------------------------------------------===//
+// Update
+//===----------------------------------------------------------------------===//
+
+void BucketCode::update(const Bucket &bucket, Value gradient, Value scale) {
+  Type f32 = builder.getF32Type();
+  auto widen = [&](Value value) {
+    return cast<RankedTensorType>(value.getType()).getElementType() == f32 ? value : graph::CastOp::create(builder, loc(), value, f32).getResult();
+  };
+  SmallVector<Value> before = {entry.state(bucket, "parameter", bucket.element, layout.isSharded)};
+  UpdateInputs in;
+  in.parameter = widen(before[0]);
+  in.gradient = widen(gradient);
+  for (StringRef role : config.optimizer.stateRoles()) {
+    before.push_back(entry.state(bucket, role, bucket.element, layout.isSharded));
+    in.states.push_back(widen(before.back()));
+  }
+  for (StringRef name : config.optimizer.scalarNames())
+    in.scalars[name] = entry.scalar(name);
+  in.scale = scale;
+  in.hasDecay = bucket.hasDecay;
+  SmallVector<Value> results = buildUpdate(builder, loc(), config.optimizer, in);
+  for (auto [from, to] : llvm::zip(before, results)) {
+    if (bucket.element != f32)
+      to = graph::CastOp::create(builder, loc(), to, bucket.element);
+    entry.setState(from, to);
+  }
+  if (keepsCompute())
+    entry.setState(entry.state(bucket, "compute_parameter", bucket.compute, false),
+                   gather(results[0], bucket, "updated parameters of " + bucket.unit));
+}
+
+} // namespace shardc

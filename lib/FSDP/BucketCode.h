@@ -1,0 +1,66 @@
+//===- BucketCode.h - what is done with a bucket ------------------------------------------------===//
+
+#ifndef SHARDC_LIB_FSDP_BUCKETCODE_H
+#define SHARDC_LIB_FSDP_BUCKETCODE_H
+
+#include "EntryFunction.h"
+#include "Optimizer.h"
+
+namespace shardc {
+
+struct FSDPConfig {
+  int64_t zero = 3;
+  enum { Default, Always, Never, Groups } reshard = Default;
+  int64_t reshardGroup = 0;
+  OptimizerSpec optimizer;
+  double clipNorm = 0;
+  mlir::Type reduceType;       ///< null: the parameter's
+  bool hasSeparateEntries = false;
+  bool defersSync = true;      ///< gradients stay unreduced until finish_grad_sync
+};
+
+/// Appends, at the entry's insertion point.
+class BucketCode {
+public:
+  BucketCode(EntryFunction &entry, const ShardLayout &layout, const FSDPConfig &config)
+      : entry(entry), builder(entry.builder), layout(layout), config(config) {}
+
+  /// Shard, or whole if it is not cut, in the type of the uses and gathered.
+  mlir::Value gather(mlir::Value shard, const Bucket &bucket, llvm::StringRef why);
+  /// The copy over groups of reshardGroup ranks, and the way back.
+  mlir::Value keepInGroups(mlir::Value whole, const Bucket &bucket);
+  mlir::Value gatherFromGroups(mlir::Value part, const Bucket &bucket);
+  mlir::Type reduceType(const Bucket &bucket) { return config.reduceType ? config.reduceType : bucket.element; }
+  /// The gradients of a bucket, values of `entry`, flat and unreduced, in reduceType. `pending`: of each the axes over which it is a term of a sum.
+  mlir::Value pack(const Bucket &bucket, llvm::ArrayRef<mlir::Value> gradients, llvm::ArrayRef<AxisList> pending);
+  /// Sum over the ranks of `dp_shard`: this rank's part where gradients are sharded.
+  mlir::Value scatterSum(mlir::Value flat, const Bucket &bucket);
+  /// Sum over `dp_replicate`.
+  mlir::Value replicaSum(mlir::Value flat, const Bucket &bucket);
+  /// [parts here]: sums of squares in fixed blocks.
+  mlir::Value squares(mlir::Value gradient, const Bucket &bucket);
+  /// Global norm of sum / tokens; `squares` by bucket.
+  mlir::Value norm(llvm::ArrayRef<std::pair<const Bucket *, mlir::Value>> squares, mlir::Value tokens);
+  /// What gradients are multiplied by: 1 / tokens, and clipping.
+  mlir::Value scale(mlir::Value norm, mlir::Value tokens);
+  /// Updates parameter and optimizer states.
+  void update(const Bucket &bucket, mlir::Value gradient, mlir::Value scale);
+  /// Keeps whole parameters between steps (ZeRO 1 and 2)?
+  bool keepsCompute() const { return layout.isSharded && config.zero < 3; }
+
+private:
+  template <typename Op, typename... Args>
+  mlir::Value collective(const AxisList &over, llvm::StringRef why, mlir::RankedTensorType type, mlir::Value input, Args... args);
+  mlir::Value onlyFirst(mlir::Value gradient, const AxisList &axes);
+  AxisList groupAxes();
+  mlir::Location loc() { return entry.loc(); }
+
+  EntryFunction &entry;
+  mlir::OpBuilder &builder;
+  const ShardLayout &layout;
+  const FSDPConfig &config;
+};
+
+} // namespace shardc
+
+#endif // SHARDC_LIB_FSDP_BUCKETCODE_H

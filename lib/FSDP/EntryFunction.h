@@ -1,0 +1,62 @@
+//===- EntryFunction.h - a function that works on states ----------------------------------------===//
+
+#ifndef SHARDC_LIB_FSDP_ENTRYFUNCTION_H
+#define SHARDC_LIB_FSDP_ENTRYFUNCTION_H
+
+#include "Buckets.h"
+
+#include "llvm/ADT/MapVector.h"
+
+namespace shardc {
+
+/// The data-parallel axes of a mesh, and what one state of a bucket is called and looks like.
+struct ShardLayout {
+  ShardLayout(shard::MeshOp meshOp, bool isSharded);
+
+  shard::MeshOp meshOp;
+  Mesh mesh;
+  mlir::FlatSymbolRefAttr symbol;
+  AxisList shards, replicate; ///< of size above 1
+  bool isSharded;             ///< states of buckets are cut along `shards`
+
+  int64_t parts() const { return axesSize(shards); }
+  mlir::ArrayAttr axes(const AxisList &list) const { return shard::axesAttr(symbol.getContext(), mesh, list); }
+  mlir::NamedAttrList wholeScalar() const; ///< argument attributes
+};
+
+/// One entry of the bundle on its way: arguments and results are added by name, attributes are set at the end.
+class EntryFunction {
+public:
+  /// Continues `function`, whose results are dropped.
+  EntryFunction(mlir::func::FuncOp function, const ShardLayout &layout);
+  /// A new one, behind `after`.
+  static EntryFunction create(llvm::StringRef name, mlir::func::FuncOp after, const ShardLayout &layout);
+
+  /// A named input, f32 [].
+  mlir::Value scalar(llvm::StringRef name);
+  /// The state's value now: what was last set, or what it has at the start.
+  mlir::Value state(const Bucket &bucket, llvm::StringRef role, mlir::Type element, bool sharded);
+  mlir::Value scalarState(llvm::StringRef name);
+  void setState(mlir::Value before, mlir::Value now) { updates[before] = now; }
+  void output(llvm::StringRef name, mlir::Value value) { outputs.push_back({name.str(), value}); }
+  void finish(llvm::StringRef name);
+
+  mlir::func::FuncOp function;
+  mlir::OpBuilder builder;
+  mlir::Block &block;
+  mlir::Location loc() { return function.getLoc(); }
+
+private:
+  mlir::Value addArgument(mlir::RankedTensorType type, mlir::NamedAttrList attrs);
+  mlir::Value addState(llvm::StringRef name, llvm::StringRef role, mlir::RankedTensorType type, mlir::FlatSymbolRefAttr bucket, bool sharded,
+                       const Sharding &sharding);
+
+  const ShardLayout &layout;
+  llvm::StringMap<mlir::Value> arguments;
+  llvm::MapVector<mlir::Value, mlir::Value> updates; ///< by argument
+  llvm::SmallVector<std::pair<std::string, mlir::Value>> outputs;
+};
+
+} // namespace shardc
+
+#endif // SHARDC_LIB_FSDP_ENTRYFUNCTION_H
