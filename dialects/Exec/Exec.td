@@ -85,4 +85,10 @@ def Exec_CollectiveOp : Exec_Op<"collective", [HasParent<"ProgramOp">]> {
   let hasVerifier = 1;
 }
 
+def Exec_ZeroOp : Exec_Op<"zero", [HasParent<"ProgramOp">]> {
+  let summary = "Zero bytes in a whole buffer: gaps of buckets, gradients before the first micro-batch";
+  let arguments = (ins Exec_Buffer:$target);
+  let assemblyFormat = "$target attr-dict `:` type($target)";
+}
+
 #endif // SHARDC_EXEC_TD

@@ -64,8 +64,8 @@ static bool isWrittenOnce(BufferOp buffer) {
   return llvm::any_of(buffer->getUsers(), [&](Operation *user) {
     if (auto launch = dyn_cast<LaunchOp>(user))
       return launch.getInit() && llvm::is_contained(launch.getOutputs(), buffer.getResult());
-    auto collective = cast<CollectiveOp>(user);
-    return collective.getInit() && collective.getTarget() == buffer.getResult();
+    auto collective = dyn_cast<CollectiveOp>(user);
+    return collective && collective.getInit() && collective.getTarget() == buffer.getResult();
   });
 }
 
@@ -157,6 +157,9 @@ LogicalResult ArenaProof::run() {
       for (Value output : launch.getOutputs())
         if (failed(write(launch, output)))
           return failure();
+    } else if (auto zero = dyn_cast<ZeroOp>(op)) {
+      if (failed(write(zero, zero.getTarget())))
+        return failure();
     } else if (auto collective = dyn_cast<CollectiveOp>(op)) {
       if (failed(read(collective, collective.getSource())) || failed(write(collective, collective.getTarget())))
         return failure();
@@ -172,7 +175,7 @@ LogicalResult ArenaProof::run() {
 
 LogicalResult ProgramOp::verifyRegions() {
   for (Operation &op : getBody().front()) {
-    if (!isa<BufferOp, LaunchOp, CollectiveOp>(op))
+    if (!isa<BufferOp, LaunchOp, CollectiveOp, ZeroOp>(op))
       return op.emitOpError() << "has no place in a program";
     for (Value operand : op.getOperands())
       if (!operand.getDefiningOp<BufferOp>())

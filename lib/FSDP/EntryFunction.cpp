@@ -58,7 +58,7 @@ Value EntryFunction::addState(StringRef name, StringRef role, RankedTensorType t
         at = at->getNextNode();
       OpBuilder b(at->getContext());
       b.setInsertionPointAfter(at);
-      shard::StateOp::create(b, loc(), symbolName, b.getStringAttr(role), TypeAttr::get(type), bucket, sharded ? b.getUnitAttr() : UnitAttr());
+      shard::StateOp::create(b, loc(), symbolName, b.getStringAttr(role.split('/').first), TypeAttr::get(type), bucket, sharded ? b.getUnitAttr() : UnitAttr());
     }
     NamedAttrList attrs;
     attrs.append(shard::ShardDialect::kStateAttr, symbolName);

@@ -31,6 +31,7 @@ private:
   Attribute shardingOf(const Sharding &sharding) {
     return symbol && !sharding.isReplicated() ? shard::ShardingAttr::get(symbol, program.mesh, sharding) : Attribute();
   }
+  std::vector<bool> buffersOf(const ProgramEntry &entry);
   std::vector<DictionaryAttr> bufferValues(const ProgramEntry &entry);
   DictionaryAttr payload(const ProgramCommand &command);
   void addCommand(const ProgramCommand &command, bool init);
@@ -80,6 +81,7 @@ DictionaryAttr ExecBuilder::payload(const ProgramCommand &command) {
     return dictionary({{"root", number(command.root)}, {"count", number(command.count)}});
   case CommandKind::Copy:
     return dictionary({{"bytes", number(command.count)}});
+  case CommandKind::Zero:
   case CommandKind::Wait:
   case CommandKind::Launch:
     break;
@@ -100,6 +102,10 @@ void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
     exec::LaunchOp::create(builder, loc, kernel, all.drop_back(command.results), all.take_back(command.results), once, layer);
     return;
   }
+  if (command.kind == CommandKind::Zero) {
+    exec::ZeroOp::create(builder, loc, operands[0]);
+    return;
+  }
   ArrayAttr axes;
   if (command.group >= 0)
     axes = shard::axesAttr(builder.getContext(), program.mesh, program.groups[command.group]);
@@ -108,20 +114,51 @@ void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
                              origin);
 }
 
+/// What the entry uses, and what is there for all.
+std::vector<bool> ExecBuilder::buffersOf(const ProgramEntry &entry) {
+  std::vector<bool> isOwn(program.buffers.size());
+  for (auto [i, buffer] : llvm::enumerate(program.buffers))
+    isOwn[i] = buffer.whole < 0 && buffer.kind != BufferKind::Input && buffer.kind != BufferKind::Output && buffer.kind != BufferKind::Temporary;
+  auto add = [&](int buffer) {
+    for (; buffer >= 0; buffer = program.buffers[buffer].whole)
+      isOwn[buffer] = true;
+  };
+  for (const auto *commands : {&program.init, &entry.commands})
+    for (const ProgramCommand &command : *commands)
+      llvm::for_each(command.buffers, add);
+  for (const auto *list : {&entry.inputs, &entry.outputs})
+    for (const ProgramValue &value : *list)
+      add(value.buffer);
+  return isOwn;
+}
+
 exec::ProgramOp ExecBuilder::build(const ProgramEntry &entry) {
   buffers.clear();
+  SmallVector<std::pair<size_t, int>> wholes;
   builder.setInsertionPointToEnd(module.getBody());
   auto op = exec::ProgramOp::create(builder, module.getLoc(), builder.getStringAttr(entry.name), builder.getI64IntegerAttr(program.arenaBytes), symbol);
   builder.createBlock(&op.getBody());
   std::vector<DictionaryAttr> values = bufferValues(entry);
+  std::vector<bool> isOwn = buffersOf(entry);
+  std::vector<int> number(program.buffers.size(), -1);
+  int count = 0;
   for (auto [i, buffer] : llvm::enumerate(program.buffers)) {
+    if (!isOwn[i]) {
+      buffers.push_back(nullptr);
+      continue;
+    }
+    number[i] = count++;
     auto type = MemRefType::get(buffer.type.getShape(), buffer.type.getElementType());
     int whole = buffer.whole;
     while (whole >= 0 && program.buffers[whole].whole >= 0)
       whole = program.buffers[whole].whole;
     buffers.push_back(exec::BufferOp::create(builder, module.getLoc(), type, static_cast<exec::Kind>(buffer.kind), buffer.name, buffer.offset,
-                                             buffer.bytes, whole >= 0 ? builder.getI64IntegerAttr(whole) : IntegerAttr(), values[i]));
+                                             buffer.bytes, IntegerAttr(), values[i]));
+    if (whole >= 0)
+      wholes.push_back({i, whole});
   }
+  for (auto [part, whole] : wholes) // a part may stand before its whole
+    buffers[part].getDefiningOp<exec::BufferOp>().setWhole(number[whole]);
   for (const ProgramCommand &command : program.init)
     addCommand(command, true);
   for (const ProgramCommand &command : entry.commands)

@@ -74,7 +74,7 @@ StringRef str(BufferKind kind) {
 
 StringRef str(CommandKind kind) {
   static constexpr StringLiteral names[] = {"launch", "all_reduce", "all_gather", "reduce_scatter", "slice",
-                                            "all_to_all", "permute", "broadcast", "copy", "wait"};
+                                            "all_to_all", "permute", "broadcast", "copy", "zero", "wait"};
   return names[static_cast<int>(kind)];
 }
 
@@ -386,11 +386,21 @@ LogicalResult Flattener::addOutputs(func::FuncOp main, ArrayRef<Place> results) 
     if (failed(source))
       return failure();
     auto type = cast<RankedTensorType>(main.getResultTypes()[i]);
+    Value value = main.getBody().front().getTerminator()->getOperand(i);
+    auto constant = value.getDefiningOp<graph::ConstantOp>();
     if (auto state = main.getResultAttrOfType<StringAttr>(i, shard::ShardDialect::kStateAttr)) {
       auto found = stateBuffers.find(state.getValue());
       if (found == stateBuffers.end() || program.buffers[found->second].type != type)
         return main.emitError() << "result " << i << " of type " << type << " is state \"" << state.getValue()
                                 << (found == stateBuffers.end() ? "\", which does not exist" : "\", which has another type");
+      auto splat = constant ? dyn_cast<SplatElementsAttr>(constant.getValue()) : SplatElementsAttr();
+      if (splat && isa<FloatType>(type.getElementType()) && splat.getSplatValue<APFloat>().isZero()) {
+        ProgramCommand zero{CommandKind::Zero};
+        zero.buffers = {found->second};
+        zero.count = tensorBytes(type);
+        commands().push_back(std::move(zero));
+        continue;
+      }
       program.entries.back().updates.push_back({*source, found->second});
       continue;
     }

@@ -158,6 +158,9 @@ static json::Array commandsJson(ArrayRef<ProgramCommand> commands, const Program
       object["results"] = command.results;
       object["tiles"] = kernel == kernels.end() ? 1 : kernel->second.tiles;
       object["scratch"] = kernel == kernels.end() ? 0 : kernel->second.scratchBytes;
+    } else if (command.kind == CommandKind::Zero) {
+      object["dst"] = command.buffers[0];
+      object["bytes"] = command.count;
     } else if (command.kind != CommandKind::Wait) {
       addPayload(object, command, program);
     }

@@ -29,7 +29,6 @@ private:
   void placePack(ProgramEntry::Pack &pack);
   bool canLieInside(int part, const ProgramEntry::Pack &pack) const;
   void zeroGaps(const ProgramEntry::Pack &pack, size_t before);
-  int zeros(int64_t bytes);
   void insertPending();
   void placeUpdate(int made, int state);
   bool canUpdateInPlace(int made, int state);
@@ -66,39 +65,25 @@ bool StoragePlacer::canLieInside(int part, const ProgramEntry::Pack &pack) const
   return buffer.kind == BufferKind::Temporary && buffer.whole < 0 && producer[part] >= 0 && llvm::count(pack.parts, part) == 1;
 }
 
-/// A constant of at least so many zero bytes.
-int StoragePlacer::zeros(int64_t bytes) {
-  for (const ProgramConstant &constant : program.constants)
-    if (auto splat = dyn_cast<SplatElementsAttr>(constant.value))
-      if (splat.getElementType().isInteger(8) && program.buffers[constant.buffer].bytes >= bytes && splat.getSplatValue<APInt>().isZero())
-        return constant.buffer;
-  MLIRContext *context = symbols.getOp()->getContext();
-  auto type = RankedTensorType::get({bytes}, IntegerType::get(context, 8));
-  program.buffers.push_back({"zeros", type, BufferKind::Constant, bytes, 0});
-  program.constants.push_back({static_cast<int>(program.buffers.size()) - 1, DenseElementsAttr::get(type, APInt(8, 0))});
-  producer.push_back(-1);
-  return program.buffers.size() - 1;
-}
-
 /// Parts begin at multiples of the alignment, so that only the last block of one is shared with a gap; it is written behind.
 void StoragePlacer::zeroGaps(const ProgramEntry::Pack &pack, size_t before) {
-  int64_t total = program.buffers[pack.buffer].bytes, end = 0, longest = 0;
+  int64_t total = program.buffers[pack.buffer].bytes, end = 0;
   SmallVector<std::pair<int64_t, int64_t>> gaps;
   for (size_t i = 0; i <= pack.parts.size(); ++i) {
     int64_t next = i < pack.parts.size() ? pack.begins[i] : total;
-    if (end < next) {
+    if (end < next)
       gaps.push_back({end / kAlignment * kAlignment, next});
-      longest = std::max(longest, gaps.back().second - gaps.back().first);
-    }
     if (i < pack.parts.size())
       end = next + tensorBytes(program.buffers[pack.parts[i]].type);
   }
   Type byte = IntegerType::get(symbols.getOp()->getContext(), 8);
   for (auto [begin, next] : gaps) {
-    int source = zeros(longest);
     program.buffers.push_back({"gap", RankedTensorType::get({next - begin}, byte), BufferKind::Temporary, next - begin, 0, pack.buffer, begin});
     producer.push_back(-1);
-    addCopy(before, source, program.buffers.size() - 1, next - begin);
+    ProgramCommand zero{CommandKind::Zero};
+    zero.buffers = {static_cast<int>(program.buffers.size()) - 1};
+    zero.count = next - begin;
+    pending.insert({before, std::move(zero)});
   }
 }
 
@@ -210,9 +195,18 @@ void StoragePlacer::run() {
   insertPending();
 }
 
-/// Views that nobody read, and what was replaced by a state, go.
+/// Views and constants that nobody reads, and what was replaced by a state, go.
 static void dropUnused(Program &program) {
   std::vector<bool> isUsed(program.buffers.size());
+  auto note = [&](ArrayRef<ProgramCommand> commands) {
+    for (const ProgramCommand &command : commands)
+      for (int buffer : command.buffers)
+        isUsed[buffer] = true;
+  };
+  note(program.init);
+  for (const ProgramEntry &entry : program.entries)
+    note(entry.commands);
+  llvm::erase_if(program.constants, [&](const ProgramConstant &constant) { return !isUsed[constant.buffer]; });
   auto forEach = [&](llvm::function_ref<void(int &)> fn) {
     for (auto &list : {&program.init})
       for (ProgramCommand &command : *list)

@@ -175,6 +175,10 @@ static Command readCommand(const JsonNode &node, const Program &program) {
     command.src = readOperand(node, "src", program, command.bytes);
     command.dst = readOperand(node, "dst", program, command.bytes);
     checkNoOverlap(node, program, command, {command.bytes, command.bytes}, true);
+  } else if (command.name == "zero") {
+    command.kind = CommandKind::Zero;
+    command.bytes = node.get("bytes").integer(0);
+    command.dst = readOperand(node, "dst", program, command.bytes);
   } else if (command.name == "wait") {
     command.kind = CommandKind::Wait;
     command.ticket = node.get("ticket").integer(0);

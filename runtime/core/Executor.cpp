@@ -73,6 +73,9 @@ void Executor::execute(const Step &step, int64_t index) {
   case CommandKind::Copy:
     std::memmove(step.dst, step.src, command.bytes);
     break;
+  case CommandKind::Zero:
+    std::memset(step.dst, 0, command.bytes);
+    break;
   case CommandKind::Wait:
     progress.wait(command.ticket);
     break;

@@ -102,7 +102,7 @@ struct AxisIndex {
   SubAxes axes;
 };
 
-enum class CommandKind { Launch, Collective, Slice, Copy, Wait };
+enum class CommandKind { Launch, Collective, Slice, Copy, Zero, Wait };
 
 struct Command {
   CommandKind kind;
@@ -114,7 +114,7 @@ struct Command {
   std::vector<int> buffers;
   int results = -1; // how many of the last buffers a launch writes; -1: not said
   int64_t tiles = 0, scratch = 0;
-  int64_t bytes = 0;     // copy
+  int64_t bytes = 0;     // copy, zero
   Collective collective; // pointers are filled in by the executor
 };
 

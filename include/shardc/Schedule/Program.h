@@ -54,10 +54,10 @@ struct ProgramAxisIndex {
   AxisList axes;
 };
 
-enum class CommandKind { Launch, AllReduce, AllGather, ReduceScatter, Slice, AllToAll, Permute, Broadcast, Copy, Wait };
+enum class CommandKind { Launch, AllReduce, AllGather, ReduceScatter, Slice, AllToAll, Permute, Broadcast, Copy, Zero, Wait };
 llvm::StringRef str(CommandKind kind);
 inline bool isCommunication(CommandKind kind) {
-  return kind != CommandKind::Launch && kind != CommandKind::Slice && kind != CommandKind::Copy && kind != CommandKind::Wait;
+  return kind != CommandKind::Launch && kind != CommandKind::Slice && kind != CommandKind::Copy && kind != CommandKind::Zero && kind != CommandKind::Wait;
 }
 
 struct ProgramCommand {
