@@ -55,6 +55,12 @@ training (compile)
   --reshard-after-forward true|false|N
                          gather parameters again for the backward pass, from groups of N ranks; default: but for the last layer
   --activation-checkpointing none|selective|full
+  --gradient-accumulation N
+                         micro-batches a step (each of the compiled batch size)
+  --defer-fsdp-grad-sync true|false
+                         reduce gradients after the last micro-batch only (default), or after each
+  --separate-entry-points
+                         forward_backward, finish_grad_sync, optimizer_step and zero_grad instead of one step
   --reduce-dtype T       element type of gradient reductions: f32, bf16, f16
   --loss NAME            output to minimise, or logits for next-token cross entropy; default: loss, else logits
   --frozen REGEX         parameters that are not trained
@@ -190,6 +196,16 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     if (name == "--zero-dp-strategy") return integer(pipeline.zeroDpStrategy, 0);
     if (name == "--reshard-after-forward") return string(pipeline.reshardAfterForward);
     if (name == "--activation-checkpointing") return string(pipeline.activationCheckpointing);
+    if (name == "--gradient-accumulation") return integer(train.accumulation, 1);
+    if (name == "--separate-entry-points") return pipeline.separateEntries = true;
+    if (name == "--defer-fsdp-grad-sync") {
+      if (!string(text))
+        return false;
+      if (text != "true" && text != "false")
+        return args.fail(name + " \"" + text + "\" is not true or false");
+      pipeline.deferGradSync = text == "true";
+      return true;
+    }
     if (name == "--reduce-dtype") return string(pipeline.reduceDtype);
     if (name == "--loss") return string(pipeline.loss);
     if (name == "--frozen") return string(pipeline.frozen);

@@ -78,6 +78,10 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
   if (train.schedule != "constant" && train.decaySteps <= train.warmupSteps)
     return refuse("--lr-schedule " + train.schedule + " needs --lr-decay-steps above --lr-warmup-steps " + llvm::Twine(train.warmupSteps) + ", it is " +
                   llvm::Twine(train.decaySteps));
+  if (train.accumulation > 1)
+    pipeline.separateEntries = true;
+  if (train.given.contains("--defer-fsdp-grad-sync") && !pipeline.separateEntries)
+    return refuse("--defer-fsdp-grad-sync needs --gradient-accumulation above 1 or --separate-entry-points");
   if (pipeline.optimizer == "sgd")
     for (StringRef option : {"--beta1", "--beta2", "--epsilon"})
       if (train.given.contains(option))
@@ -105,7 +109,10 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
                                        {"minimum", train.minimumLearningRate}};
   json::Object batch;
   json::Array inputs;
-  if (auto step = module.lookupSymbol<func::FuncOp>("step"))
+  auto step = module.lookupSymbol<func::FuncOp>("step");
+  if (!step)
+    step = module.lookupSymbol<func::FuncOp>("forward_backward");
+  if (step)
     for (BlockArgument argument : step.getArguments()) {
       unsigned n = argument.getArgNumber();
       auto name = step.getArgAttrOfType<StringAttr>(n, graph::GraphDialect::kNameAttr);
@@ -125,7 +132,7 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
   batch["inputs"] = std::move(inputs);
   json::Object object{{"optimizer", std::move(optimizer)},
                       {"batch", std::move(batch)},
-                      {"accumulation", 1},
+                      {"accumulation", train.accumulation},
                       {"strategy", train.strategy},
                       {"zero_dp_strategy", pipeline.zeroDpStrategy.getValue()},
                       {"activation_checkpointing", pipeline.activationCheckpointing.getValue()}};

@@ -94,6 +94,8 @@ static void buildFSDP(OpPassManager &pm, const PipelineOptions &options) {
   fsdp.noDecay = options.noDecay;
   fsdp.clipNorm = options.clipNorm;
   fsdp.reduceDtype = options.reduceDtype;
+  fsdp.separateEntries = options.separateEntries;
+  fsdp.deferSync = options.deferGradSync;
   pm.addPass(createFSDPPass(fsdp));
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());

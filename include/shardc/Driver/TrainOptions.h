@@ -16,6 +16,7 @@ struct TrainOptions {
   bool enabled = false;
   std::string strategy = "fsdp2"; ///< fsdp2, megatron_fsdp or ddp
   int64_t dpReplicate = 0, dpShard = 0, tp = 0; ///< 0: not given
+  int64_t accumulation = 1;       ///< micro-batches a step
   double learningRate = 1e-3;
   std::string schedule = "constant"; ///< constant, linear or cosine
   int64_t warmupSteps = 0, decaySteps = 0;

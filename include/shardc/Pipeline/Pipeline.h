@@ -41,6 +41,9 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<int64_t> zeroDpStrategy{*this, "zero-dp-strategy", llvm::cl::desc("what dp_shard cuts: 0 to 3"), llvm::cl::init(3)};
   Option<std::string> reshardAfterForward{*this, "reshard-after-forward", llvm::cl::desc("true, false or a number of ranks"),
                                           llvm::cl::init("")};
+  Option<bool> separateEntries{*this, "separate-entries", llvm::cl::desc("entries of their own for backward pass, synchronisation and optimizer"),
+                               llvm::cl::init(false)};
+  Option<bool> deferGradSync{*this, "defer-grad-sync", llvm::cl::desc("reduce gradients after the last micro-batch"), llvm::cl::init(true)};
   Option<std::string> reduceDtype{*this, "reduce-dtype", llvm::cl::desc("element type of gradient reductions"), llvm::cl::init("")};
   Option<std::string> optimizer{*this, "optimizer", llvm::cl::desc("adamw or sgd"), llvm::cl::init("adamw")};
   Option<double> beta1{*this, "beta1", llvm::cl::init(0.9)};
