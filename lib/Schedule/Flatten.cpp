@@ -443,7 +443,7 @@ void Flattener::splitInit() {
   for (ProgramCommand &command : entry.commands) {
     ArrayRef<int> sources = ArrayRef<int>(command.buffers).drop_back(command.results);
     ArrayRef<int> written = ArrayRef<int>(command.buffers).take_back(command.results);
-    bool isInit = llvm::all_of(sources, [&](int b) { return isFixed[b]; });
+    bool isInit = command.kind != CommandKind::Zero && llvm::all_of(sources, [&](int b) { return isFixed[b]; });
     for (int b : written)
       isFixed[b] = isInit;
     (isInit ? program.init : rest).push_back(std::move(command));
