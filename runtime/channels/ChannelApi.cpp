@@ -107,6 +107,13 @@ shardrt_status shardrt_group_create(shardrt_channel channel, const int32_t *rank
   });
 }
 
+static void start(shardrt_channel_s &channel, const Collective &call, int64_t ticket) {
+  auto [it, isNew] = channel.started.emplace(ticket, call);
+  if (!isNew)
+    throw Error(SHARDRT_INVALID_ARGUMENT, cat("ticket ", ticket, " is already under way"));
+  channel.progress->start(it->second, ticket);
+}
+
 /// Completes a call from its common part and hands it to the progress engine.
 template <typename Fill>
 static shardrt_status issue(shardrt_channel channel, CollectiveKind kind, const shardrt_call *call,
@@ -121,7 +128,7 @@ static shardrt_status issue(shardrt_channel channel, CollectiveKind kind, const 
     fill(collective);
     checkCall(channel->progress->channel(), collective);
     if (call->ticket >= 0)
-      channel->progress->start(collective, call->ticket);
+      start(*channel, collective, call->ticket);
     else
       channel->progress->run(collective);
   });
@@ -198,7 +205,14 @@ shardrt_status shardrt_barrier(shardrt_channel channel, int32_t group) {
 }
 
 shardrt_status shardrt_wait(shardrt_channel channel, int64_t ticket) {
-  return guard([&] { channel->progress->wait(ticket); });
+  return guard([&] {
+    struct Forget { // also after an error
+      std::map<int64_t, Collective> &started;
+      int64_t ticket;
+      ~Forget() { started.erase(ticket); }
+    } forget{channel->started, ticket};
+    channel->progress->wait(ticket);
+  });
 }
 
 void shardrt_channel_abort(shardrt_channel channel, const char *message) {

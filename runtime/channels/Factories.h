@@ -3,9 +3,11 @@
 
 #include "runtime/channels/Progress.h"
 #include "shardrt/channel.h"
+#include <map>
 
 struct shardrt_channel_s {
-  std::unique_ptr<shardrt::Progress> progress;
+  std::map<int64_t, shardrt::Collective> started; // by ticket, until it was waited for
+  std::unique_ptr<shardrt::Progress> progress;    // its thread may use them: it goes first
 };
 
 namespace shardrt {

@@ -14,7 +14,7 @@ Progress::~Progress() {
   {
     std::lock_guard<std::mutex> lock(mutex);
     stopping = true;
-    if (!queue.empty()) // the thread may be waiting for ranks that are not coming
+    if (first) // the thread may be waiting for ranks that are not coming
       target->abort(cat("rank ", target->rank, " ended with collectives under way"),
                     SHARDRT_INTERNAL);
   }
@@ -23,7 +23,7 @@ Progress::~Progress() {
     thread.join();
 }
 
-void Progress::execute(const Collective &call, int64_t command, Trace::Track track) {
+void Progress::execute(const Collective &call, const CommandPlace &where, Trace::Track track) {
   int64_t begin = trace ? nowNs() : 0;
   try {
     target->run(call);
@@ -36,73 +36,96 @@ void Progress::execute(const Collective &call, int64_t command, Trace::Track tra
     throw;
   }
   if (trace)
-    trace->add({collectiveName(call.kind), track, begin, nowNs(), command, -1});
+    trace->add({collectiveName(call.kind), track, begin, nowNs(), where});
 }
 
 void Progress::loop() {
   std::unique_lock<std::mutex> lock(mutex);
   for (;;) {
-    queued.wait(lock, [&] { return stopping || !queue.empty(); });
+    queued.wait(lock, [&] { return stopping || first; });
     if (stopping)
       return;
-    std::shared_ptr<Task> task = queue.front();
+    Task &task = *first;
     lock.unlock();
     try {
-      execute(task->call, task->command, Trace::Communication);
+      execute(*task.call, task.where, Trace::Communication);
     } catch (...) {
-      task->error = std::current_exception();
+      task.error = std::current_exception();
     }
     lock.lock();
-    queue.pop_front();
-    --pendingOfGroup[task->call.group];
-    task->done = true;
+    first = task.next;
+    task.done = true;
     completed.notify_all();
   }
 }
 
-std::shared_ptr<Progress::Task> Progress::enqueue(const Collective &call, int64_t command) {
-  auto task = std::make_shared<Task>();
-  task->call = call;
-  task->command = command;
-  queue.push_back(task);
-  ++pendingOfGroup[call.group];
+void Progress::startThread() {
   if (!thread.joinable())
     thread = std::thread([this] { loop(); });
+}
+
+void Progress::reserve(size_t calls) {
+  std::lock_guard<std::mutex> lock(mutex);
+  while (tasks.size() < calls)
+    tasks.push_back(std::make_unique<Task>());
+  if (calls > 0)
+    startThread();
+}
+
+bool Progress::isPending(int group) const {
+  for (const Task *task = first; task; task = task->next)
+    if (task->call->group == group)
+      return true;
+  return false;
+}
+
+Progress::Task &Progress::enqueue(const Collective &call, int64_t ticket,
+                                  const CommandPlace &where) {
+  Task *task = nullptr;
+  for (const std::unique_ptr<Task> &candidate : tasks)
+    if (!candidate->call) {
+      task = candidate.get();
+      break;
+    }
+  if (!task)
+    task = tasks.emplace_back(std::make_unique<Task>()).get();
+  *task = {&call, where, ticket, false, nullptr, nullptr};
+  (first ? last->next : first) = task;
+  last = task;
+  startThread();
   queued.notify_one();
-  return task;
+  return *task;
 }
 
 void Progress::finish(std::unique_lock<std::mutex> &lock, Task &task) {
   completed.wait(lock, [&] { return task.done; });
-  if (task.error)
-    std::rethrow_exception(task.error);
+  task.call = nullptr;
+  if (std::exception_ptr error = std::exchange(task.error, nullptr))
+    std::rethrow_exception(error);
 }
 
-void Progress::run(const Collective &call, int64_t command) {
+void Progress::run(const Collective &call, const CommandPlace &where) {
   {
     std::unique_lock<std::mutex> lock(mutex);
-    bool mustQueue = target->concurrent() ? pendingOfGroup[call.group] > 0 : !queue.empty();
-    if (mustQueue) {
-      std::shared_ptr<Task> task = enqueue(call, command);
-      return finish(lock, *task);
-    }
+    bool mustQueue = target->concurrent() ? isPending(call.group) : first != nullptr;
+    if (mustQueue)
+      return finish(lock, enqueue(call, -1, where));
   }
-  execute(call, command, Trace::Compute);
+  execute(call, where, Trace::Compute);
 }
 
-void Progress::start(const Collective &call, int64_t ticket, int64_t command) {
+void Progress::start(const Collective &call, int64_t ticket, const CommandPlace &where) {
   std::unique_lock<std::mutex> lock(mutex);
-  if (tickets.count(ticket))
-    throw Error(SHARDRT_INVALID_ARGUMENT, cat("ticket ", ticket, " is already under way"));
-  tickets[ticket] = enqueue(call, command);
+  for (const std::unique_ptr<Task> &task : tasks)
+    if (task->call && task->ticket == ticket)
+      throw Error(SHARDRT_INVALID_ARGUMENT, cat("ticket ", ticket, " is already under way"));
+  enqueue(call, ticket, where);
 }
 
 void Progress::wait(int64_t ticket) {
   std::unique_lock<std::mutex> lock(mutex);
-  auto it = tickets.find(ticket);
-  if (it == tickets.end())
-    throw Error(SHARDRT_INVALID_ARGUMENT, cat("ticket ", ticket, " is not under way"));
-  std::shared_ptr<Task> task = it->second;
-  tickets.erase(it);
-  finish(lock, *task);
+  for (const std::unique_ptr<Task> &task : tasks)
+    if (task->call && task->ticket == ticket)
+      return finish(lock, *task);
+  throw Error(SHARDRT_INVALID_ARGUMENT, cat("ticket ", ticket, " is not under way"));
 }

@@ -5,10 +5,9 @@
 #include "runtime/channels/Channel.h"
 #include "runtime/core/Trace.h"
 #include <condition_variable>
-#include <deque>
 #include <exception>
-#include <map>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 namespace shardrt {
@@ -19,31 +18,38 @@ public:
   ~Progress(); // finishes nothing: what was started and not waited for is dropped
   Channel &channel() { return *target; }
 
-  /// `command` is for the trace. Errors are reported to the other ranks before they are thrown.
-  void run(const Collective &call, int64_t command = -1);
-  void start(const Collective &call, int64_t ticket, int64_t command = -1);
+  /// `where` is for the trace. Errors are reported to the other ranks before they are thrown.
+  void run(const Collective &call, const CommandPlace &where = {});
+  /// `call` lives until its ticket was waited for.
+  void start(const Collective &call, int64_t ticket, const CommandPlace &where = {});
   void wait(int64_t ticket);
+  /// After this nothing is allocated while no more than `calls` calls are under way at once.
+  void reserve(size_t calls);
   void setTrace(Trace *recorder) { trace = recorder; }
 
 private:
+  /// A call under way. Free ones are used again, the first of them first.
   struct Task {
-    Collective call;
-    int64_t command;
+    const Collective *call = nullptr; // null: free
+    CommandPlace where;
+    int64_t ticket = -1;
     bool done = false;
     std::exception_ptr error;
+    Task *next = nullptr; // in the queue
   };
-  std::shared_ptr<Task> enqueue(const Collective &call, int64_t command);
+  Task &enqueue(const Collective &call, int64_t ticket, const CommandPlace &where);
   void finish(std::unique_lock<std::mutex> &lock, Task &task);
-  void execute(const Collective &call, int64_t command, Trace::Track track);
+  void execute(const Collective &call, const CommandPlace &where, Trace::Track track);
+  bool isPending(int group) const;
+  void startThread();
   void loop();
 
   std::unique_ptr<Channel> target;
   Trace *trace = nullptr;
   std::mutex mutex;
   std::condition_variable queued, completed;
-  std::deque<std::shared_ptr<Task>> queue;
-  std::map<int64_t, std::shared_ptr<Task>> tickets;
-  std::map<int, int> pendingOfGroup;
+  std::vector<std::unique_ptr<Task>> tasks;
+  Task *first = nullptr, *last = nullptr; // the queue; its head is the one that runs
   bool stopping = false;
   std::thread thread; // started with the first ticket
 };

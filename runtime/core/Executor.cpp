@@ -1,5 +1,5 @@
 // Addresses are resolved once, so that running a step costs a switch and the step itself. Nothing
-// is allocated here after construction, except what the channel and the trace need.
+// is allocated after construction, except by a trace.
 #include "runtime/core/Executor.h"
 #include "runtime/core/Error.h"
 
@@ -9,42 +9,54 @@
 
 using namespace shardrt;
 
-static std::byte *allocateScratch(int64_t bytes) {
-  void *memory = bytes ? std::aligned_alloc(64, bytes) : nullptr;
-  if (bytes && !memory)
-    throw Error(SHARDRT_OUT_OF_MEMORY, cat("cannot allocate ", bytes, " bytes of scratch"));
-  return static_cast<std::byte *>(memory);
-}
-
-Executor::Executor(const Program &program, const std::vector<Command> &commands, std::byte *arena,
-                   const KernelLibrary *kernels, const std::vector<int> &groups, Progress &progress,
-                   ThreadPool &pool)
-    : progress(progress), pool(pool) {
-  auto address = [&](int buffer) {
-    return buffer < 0 ? nullptr : arena + program.buffers[buffer].offset;
+Scratch::Scratch(const Program &program, int threads) {
+  auto add = [&](const std::vector<Command> &commands) {
+    for (const Command &command : commands)
+      stride = std::max(stride, ceilDiv(command.scratch, 64) * 64);
   };
-  for (const Command &command : commands) {
-    Step step;
-    step.command = &command;
-    step.kernel = command.kernel < 0 ? nullptr : (*kernels)[command.kernel];
-    for (int buffer : command.buffers)
-      step.buffers.push_back(address(buffer));
-    step.src = address(command.src);
-    step.dst = address(command.dst);
-    step.call = command.collective;
-    step.call.src = step.src;
-    step.call.dst = step.dst;
-    if (command.kind == CommandKind::Collective || command.kind == CommandKind::Slice) {
-      step.call.group = groups[command.collective.group];
-      step.groupIndex = progress.channel().groupIndex(step.call.group);
-    }
-    scratchStride = std::max(scratchStride, ceilDiv(command.scratch, 64) * 64);
-    steps.push_back(std::move(step));
-  }
-  scratch = allocateScratch(scratchStride * pool.threads());
+  add(program.init);
+  for (const Entry &entry : program.entries)
+    add(entry.commands);
+  total = stride * threads;
+  memory.reset(total ? static_cast<std::byte *>(std::aligned_alloc(64, total)) : nullptr);
+  if (total && !memory)
+    throw Error(SHARDRT_OUT_OF_MEMORY, cat("cannot allocate ", total, " bytes of scratch"));
 }
 
-Executor::~Executor() { std::free(scratch); }
+void Scratch::Free::operator()(std::byte *memory) const { std::free(memory); }
+
+Executor::Executor(const Machine &machine, const std::vector<Command> &commands, const char *name)
+    : machine(machine), name(name) {
+  size_t open = 0;
+  for (const Command &command : commands) {
+    steps.push_back(makeStep(command));
+    if (command.kind == CommandKind::Collective && command.ticket >= 0)
+      mostOutstanding = std::max(mostOutstanding, ++open);
+    else if (command.kind == CommandKind::Wait)
+      --open;
+  }
+}
+
+Executor::Step Executor::makeStep(const Command &command) const {
+  auto address = [&](int buffer) {
+    return buffer < 0 ? nullptr : machine.arena + machine.program.buffers[buffer].offset;
+  };
+  Step step;
+  step.command = &command;
+  step.kernel = command.kernel < 0 ? nullptr : (*machine.kernels)[command.kernel];
+  for (int buffer : command.buffers)
+    step.buffers.push_back(address(buffer));
+  step.src = address(command.src);
+  step.dst = address(command.dst);
+  step.call = command.collective;
+  step.call.src = step.src;
+  step.call.dst = step.dst;
+  if (command.kind == CommandKind::Collective || command.kind == CommandKind::Slice) {
+    step.call.group = machine.groups[command.collective.group];
+    step.groupIndex = machine.progress.channel().groupIndex(step.call.group);
+  }
+  return step;
+}
 
 void Executor::run() {
   for (size_t i = 0; i < steps.size(); ++i)
@@ -60,8 +72,9 @@ void Executor::run() {
 
 void Executor::execute(const Step &step, int64_t index) {
   const Command &command = *step.command;
+  CommandPlace where{name, index, command.layer};
   if (command.kind == CommandKind::Collective)
-    return runCollective(step, index);
+    return runCollective(step, where);
   int64_t begin = trace ? nowNs() : 0;
   switch (command.kind) {
   case CommandKind::Launch:
@@ -77,28 +90,29 @@ void Executor::execute(const Step &step, int64_t index) {
     std::memset(step.dst, 0, command.bytes);
     break;
   case CommandKind::Wait:
-    progress.wait(command.ticket);
+    machine.progress.wait(command.ticket);
     break;
   case CommandKind::Collective:
     break;
   }
   if (trace)
-    trace->add({command.name, Trace::Compute, begin, nowNs(), index, command.layer});
+    trace->add({command.name.c_str(), Trace::Compute, begin, nowNs(), where});
 }
 
 void Executor::launch(const Step &step) {
-  // One captured pointer beside `this`, so that std::function needs no memory of its own.
-  pool.parallelFor(step.command->tiles, [this, &step](int thread, int64_t begin, int64_t end) {
-    void *own = step.command->scratch ? scratch + thread * scratchStride : nullptr;
-    step.kernel(step.buffers.data(), begin, end, own);
-  });
+  // No more than two captured pointers, so that std::function needs no memory of its own.
+  machine.pool.parallelFor(
+      step.command->tiles, [this, &step](int thread, int64_t begin, int64_t end) {
+        void *own = step.command->scratch ? machine.scratch.of(thread) : nullptr;
+        step.kernel(step.buffers.data(), begin, end, own);
+      });
 }
 
-void Executor::runCollective(const Step &step, int64_t index) {
+void Executor::runCollective(const Step &step, const CommandPlace &where) {
   if (step.command->ticket >= 0)
-    progress.start(step.call, step.command->ticket, index);
+    machine.progress.start(step.call, step.command->ticket, where);
   else
-    progress.run(step.call, index);
+    machine.progress.run(step.call, where);
 }
 
 void Executor::slice(const Step &step) {

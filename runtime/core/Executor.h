@@ -5,18 +5,46 @@
 #include "runtime/core/Program.h"
 #include "runtime/core/ThreadPool.h"
 #include "runtime/cpu/KernelLibrary.h"
+#include <memory>
 
 namespace shardrt {
 
+/// Memory that kernels use while they run: one piece a thread, as large as the most demanding
+/// command wants.
+class Scratch {
+public:
+  Scratch(const Program &program, int threads);
+  std::byte *of(int thread) const { return memory.get() + thread * stride; }
+  int64_t bytes() const { return total; }
+
+private:
+  struct Free {
+    void operator()(std::byte *memory) const;
+  };
+  int64_t stride = 0, total = 0;
+  std::unique_ptr<std::byte, Free> memory;
+};
+
+/// What executors of one session have in common. `groups` maps the program's groups to the
+/// channel's.
+struct Machine {
+  const Program &program;
+  std::byte *arena;
+  const KernelLibrary *kernels;
+  const std::vector<int> &groups;
+  const Scratch &scratch;
+  Progress &progress;
+  ThreadPool &pool;
+};
+
 class Executor {
 public:
-  /// Everything outlives the executor. `groups` maps the program's groups to the channel's.
-  Executor(const Program &program, const std::vector<Command> &commands, std::byte *arena,
-           const KernelLibrary *kernels, const std::vector<int> &groups, Progress &progress,
-           ThreadPool &pool);
-  ~Executor();
+  /// Everything outlives the executor. `name` is the entry's, for traces.
+  Executor(const Machine &machine, const std::vector<Command> &commands, const char *name);
   void run();
   void setTrace(Trace *recorder) { trace = recorder; }
+  /// The most collectives that are under way at once.
+  size_t outstanding() const { return mostOutstanding; }
 
 private:
   /// A command with its addresses filled in.
@@ -28,17 +56,17 @@ private:
     Collective call;
     int groupIndex = 0; // slice: this rank's index
   };
+  Step makeStep(const Command &command) const;
   void execute(const Step &step, int64_t index);
   void launch(const Step &step);
-  void runCollective(const Step &step, int64_t index);
+  void runCollective(const Step &step, const CommandPlace &where);
   static void slice(const Step &step);
 
+  const Machine &machine;
+  const char *name;
   std::vector<Step> steps;
-  Progress &progress;
-  ThreadPool &pool;
+  size_t mostOutstanding = 0;
   Trace *trace = nullptr;
-  std::byte *scratch = nullptr; // one piece a thread
-  int64_t scratchStride = 0;
 };
 
 } // namespace shardrt

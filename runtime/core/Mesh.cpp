@@ -92,78 +92,62 @@ Shape shardrt::rowMajorStrides(const Shape &shape) {
   return strides;
 }
 
-namespace {
-/// Walks the valid rows of a slice; the innermost dimensions that are whole on both sides are one
-/// run.
-struct BlockCopy {
-  const Slices &slices;
-  const Shape &strides;
-  int64_t elementSize;
-  Shape localStrides;
-  size_t runDim = 0;
-  int64_t runBytes = 0;
-  bool empty = false;
-
-  BlockCopy(const Slices &slices, const Shape &strides, int64_t elementSize)
-      : slices(slices), strides(strides), elementSize(elementSize) {
-    Shape local;
-    for (const DimSlice &slice : slices) {
-      local.push_back(slice.local);
-      empty |= slice.valid == 0;
-    }
-    localStrides = rowMajorStrides(local);
-    runDim = slices.size();
-    runBytes = elementSize;
-    // Dimension d joins the run while one step of it is exactly the run so far, on both sides.
-    while (runDim > 0 && strides[runDim - 1] * elementSize == runBytes &&
-           localStrides[runDim - 1] * elementSize == runBytes) {
-      --runDim;
-      runBytes *= slices[runDim].valid;
-      if (slices[runDim].valid != slices[runDim].local)
-        break;
-    }
-  }
-
-  template <typename Copy>
-  void walk(size_t dim, int64_t global, int64_t local, const Copy &copy) const {
-    if (dim == runDim)
-      return copy((global + runBegin()) * elementSize, local * elementSize, runBytes);
-    for (int64_t i = 0; i < slices[dim].valid; ++i)
-      walk(dim + 1, global + (slices[dim].begin + i) * strides[dim], local + i * localStrides[dim],
-           copy);
-  }
-
-  int64_t runBegin() const {
-    int64_t offset = 0;
-    for (size_t i = runDim; i < slices.size(); ++i)
-      offset += slices[i].begin * strides[i];
-    return offset;
-  }
-};
-} // namespace
-
-void shardrt::copyToLocal(const Slices &slices, const Shape &strides, int64_t elementSize,
-                          const std::byte *global, std::byte *local) {
-  int64_t count = 1;
-  bool padded = false;
+LocalCopy::LocalCopy(const Slices &given, const Shape &globalStrides, int64_t size)
+    : slices(given), strides(globalStrides), elementSize(size) {
+  Shape local;
+  localBytes = elementSize;
   for (const DimSlice &slice : slices) {
-    count *= slice.local;
-    padded |= slice.valid != slice.local;
+    local.push_back(slice.local);
+    localBytes *= slice.local;
+    isEmpty |= slice.valid == 0;
+    isPadded |= slice.valid != slice.local;
   }
-  if (padded)
-    std::memset(local, 0, count * elementSize);
-  BlockCopy block(slices, strides, elementSize);
-  if (!block.empty)
-    block.walk(0, 0, 0, [&](int64_t from, int64_t to, int64_t bytes) {
+  localStrides = rowMajorStrides(local);
+  runDim = slices.size();
+  runBytes = elementSize;
+  // Dimension d joins the run while one step of it is exactly the run so far, on both sides.
+  while (runDim > 0 && strides[runDim - 1] * elementSize == runBytes &&
+         localStrides[runDim - 1] * elementSize == runBytes) {
+    --runDim;
+    runBytes *= slices[runDim].valid;
+    if (slices[runDim].valid != slices[runDim].local)
+      break;
+  }
+  for (size_t i = runDim; i < slices.size(); ++i)
+    runBegin += slices[i].begin * strides[i];
+}
+
+template <typename Copy>
+void LocalCopy::walk(size_t dim, int64_t global, int64_t local, const Copy &copy) const {
+  if (dim == runDim)
+    return copy((global + runBegin) * elementSize, local * elementSize, runBytes);
+  for (int64_t i = 0; i < slices[dim].valid; ++i)
+    walk(dim + 1, global + (slices[dim].begin + i) * strides[dim], local + i * localStrides[dim],
+         copy);
+}
+
+void LocalCopy::toLocal(const std::byte *global, std::byte *local) const {
+  if (isPadded)
+    std::memset(local, 0, localBytes);
+  if (!isEmpty)
+    walk(0, 0, 0, [&](int64_t from, int64_t to, int64_t bytes) {
       std::memcpy(local + to, global + from, bytes);
     });
 }
 
-void shardrt::copyToGlobal(const Slices &slices, const Shape &strides, int64_t elementSize,
-                           const std::byte *local, std::byte *global) {
-  BlockCopy block(slices, strides, elementSize);
-  if (!block.empty)
-    block.walk(0, 0, 0, [&](int64_t to, int64_t from, int64_t bytes) {
+void LocalCopy::toGlobal(const std::byte *local, std::byte *global) const {
+  if (!isEmpty)
+    walk(0, 0, 0, [&](int64_t to, int64_t from, int64_t bytes) {
       std::memcpy(global + to, local + from, bytes);
     });
+}
+
+void shardrt::copyToLocal(const Slices &slices, const Shape &strides, int64_t elementSize,
+                          const std::byte *global, std::byte *local) {
+  LocalCopy(slices, strides, elementSize).toLocal(global, local);
+}
+
+void shardrt::copyToGlobal(const Slices &slices, const Shape &strides, int64_t elementSize,
+                           const std::byte *local, std::byte *global) {
+  LocalCopy(slices, strides, elementSize).toGlobal(local, global);
 }

@@ -52,6 +52,28 @@ Shape localShape(const Shape &global, const Sharding &sharding);
 Slices slicesOf(const Mesh &mesh, int64_t rank, const Shape &global, const Sharding &sharding);
 bool isReplicated(const Sharding &sharding);
 
+Shape rowMajorStrides(const Shape &shape);
+
+/// Between a row-major global tensor and this rank's part of it. Copying allocates nothing.
+class LocalCopy {
+public:
+  /// `strides` are those of the global tensor, in elements.
+  LocalCopy(const Slices &slices, const Shape &strides, int64_t elementSize);
+  void toLocal(const std::byte *global, std::byte *local) const;  // zeros into the padding
+  void toGlobal(const std::byte *local, std::byte *global) const; // all but the padding
+
+private:
+  /// Walks the valid rows; the innermost dimensions that are whole on both sides are one run.
+  template <typename Copy>
+  void walk(size_t dim, int64_t global, int64_t local, const Copy &copy) const;
+
+  Slices slices;
+  Shape strides, localStrides;
+  int64_t elementSize, localBytes = 0, runBytes = 0, runBegin = 0;
+  size_t runDim = 0;
+  bool isEmpty = false, isPadded = false;
+};
+
 /// Copies this rank's part of a row-major global tensor into its local buffer, zeros into the
 /// padding. `strides` are those of the global tensor, in elements.
 void copyToLocal(const Slices &slices, const Shape &strides, int64_t elementSize,
@@ -59,6 +81,5 @@ void copyToLocal(const Slices &slices, const Shape &strides, int64_t elementSize
 /// The inverse: what is not padding goes to its place in the global tensor.
 void copyToGlobal(const Slices &slices, const Shape &strides, int64_t elementSize,
                   const std::byte *local, std::byte *global);
-Shape rowMajorStrides(const Shape &shape);
 
 } // namespace shardrt

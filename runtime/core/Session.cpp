@@ -1,7 +1,7 @@
 // Loading fills constants, axis indices and parameters of the arena, which is zero before. Inputs
 // are kept outside the arena and copied in before each run, because the planner may reuse their
 // storage once they were read; only an input that an output replaces in place (a KV cache) stays in
-// the arena.
+// the arena. After loading, setting inputs by index and running allocate nothing.
 #include "runtime/core/Session.h"
 #include "runtime/core/Error.h"
 #include "runtime/core/ParameterLoader.h"
@@ -9,25 +9,29 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <sys/mman.h>
 
 using namespace shardrt;
 
 static const char gatherEntry[] = "gather"; // of a training bundle
-static const int64_t chunkBytes = 64 << 10;
+static const int64_t pageBytes = 4096;
+
+static int64_t roundUp(int64_t bytes) { return ceilDiv(bytes, pageBytes) * pageBytes; }
 
 static int64_t programBytes(const Bundle &bundle) {
   return ceilDiv(bundle.program.arenaBytes, 64) * 64;
 }
 
 int64_t shardrt::sessionArenaBytes(const Bundle &bundle) {
-  return programBytes(bundle) + chunkBytes + 64 + 8 * int64_t(bundle.ranks());
+  return 2 * pageBytes + roundUp(programBytes(bundle)) + Exchange::areaBytes(bundle.ranks());
 }
 
 int shardrt::sessionGroups(const Bundle &bundle) {
   return static_cast<int>(bundle.program.groups.size()) + 1;
 }
 
-static void checkChannel(const Bundle &bundle, Channel &channel) {
+/// The channel's arena, if it is the right one.
+static std::byte *checkedArena(const Bundle &bundle, Channel &channel) {
   if (channel.ranks != bundle.ranks())
     throw Error(SHARDRT_RANK_COUNT,
                 cat("the bundle is for ", bundle.ranks(), " ranks, the job has ", channel.ranks));
@@ -35,27 +39,52 @@ static void checkChannel(const Bundle &bundle, Channel &channel) {
     throw Error(SHARDRT_INVALID_ARGUMENT,
                 cat("the channel's arena has ", channel.arenaBytes, " bytes, the bundle needs ",
                     sessionArenaBytes(bundle)));
+  return channel.arena();
+}
+
+/// The program's arena ends where the page behind it begins, so that the first byte beyond it is a
+/// fault; in front there may be a little room.
+Session::Guards::Guards(std::byte *arena, int64_t bytes)
+    : front(arena), begin(arena + pageBytes + roundUp(bytes) - bytes), back(begin + bytes) {
+  for (std::byte *page : {front, back})
+    if (mprotect(page, pageBytes, PROT_NONE) != 0)
+      throw Error(SHARDRT_INTERNAL, cat("cannot protect the ends of the arena: ", systemError()));
+}
+
+Session::Guards::~Guards() {
+  for (std::byte *page : {front, back}) // the channel may serve another session
+    mprotect(page, pageBytes, PROT_READ | PROT_WRITE);
+}
+
+static std::vector<int> createGroups(const Bundle &bundle, Channel &channel) {
+  std::vector<int> groups;
+  for (const SubAxes &axes : bundle.program.groups)
+    groups.push_back(channel.createGroup(bundle.manifest.mesh.group(channel.rank, axes)));
+  return groups;
+}
+
+static std::unique_ptr<KernelLibrary> openKernels(const Bundle &bundle) {
+  const std::vector<std::string> &names = bundle.program.kernels;
+  return names.empty() ? nullptr
+                       : std::make_unique<KernelLibrary>(bundle.pathOf(bundle.kernels.file), names);
 }
 
 Session::Session(const Bundle &bundle, Progress &progress, const SessionOptions &options)
-    : bundle(bundle), progress(progress), rank(progress.channel().rank),
+    : bundle(bundle), progress(progress),
+      guards(checkedArena(bundle, progress.channel()), programBytes(bundle)), base(guards.base()),
+      messages(progress, base + programBytes(bundle) + pageBytes),
       pool(std::max(1, options.threads),
-           options.pin ? options.localRank * std::max(1, options.threads) : -1) {
-  checkChannel(bundle, progress.channel());
-  if (!bundle.program.kernels.empty())
-    kernels =
-        std::make_unique<KernelLibrary>(bundle.pathOf(bundle.kernels.file), bundle.program.kernels);
+           options.pin ? options.localRank * std::max(1, options.threads) : -1),
+      kernels(openKernels(bundle)), scratch(bundle.program, pool.threads()),
+      machine{bundle.program, base, kernels.get(), groups, scratch, progress, pool},
+      current(&bundle.program.entries.front()) {
   load(options.weights);
   describeInputs();
-  const Program &program = bundle.program;
-  std::vector<int> groups = createGroups();
-  if (!program.init.empty())
-    Executor(program, program.init, progress.channel().arena(), kernels.get(), groups, progress,
-             pool)
-        .run();
-  for (const Entry &entry : program.entries)
-    runners.push_back(makeRunner(entry, groups));
-  current = &program.entries.front();
+  groups = createGroups(bundle, progress.channel());
+  for (const Entry &entry : bundle.program.entries)
+    runners.push_back(makeRunner(entry));
+  if (!bundle.program.init.empty())
+    Executor(machine, bundle.program.init, "init").run();
   refreshParameters();
   if (options.trace) {
     trace = std::make_unique<Trace>();
@@ -67,28 +96,17 @@ Session::Session(const Bundle &bundle, Progress &progress, const SessionOptions 
 
 Session::~Session() { progress.setTrace(nullptr); }
 
-std::byte *Session::address(int buffer) const {
-  return progress.channel().arena() + bundle.program.buffers[buffer].offset;
-}
-
-std::vector<int> Session::createGroups() {
-  std::vector<int> groups;
-  for (const SubAxes &axes : bundle.program.groups)
-    groups.push_back(progress.channel().createGroup(bundle.manifest.mesh.group(rank, axes)));
-  return groups;
-}
-
 void Session::load(const std::string &weights) {
   const Program &program = bundle.program;
   for (const Buffer &buffer : program.buffers) // an arena that was used before is not zero
     if (buffer.kind == BufferKind::State)
-      std::memset(progress.channel().arena() + buffer.offset, 0, buffer.bytes);
+      std::memset(base + buffer.offset, 0, buffer.bytes);
   for (const Constant &constant : program.constants)
     if (constant.bytes)
       std::memcpy(address(constant.buffer), bundle.constants->data() + constant.offset,
                   constant.bytes);
   for (const AxisIndex &index : program.axisIndices) {
-    int64_t value = bundle.manifest.mesh.indexAlong(rank, index.axes);
+    int64_t value = bundle.manifest.mesh.indexAlong(rank(), index.axes);
     std::memcpy(address(index.buffer), &value, sizeof(value));
   }
   auto isParameter = [](const State &state) { return state.role == StateRole::Parameter; };
@@ -96,8 +114,8 @@ void Session::load(const std::string &weights) {
       std::none_of(program.states.begin(), program.states.end(), isParameter))
     return;
   WeightFiles files(weights.empty() ? bundle.pathOf("weights") : weights);
-  loadParameters(program, bundle.manifest.mesh, rank, files, pool, progress.channel().arena());
-  loadStates(program, bundle.manifest.mesh, rank, files, progress.channel().arena());
+  loadParameters(program, bundle.manifest.mesh, rank(), files, pool, base);
+  loadStates(program, bundle.manifest.mesh, rank(), files, base);
 }
 
 /// The output that takes an input's place after a run, or null.
@@ -107,6 +125,10 @@ static const Value *replacementOf(const Entry &entry, const Value &input) {
       return &output;
   return nullptr;
 }
+
+Session::Input::Input(const Value &value, const Mesh &mesh, int rank)
+    : value(&value), part(slicesOf(mesh, rank, value.shape, value.sharding),
+                          rowMajorStrides(value.shape), dtypeSize(value.dtype)) {}
 
 void Session::describeInputs() {
   const std::vector<Entry> &entries = bundle.program.entries;
@@ -120,8 +142,7 @@ void Session::describeInputs() {
         known->hasValue |= replacement != nullptr;
         continue;
       }
-      Input input;
-      input.value = &value;
+      Input input(value, bundle.manifest.mesh, rank());
       input.hasValue = replacement != nullptr;
       // Other entries may use the same part of the arena for other things.
       input.resident = replacement && entries.size() == 1 &&
@@ -135,23 +156,24 @@ void Session::describeInputs() {
     }
 }
 
-Session::Runner Session::makeRunner(const Entry &entry, const std::vector<int> &groups) {
+Session::Runner Session::makeRunner(const Entry &entry) {
   Runner runner{&entry, {}, nullptr};
   for (const Value &value : entry.inputs) {
     const Value *replacement = replacementOf(entry, value);
-    runner.bindings.push_back({static_cast<size_t>(&input(value.name) - inputs.data()),
-                               value.buffer, replacement ? replacement->buffer : -1});
+    runner.bindings.push_back(
+        {inputIndex(value.name), value.buffer, replacement ? replacement->buffer : -1});
   }
-  runner.executor =
-      std::make_unique<Executor>(bundle.program, entry.commands, progress.channel().arena(),
-                                 kernels.get(), groups, progress, pool);
+  runner.executor = std::make_unique<Executor>(machine, entry.commands, entry.name.c_str());
+  // A call that must stay behind started ones takes a place in the queue as well.
+  if (size_t calls = runner.executor->outstanding())
+    progress.reserve(calls + 1);
   return runner;
 }
 
-Session::Input &Session::input(const std::string &name) {
-  for (Input &input : inputs)
-    if (input.value->name == name)
-      return input;
+size_t Session::inputIndex(const std::string &name) const {
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (inputs[i].value->name == name)
+      return i;
   throw Error(SHARDRT_BAD_INPUT, cat("the model has no input \"", name, "\""));
 }
 
@@ -168,27 +190,32 @@ const Value &Session::output(const std::string &name) const {
   throw Error(SHARDRT_INVALID_ARGUMENT, cat("the model has no output \"", name, "\""));
 }
 
-const std::byte *Session::localData(const Value &value) const { return address(value.buffer); }
-
 void Session::setInput(const std::string &name, DType dtype, const Shape &shape, const void *data) {
-  Input &target = input(name);
-  const Value &value = *target.value;
+  size_t index = inputIndex(name);
+  const Value &value = *inputs[index].value;
   if (dtype != value.dtype || shape != value.shape)
     throw Error(SHARDRT_BAD_INPUT, cat("input \"", name, "\" is ", dtypeName(value.dtype), " ",
                                        shapeString(value.shape), ", given ", dtypeName(dtype), " ",
                                        shapeString(shape)));
-  Slices slices = slicesOf(bundle.manifest.mesh, rank, value.shape, value.sharding);
-  copyToLocal(slices, rowMajorStrides(value.shape), dtypeSize(value.dtype),
-              static_cast<const std::byte *>(data),
-              target.resident ? address(value.buffer) : target.staged.data());
-  target.hasValue = true;
+  setInput(index, data);
+}
+
+void Session::setInput(size_t index, const void *data) {
+  Input &input = inputs[index];
+  input.part.toLocal(static_cast<const std::byte *>(data),
+                     input.resident ? address(input.value->buffer) : input.staged.data());
+  input.hasValue = true;
 }
 
 void Session::run(const std::string &name) {
   const Entry *entry = bundle.program.findEntry(name);
   if (!entry)
     throw Error(SHARDRT_INVALID_ARGUMENT, cat("the bundle has no entry point \"", name, "\""));
-  Runner &runner = runners[entry - bundle.program.entries.data()];
+  run(*entry);
+}
+
+void Session::run(const Entry &entry) {
+  Runner &runner = runners[&entry - bundle.program.entries.data()];
   for (const Runner::Binding &binding : runner.bindings)
     if (!inputs[binding.input].hasValue)
       throw Error(SHARDRT_BAD_INPUT,
@@ -196,8 +223,13 @@ void Session::run(const std::string &name) {
   for (const Runner::Binding &binding : runner.bindings)
     if (const Input &input = inputs[binding.input]; !input.resident && !input.staged.empty())
       std::memcpy(address(binding.buffer), input.staged.data(), input.staged.size());
-  current = entry;
+  current = &entry;
+  if (trace)
+    trace->nextRun();
+  int64_t begin = trace ? nowNs() : 0;
   runner.executor->run();
+  if (trace)
+    trace->add({entry.name.c_str(), Trace::Entries, begin, nowNs(), {}});
   for (const Runner::Binding &binding : runner.bindings)
     if (Input &input = inputs[binding.input]; binding.replacement >= 0 && !input.staged.empty())
       std::memcpy(input.staged.data(), address(binding.replacement), input.staged.size());
@@ -212,11 +244,11 @@ void Session::gatherOutput(const Value &output, void *data) {
   int64_t size = dtypeSize(output.dtype),
           local = *checkedCount(localShape(output.shape, output.sharding));
   if (isReplicated(output.sharding)) {
-    if (rank == 0)
+    if (rank() == 0)
       std::memcpy(data, localData(output), local * size);
     return;
   }
-  std::vector<std::byte> parts(rank == 0 ? local * size * bundle.ranks() : 0);
+  std::vector<std::byte> parts(rank() == 0 ? local * size * bundle.ranks() : 0);
   Collective call;
   call.kind = CollectiveKind::Gather;
   call.dtype = output.dtype;
@@ -224,54 +256,17 @@ void Session::gatherOutput(const Value &output, void *data) {
   call.dst = parts.data();
   call.count = local;
   progress.run(call);
-  for (int from = 0; from < bundle.ranks() && rank == 0; ++from)
+  for (int from = 0; from < bundle.ranks() && rank() == 0; ++from)
     copyToGlobal(slicesOf(bundle.manifest.mesh, from, output.shape, output.sharding),
                  rowMajorStrides(output.shape), size, parts.data() + from * local * size,
                  static_cast<std::byte *>(data));
 }
 
-void Session::barrier() { progress.run(Collective()); }
-
-std::vector<std::string> Session::gatherTexts(const std::string &text) {
-  std::byte *chunk = progress.channel().arena() + programBytes(bundle),
-            *lengths = chunk + chunkBytes + 64;
-  int ranks = bundle.ranks();
-  int64_t length = static_cast<int64_t>(text.size());
-  std::memcpy(chunk, &length, sizeof(length));
-  Collective call;
-  call.kind = CollectiveKind::AllGather;
-  call.dtype = SHARDRT_I64;
-  call.src = chunk;
-  call.dst = lengths;
-  call.outer = call.inner = 1;
-  call.total = ranks;
-  progress.run(call);
-  std::vector<int64_t> sizes(ranks);
-  std::memcpy(sizes.data(), lengths, ranks * sizeof(int64_t));
-  std::vector<std::string> texts(rank == 0 ? ranks : 0);
-  std::vector<char> received(rank == 0 ? chunkBytes * ranks : 0);
-  call.kind = CollectiveKind::Gather;
-  call.dtype = SHARDRT_UI8;
-  call.dst = received.data();
-  call.count = chunkBytes;
-  for (int64_t at = 0, end = *std::max_element(sizes.begin(), sizes.end()); at < end;
-       at += chunkBytes) {
-    if (at < length)
-      std::memcpy(chunk, text.data() + at, std::min(chunkBytes, length - at));
-    progress.run(call);
-    for (int from = 0; from < ranks && rank == 0; ++from)
-      if (at < sizes[from])
-        texts[from].append(received.data() + from * chunkBytes,
-                           std::min(chunkBytes, sizes[from] - at));
-  }
-  return texts;
-}
-
 void Session::writeTrace(const std::string &path) {
   if (!trace)
     throw Error(SHARDRT_INVALID_ARGUMENT, "the session was created without tracing");
-  std::vector<std::string> texts = gatherTexts(trace->json(rank));
-  if (rank != 0)
+  std::vector<std::string> texts = messages.gatherTexts(trace->json(rank()));
+  if (rank() != 0)
     return;
   std::ofstream file(path);
   file << "{\"traceEvents\":[\n";

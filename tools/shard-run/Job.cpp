@@ -55,10 +55,10 @@ static SessionOptions sessionOptions(const Job &job) {
 static double msSince(int64_t begin) { return (nowNs() - begin) * 1e-6; }
 
 static double timedRun(Session &session, const std::string &entry) {
-  session.barrier();
+  session.exchange().barrier();
   int64_t begin = nowNs();
   session.run(entry);
-  session.barrier();
+  session.exchange().barrier();
   return msSince(begin);
 }
 
@@ -160,10 +160,10 @@ static void runSession(const Job &job, Progress &progress) {
   writeOutputs(job, session, isRoot);
   if (!job.options.trace.empty())
     session.writeTrace(job.options.trace);
-  std::vector<std::string> memory = session.gatherTexts(memoryOfThisRank().dump());
+  std::vector<std::string> memory = session.exchange().gatherTexts(memoryOfThisRank().dump());
   if (isRoot)
     print(job, report(job, progress.channel().name(), options.threads, times, memory));
-  session.barrier(); // nobody leaves while rank 0 may still fail to write
+  session.exchange().barrier(); // nobody leaves while rank 0 may still fail to write
 }
 
 void shardrt::runRank(const Job &job, std::unique_ptr<Channel> channel) {
