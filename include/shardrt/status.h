@@ -20,7 +20,8 @@ typedef enum shardrt_status {
   SHARDRT_RANK_COUNT = 8,      /* the bundle needs another number of ranks */
   SHARDRT_RANK_LOST = 9,       /* another rank died or gave up */
   SHARDRT_TIMEOUT = 10,        /* a collective waited longer than the deadline */
-  SHARDRT_OUT_OF_MEMORY = 11   /* the arena or a buffer cannot be allocated */
+  SHARDRT_OUT_OF_MEMORY = 11,  /* the arena or a buffer cannot be allocated */
+  SHARDRT_NOT_FINITE = 12      /* a loss or gradient is infinite or not a number */
 } shardrt_status;
 
 /* What went wrong in the last failing call of this thread: a sentence that names the thing, the

@@ -3,6 +3,7 @@
 
 #include "runtime/core/MappedFile.h"
 #include "runtime/core/Program.h"
+#include "runtime/core/Training.h"
 #include <memory>
 
 namespace shardrt {
@@ -23,6 +24,7 @@ struct Manifest {
   int64_t arenaBytes = -1;
   std::vector<KernelEntry> kernels;
   std::vector<FileEntry> files;
+  std::optional<Training> training;
 };
 
 Manifest readManifest(std::string_view text, const std::string &file);

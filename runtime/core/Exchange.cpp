@@ -6,6 +6,7 @@
 
 using namespace shardrt;
 
+static const CommandPlace place{"exchange"}; // in traces
 static const int64_t chunkBytes = 64 << 10;
 
 int64_t Exchange::areaBytes(int ranks) { return chunkBytes + 64 + 8 * int64_t(ranks); }
@@ -14,7 +15,7 @@ Exchange::Exchange(Progress &progress, std::byte *area)
     : progress(progress), chunk(area), rank(progress.channel().rank),
       ranks(progress.channel().ranks), numbers(ranks), pieces(rank == 0 ? chunkBytes * ranks : 0) {}
 
-void Exchange::barrier() { progress.run(Collective()); }
+void Exchange::barrier() { progress.run(Collective(), place); }
 
 void Exchange::shareNumber(int64_t number) {
   std::byte *all = chunk + chunkBytes + 64;
@@ -26,7 +27,7 @@ void Exchange::shareNumber(int64_t number) {
   call.dst = all;
   call.outer = call.inner = 1;
   call.total = ranks;
-  progress.run(call);
+  progress.run(call, place);
   std::memcpy(numbers.data(), all, ranks * sizeof(int64_t));
 }
 
@@ -42,7 +43,7 @@ void Exchange::collect(const std::byte *mine, int64_t bytes, const Take &take) {
     call.count = std::min(chunkBytes, most - at);
     if (at < bytes)
       std::memcpy(chunk, mine + at, std::min(chunkBytes, bytes - at));
-    progress.run(call);
+    progress.run(call, place);
     for (int from = 0; from < ranks && rank == 0; ++from)
       if (at < numbers[from])
         take(from, pieces.data() + from * call.count, std::min(chunkBytes, numbers[from] - at));
@@ -72,7 +73,7 @@ void Exchange::agree(shardrt_status status, const std::string &problem) {
   call.src = call.dst = chunk;
   call.count = chunkBytes;
   call.root = root;
-  progress.run(call);
+  progress.run(call, place);
   if (!problem.empty())
     throw Error(status, problem);
   throw AbortedError(cat("rank ", root, ": ", reinterpret_cast<const char *>(chunk)));
@@ -105,7 +106,7 @@ void Exchange::sum(std::vector<uint64_t> &values) {
   for (size_t at = 0; at < values.size(); at += most) {
     call.count = static_cast<int64_t>(std::min(most, values.size() - at));
     std::memcpy(chunk, values.data() + at, call.count * sizeof(uint64_t));
-    progress.run(call);
+    progress.run(call, place);
     std::memcpy(values.data() + at, chunk, call.count * sizeof(uint64_t));
   }
 }

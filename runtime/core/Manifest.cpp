@@ -71,5 +71,7 @@ Manifest shardrt::readManifest(std::string_view text, const std::string &file) {
     manifest.arenaBytes = root.get("memory").get("arena_bytes").integer(0);
   if (root.has("launch_order_hash"))
     manifest.launchOrderHash = root.get("launch_order_hash").string();
+  if (root.has("training"))
+    manifest.training = readTraining(root.get("training"));
   return manifest;
 }

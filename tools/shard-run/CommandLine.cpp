@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
+#include <set>
 
 using namespace shardrt;
 
@@ -16,6 +17,7 @@ usage: shard-run [-n RANKS] BUNDLE --input NAME=FILE.npy ... [--output [NAME=]FI
 
   shard-run -n 4 llama.bundle --input input_ids=ids.npy --output logits.npy
   mpirun -n 4 shard-run llama.bundle --input input_ids=ids.npy --output logits.npy
+  shard-run -n 4 llama.train --data tokens.bin --steps 200 --log loss.jsonl
 
 data
   -i, --input NAME=FILE    value of a model input, a .npy file of the whole tensor (bf16 as uint16 or raw 2-byte items).
@@ -24,6 +26,18 @@ data
       --weights PATH       weights from a .safetensors file, a *.index.json, or a directory with one of these,
                            instead of the bundle's own
       --entry NAME         entry point to run (default: the first)
+
+training
+      --data FILE          a flat file of token numbers
+      --token-dtype TYPE   u16 or u32 (default: what FILE.json says, {"dtype": "u16"})
+      --steps N            train N steps
+      --seed N             order of the data (default 0)
+      --learning-rate X    instead of the bundle's; its schedule still applies
+      --accumulation N     micro-batches a step (default: the bundle's)
+      --log FILE           one line of JSON a step: step, loss, grad_norm, learning_rate, tokens_per_second, ms
+      --stats FILE         memory and speed as JSON, when done
+      --check-nan          stop when a loss or gradient is not finite, and name the parameter and rank
+      --check-allocations  stop with an error if a step allocated memory
 
 ranks
   -n, --ranks N            number of ranks; must be the bundle's, which is the default
@@ -50,6 +64,7 @@ exit codes
   0 done                  1 internal error         2 wrong option            3 damaged or unreadable bundle
   4 wrong model input     5 missing or wrong weight  6 file not readable or writable  7 no kernels for this processor
   8 wrong number of ranks 9 a rank died            10 a rank waited too long  11 out of memory
+  12 a loss or gradient is not finite
 )";
 }
 
@@ -77,6 +92,15 @@ static int parseCount(const std::string &option, const std::string &text) {
   if (value != static_cast<int>(value))
     refuse(cat(option, ": \"", text, "\" is not a whole number"));
   return static_cast<int>(value);
+}
+
+static int64_t parseInteger(const std::string &option, const std::string &text, int64_t min) {
+  char *end = nullptr;
+  errno = 0;
+  long long value = std::strtoll(text.c_str(), &end, 10);
+  if (text.empty() || *end || errno || value < min)
+    refuse(cat(option, ": \"", text, "\" is not a whole number of at least ", min));
+  return value;
 }
 
 static std::pair<std::string, std::string> splitName(const std::string &text) {
@@ -125,6 +149,24 @@ static const std::map<std::string, Option> &optionTable() {
       {"--bench",
        {true, [](RunOptions &o, const std::string &v) { o.bench = parseCount("--bench", v); }}},
       {"--trace", {true, [](RunOptions &o, const std::string &v) { o.trace = v; }}},
+      {"--data", {true, [](RunOptions &o, const std::string &v) { o.data = v; }}},
+      {"--token-dtype", {true, [](RunOptions &o, const std::string &v) { o.tokenDtype = v; }}},
+      {"--steps",
+       {true,
+        [](RunOptions &o, const std::string &v) { o.steps = parseInteger("--steps", v, 1); }}},
+      {"--seed",
+       {true, [](RunOptions &o, const std::string &v) { o.seed = parseInteger("--seed", v, 0); }}},
+      {"--learning-rate",
+       {true, [](RunOptions &o,
+                 const std::string &v) { o.learningRate = parseNumber("--learning-rate", v, 0); }}},
+      {"--accumulation",
+       {true, [](RunOptions &o,
+                 const std::string &v) { o.accumulation = parseInteger("--accumulation", v, 1); }}},
+      {"--log", {true, [](RunOptions &o, const std::string &v) { o.log = v; }}},
+      {"--stats", {true, [](RunOptions &o, const std::string &v) { o.stats = v; }}},
+      {"--check-nan", {false, [](RunOptions &o, const std::string &) { o.checkNan = true; }}},
+      {"--check-allocations",
+       {false, [](RunOptions &o, const std::string &) { o.checkAllocations = true; }}},
       {"--json", {false, [](RunOptions &o, const std::string &) { o.json = true; }}},
       {"--version",
        {false, [](RunOptions &o, const std::string &) { o.action = RunOptions::Version; }}},
@@ -162,8 +204,28 @@ RunOptions shardrt::parseCommandLine(int argc, char **argv) {
                         : equals != std::string::npos ? word.substr(equals + 1)
                                                       : argv[++i];
     it->second.apply(options, value);
+    options.given.push_back(name);
   }
   if (options.action == RunOptions::Run && options.bundle.empty())
     refuse("no bundle given");
   return options;
+}
+
+void shardrt::checkOptions(const RunOptions &options, bool isTraining) {
+  static const std::set<std::string> forTraining = {
+      "--data",         "--token-dtype", "--steps", "--seed",      "--learning-rate",
+      "--accumulation", "--log",         "--stats", "--check-nan", "--check-allocations"};
+  static const std::set<std::string> forInference = {"--input", "--output", "--entry", "--runs",
+                                                     "--bench"};
+  for (const std::string &name : options.given)
+    if ((isTraining ? forInference : forTraining).count(name))
+      refuse(cat(name, ": ", options.bundle,
+                 isTraining ? " holds a training program, which takes --data and --steps"
+                            : " holds no training program"));
+  if (!isTraining)
+    return;
+  if (options.data.empty())
+    refuse("a training program needs --data");
+  if (options.steps == 0)
+    refuse("--data needs --steps");
 }

@@ -1,6 +1,8 @@
 // The options of shard-run.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,11 +20,22 @@ struct RunOptions {
   bool pin = false, json = false;
   int runs = 1, bench = 0;
   double timeout = 0, linkGbps = 0; // 0: default
+
+  // Training.
+  std::string data, tokenDtype, log, stats;
+  int64_t steps = 0, accumulation = 0; // 0: not given
+  std::optional<uint64_t> seed;
+  std::optional<double> learningRate;
+  bool checkNan = false, checkAllocations = false;
+
+  std::vector<std::string> given; // names of the options
   enum Action { Run, Help, Version } action = Run;
 };
 
 /// Throws SHARDRT_INVALID_ARGUMENT that says what is wrong with which option.
 RunOptions parseCommandLine(int argc, char **argv);
 std::string helpText();
+/// Refuses options that are for the other kind of bundle, and those that need another one.
+void checkOptions(const RunOptions &options, bool isTraining);
 
 } // namespace shardrt

@@ -2,6 +2,8 @@
 #include "tools/shard-run/Job.h"
 #include "runtime/core/Error.h"
 #include "runtime/core/Npy.h"
+#include "tools/shard-run/Memory.h"
+#include "tools/shard-run/TrainJob.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -30,15 +32,6 @@ ChannelOptions shardrt::channelOptions(const Job &job, int rank, const std::stri
   options.link_gbps = job.options.linkGbps;
   options.max_groups = sessionGroups(job.bundle);
   return resolveOptions(options);
-}
-
-/// A "Name:  123 kB" line of a file below /proc/self, in bytes; -1 if there is none.
-static int64_t procBytes(const char *file, const std::string &key) {
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);)
-    if (line.compare(0, key.size(), key) == 0)
-      return std::atoll(line.c_str() + key.size()) * 1024;
-  return -1;
 }
 
 static SessionOptions sessionOptions(const Job &job) {
@@ -82,11 +75,6 @@ static void writeOutputs(const Job &job, Session &session, bool isRoot) {
     if (isRoot)
       writeNpy(output.path, output.value->dtype, output.value->shape, data.data(), bytes);
   }
-}
-
-static Json memoryOfThisRank() {
-  return {{"pss_bytes", procBytes("/proc/self/smaps_rollup", "Pss:")},
-          {"peak_rss_bytes", procBytes("/proc/self/status", "VmHWM:")}};
 }
 
 static Json report(const Job &job, const char *channel, int threads, Times times,
@@ -152,6 +140,8 @@ static void runSession(const Job &job, Progress &progress) {
   SessionOptions options = sessionOptions(job);
   Times times;
   Session session(job.bundle, progress, options);
+  if (job.data)
+    return runTraining(job, session);
   times.loadMs = msSince(job.startNs);
   for (const InputFile &input : job.inputs)
     session.setInput(input.value->name, input.value->dtype, input.value->shape, input.data);
@@ -160,7 +150,7 @@ static void runSession(const Job &job, Progress &progress) {
   writeOutputs(job, session, isRoot);
   if (!job.options.trace.empty())
     session.writeTrace(job.options.trace);
-  std::vector<std::string> memory = session.exchange().gatherTexts(memoryOfThisRank().dump());
+  std::vector<std::string> memory = session.exchange().gatherTexts(memoryOfThisRank());
   if (isRoot)
     print(job, report(job, progress.channel().name(), options.threads, times, memory));
   session.exchange().barrier(); // nobody leaves while rank 0 may still fail to write

@@ -3,6 +3,7 @@
 
 #include "runtime/channels/Factories.h"
 #include "runtime/core/Session.h"
+#include "runtime/train/TokenFile.h"
 #include "tools/shard-run/Inputs.h"
 
 namespace shardrt {
@@ -13,7 +14,8 @@ struct Job {
   const std::vector<InputFile> &inputs;
   const std::vector<OutputFile> &outputs;
   int localRank, localRanks;
-  int64_t startNs; // when the program began
+  int64_t startNs;                 // when the program began
+  const TokenFile *data = nullptr; // to train on
 };
 
 ChannelOptions channelOptions(const Job &job, int rank, const std::string &jobName);

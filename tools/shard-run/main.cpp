@@ -4,6 +4,7 @@
 #include "runtime/core/Error.h"
 #include "tools/shard-run/Launch.h"
 #include "tools/shard-run/Spawn.h"
+#include "tools/shard-run/TrainJob.h"
 
 #include <cstdio>
 
@@ -49,13 +50,22 @@ static int run(const RunOptions &options) {
   Launch launch = detectLaunch();
   std::unique_ptr<Bundle> bundle = openBundle(options.bundle, options.isa);
   checkRanks(*bundle, options, launch);
-  const Entry &entry = chosenEntry(*bundle, options);
-  std::vector<InputFile> inputs = openInputs(entry, options);
-  std::vector<OutputFile> outputs = resolveOutputs(entry, options);
+  bool isTraining = bundle->manifest.training.has_value();
+  checkOptions(options, isTraining);
+  std::vector<InputFile> inputs;
+  std::vector<OutputFile> outputs;
+  std::unique_ptr<TokenFile> data;
+  if (isTraining) {
+    data = prepareTraining(*bundle, options);
+  } else {
+    const Entry &entry = chosenEntry(*bundle, options);
+    inputs = openInputs(entry, options);
+    outputs = resolveOutputs(entry, options);
+  }
   bool alone = launch.launcher.empty();
   Job job{options, *bundle,          inputs,
           outputs, launch.localRank, alone ? bundle->ranks() : launch.localRanks,
-          start};
+          start,   data.get()};
   if (alone && options.channel == "mpi")
     throw Error(SHARDRT_INVALID_ARGUMENT,
                 cat("--channel mpi: start the ranks with mpirun -n ", bundle->ranks()));

@@ -13,7 +13,7 @@ void DirectChannel::allReduce(Group &group, const Collective &call) {
   int64_t size = dtypeSize(call.dtype);
   int members = static_cast<int>(group.ranks.size());
   std::byte *dst = static_cast<std::byte *>(call.dst);
-  std::vector<const void *> srcs(members);
+  std::vector<const void *> &srcs = group.sources;
   if (call.count * size <= eagerBytes) {
     for (int m = 0; m < members; ++m)
       srcs[m] = region->staging(group.id, group.ranks[m], group.collectives & 1);

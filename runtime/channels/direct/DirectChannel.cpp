@@ -37,7 +37,8 @@ int DirectChannel::createGroup(const std::vector<int> &members) {
   auto me = std::find(members.begin(), members.end(), rank);
   if (me == members.end())
     throw Error(SHARDRT_INVALID_ARGUMENT, cat("rank ", rank, " creates a group that it is not in"));
-  groups.push_back({id, members, static_cast<int>(me - members.begin())});
+  groups.push_back({id, members, static_cast<int>(me - members.begin()),
+                    std::vector<const void *>(members.size())});
   return id;
 }
 

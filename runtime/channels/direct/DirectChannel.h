@@ -31,6 +31,7 @@ private:
     int id;
     std::vector<int> ranks;
     int index;
+    std::vector<const void *> sources; // one a member: room for a reduction
     uint32_t sequence = 0;    // barriers so far
     uint32_t collectives = 0; // collectives so far
   };

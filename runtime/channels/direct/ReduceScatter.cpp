@@ -11,7 +11,7 @@ void DirectChannel::reduceScatter(Group &group, const Collective &call) {
   int members = static_cast<int>(group.ranks.size());
   int64_t begin = std::min(group.index * call.inner, call.total);
   int64_t valid = validRows(group.index, call.inner, call.total);
-  std::vector<const void *> srcs(members);
+  std::vector<const void *> &srcs = group.sources;
   for (int64_t o = 0; o < call.outer; ++o) {
     std::byte *row = static_cast<std::byte *>(call.dst) + o * call.inner * size;
     for (int m = 0; m < members; ++m)

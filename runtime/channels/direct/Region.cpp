@@ -35,8 +35,8 @@ Region::Region(const RegionLayout &layout, int fd) : layout(layout) {
                 cat("cannot map ", layout.total, " bytes for ", layout.ranks, " arenas of ",
                     layout.arenaBytes, " bytes: ", systemError()));
   base = static_cast<std::byte *>(mapping);
-  // Matrices walk many pages at once: with pages of 4 KiB address translation can cost more than the
-  // arithmetic. A wish only; shared memory follows it where the system is set to.
+  // Matrices walk many pages at once: with pages of 4 KiB address translation can cost more than
+  // the arithmetic. A wish only; shared memory follows it where the system is set to.
   madvise(mapping, layout.total, MADV_HUGEPAGE);
 }
 

@@ -98,10 +98,10 @@ TEST(States, DamageIsNamed) {
   for (const Damage &damage : damages) {
     SCOPED_TRACE(damage.what);
     Json program = trainingBundle().program;
-    EXPECT_NO_THROW(readProgram(program.dump(), "p", mesh, 40));
+    EXPECT_NO_THROW(readProgram(program.dump(), "p", mesh, 48));
     damage.apply(program);
     try {
-      readProgram(program.dump(), "p", mesh, 40);
+      readProgram(program.dump(), "p", mesh, 48);
       ADD_FAILURE() << "accepted";
     } catch (const Error &error) {
       EXPECT_HAS(error.what(), damage.message);

@@ -69,11 +69,11 @@ private:
 
   void makeConstants() {
     int64_t local = setup.sequences / setup.dp * setup.length;
-    std::vector<int64_t> values = {local, int64_t(setup.sequences) * setup.length, rows(), length,
-                                   biasAt};
-    sizes = builder.buffer("sizes", "i64", {5}, "constant");
+    std::vector<int64_t> values = {
+        local, int64_t(setup.sequences) * setup.length, rows(), length, biasAt, length / setup.dp};
+    sizes = builder.buffer("sizes", "i64", {6}, "constant");
     builder.constants = rawBytes(values);
-    builder.program["constants"] = Json::array({{{"buffer", sizes}, {"offset", 0}, {"bytes", 40}}});
+    builder.program["constants"] = Json::array({{{"buffer", sizes}, {"offset", 0}, {"bytes", 48}}});
     part = builder.buffer("part", "i64", {1}, "axis_index");
     rank = builder.buffer("rank", "i64", {1}, "axis_index");
     Json all = Json::array({dpAxes()[0], tpAxes()[0]});
@@ -150,7 +150,7 @@ private:
   }
   void optimize(int count) {
     int tiles = length / setup.dp / 4;
-    builder.launch("test_square_sum", {reduced, count, squares}, tiles);
+    builder.launch("test_square_sum", {reduced, count, sizes, squares}, 1);
     allReduce(dpGroup, squares, square, 1);
     builder.launch("test_root", {square, norm}, 1);
     builder.launch("test_momentum", {reduced, count, rate, parameters, momentum}, tiles, 0, 2);

@@ -57,7 +57,8 @@ void test_sleep(void *const *buffers, int64_t begin, int64_t end, void *scratch)
 void test_table_gradient(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
   const int64_t *ids = buffers[0], *labels = buffers[1];
   const float *bucket = buffers[2];
-  const int64_t *sizes = buffers[3]; /* positions, total, rows of a part, length, offset of bias */
+  const int64_t *sizes =
+      buffers[3]; /* positions, total, rows of a part, length, offset of bias, length of a part */
   const int64_t *part = buffers[4];
   float *loss = buffers[5], *tokens = buffers[6], *gradient = buffers[7];
   const float *bias = bucket + sizes[4];
@@ -75,12 +76,13 @@ void test_table_gradient(void *const *buffers, int64_t begin, int64_t end, void 
   }
 }
 
-/* f32: out[0] = sum over the tiles of (x / tokens)^2 */
+/* f32: out = sum over a part of the bucket of (x / tokens)^2 */
 void test_square_sum(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
   const float *x = buffers[0], *tokens = buffers[1];
-  float *out = buffers[2];
+  const int64_t *sizes = buffers[2];
+  float *out = buffers[3];
   *out = 0;
-  for (int64_t i = begin * tile; i < end * tile; ++i)
+  for (int64_t i = 0; i < sizes[5]; ++i)
     *out += x[i] / *tokens * (x[i] / *tokens);
 }
 

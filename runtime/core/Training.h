@@ -1,0 +1,36 @@
+// What manifest.json says about a training program (docs/contracts.md §5.3).
+#pragma once
+
+#include "runtime/core/JsonNode.h"
+#include <string>
+#include <vector>
+
+namespace shardrt {
+
+struct LearningRateSchedule {
+  enum Kind { Constant, Linear, Cosine } kind = Constant;
+  int64_t warmupSteps = 0, decaySteps = 0;
+  double minimum = 0;
+};
+
+struct Training {
+  std::string optimizer;
+  double learningRate = 0;
+  double beta1 = 0, beta2 = 0; // zero where the optimizer has none
+  LearningRateSchedule schedule;
+  std::vector<std::string> inputs; // of the batch: those that hold tokens, and others known by name
+  std::string labels;
+  int64_t sequences = 0, length = 0; // of a global batch
+  int64_t accumulation = 1, vocabulary = 0;
+};
+
+Training readTraining(const JsonNode &node);
+
+/// Rate of step 1, 2, …: a linear rise over the warm-up steps to `peak`, then constant, or a fall
+/// to the minimum, which is reached after `decaySteps` more.
+double learningRateAt(const LearningRateSchedule &schedule, double peak, int64_t step);
+
+/// 1 - beta^step, which a running mean that starts at zero is divided by.
+double biasCorrection(double beta, int64_t step);
+
+} // namespace shardrt
