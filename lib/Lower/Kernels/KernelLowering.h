@@ -41,6 +41,9 @@ using KernelResult = mlir::FailureOr<Kernel>;
 KernelResult lowerElementKernel(KernelLowering &lowering);
 /// Reductions and normalisations with what is fused around them.
 KernelResult lowerRowKernel(KernelLowering &lowering);
+/// A reduction that keeps the last dimension, and is alone.
+KernelResult lowerColumnKernel(KernelLowering &lowering);
+bool isColumnReduction(mlir::Operation *op);
 /// A contraction.
 KernelResult lowerEinsumKernel(KernelLowering &lowering);
 /// Attention, or its gradient.

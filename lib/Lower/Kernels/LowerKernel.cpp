@@ -80,7 +80,7 @@ FailureOr<Kernel> lowerKernel(func::FuncOp function, ModuleOp kernels, const Cpu
   case LoweringClass::Element:
     return lowerElementKernel(lowering);
   case LoweringClass::Row:
-    return lowerRowKernel(lowering);
+    return isColumnReduction(anchor) ? lowerColumnKernel(lowering) : lowerRowKernel(lowering);
   case LoweringClass::Library:
     if (isa<graph::EinsumOp>(anchor))
       return lowerEinsumKernel(lowering);

@@ -13,6 +13,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
+#include "Reductions.h"
 #include "dialects/Graph/ScalarEmit.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
@@ -93,11 +94,7 @@ private:
   void bindRowScalar(Value result, Value scalar) {
     emitter.bind(result, [=](ArrayRef<Value>) { return scalar; });
   }
-  Value accumulate(Value acc, Value x) {
-    auto sum = arith::AddFOp::create(e.b, e.loc, acc, x);
-    sum.setFastmath(arith::FastMathFlags::reassoc | arith::FastMathFlags::contract);
-    return sum;
-  }
+  Value accumulate(Value acc, Value x) { return reduceScalars(e, Reduction::Sum, acc, x, /*isUnsigned=*/false); }
 
   void emitRow(Value r);
   void emitReduce(ReduceOp op);
@@ -222,58 +219,12 @@ Emitter::Values RowBuilder::inputPass(Value input, ValueRange init, llvm::functi
   return carried;
 }
 
-static Value neutral(Emitter &e, Reduction kind, Type type, bool isUnsigned) {
-  bool isFloat = isa<FloatType>(type);
-  double infinity = std::numeric_limits<double>::infinity();
-  unsigned width = type.getIntOrFloatBitWidth();
-  auto integer = [&](llvm::APInt value) { return arith::ConstantOp::create(e.b, e.loc, e.b.getIntegerAttr(type, value)); };
-  switch (kind) {
-  case Reduction::Sum:
-  case Reduction::Or:
-    return e.scalar(type, 0);
-  case Reduction::Prod:
-    return e.scalar(type, 1);
-  case Reduction::Max:
-    if (isFloat)
-      return e.scalar(type, -infinity);
-    return integer(isUnsigned ? llvm::APInt(width, 0) : llvm::APInt::getSignedMinValue(width));
-  case Reduction::Min:
-    if (isFloat)
-      return e.scalar(type, infinity);
-    return integer(isUnsigned ? llvm::APInt::getMaxValue(width) : llvm::APInt::getSignedMaxValue(width));
-  case Reduction::And:
-    return integer(llvm::APInt::getAllOnes(width));
-  }
-  llvm_unreachable("reduction");
-}
-
-static Value combine(Emitter &e, Reduction kind, Value acc, Value x, bool isUnsigned) {
-  bool isBool = x.getType().isInteger(1);
-  switch (kind) {
-  case Reduction::Sum:
-    return isBool ? scalar::bitOr(e.b, e.loc, acc, x) : scalar::add(e.b, e.loc, acc, x);
-  case Reduction::Prod:
-    return isBool ? scalar::bitAnd(e.b, e.loc, acc, x) : scalar::mul(e.b, e.loc, acc, x);
-  case Reduction::Max:
-    return scalar::max(e.b, e.loc, acc, x, isUnsigned);
-  case Reduction::Min:
-    return scalar::min(e.b, e.loc, acc, x, isUnsigned);
-  case Reduction::And:
-    return scalar::bitAnd(e.b, e.loc, acc, x);
-  case Reduction::Or:
-    return scalar::bitOr(e.b, e.loc, acc, x);
-  }
-  llvm_unreachable("reduction");
-}
-
 void RowBuilder::emitReduce(ReduceOp op) {
   Type element = op.getType().getElementType(), type = computeType(element);
   bool isUnsigned = element.isUnsignedInteger() || element.isInteger(1);
   Reduction kind = op.getKind();
-  Values result = inputPass(op.getInput(), neutral(e, kind, type, isUnsigned), [&](Value x, Value, ValueRange carried) {
-    if (kind == Reduction::Sum && isa<FloatType>(type))
-      return Values{accumulate(carried[0], x)};
-    return Values{combine(e, kind, carried[0], x, isUnsigned)};
+  Values result = inputPass(op.getInput(), neutralScalar(e, kind, type, isUnsigned), [&](Value x, Value, ValueRange carried) {
+    return Values{reduceScalars(e, kind, carried[0], x, isUnsigned)};
   });
   bindRowScalar(op.getResult(), emitter.round(op.getType(), result[0]));
 }

@@ -85,5 +85,24 @@ TEST_F(Kink, IgnoredLabelsHaveNoGradient) {
          {{0, 0, 1, 2}, {1, -100}}, {{0.5, -0.5, 0, 0}});
 }
 
+TEST_F(Kink, SecondDerivativeOfAttentionIsRefused) {
+  std::string message;
+  ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
+    message = diagnostic.str();
+    return success();
+  });
+  auto module = parse({"graph.attention_grad %0, %0, %0 cotangent %0 scale 1.0 : "
+                       "tensor<1x1x2x3xf64>, tensor<1x1x2x3xf64>, "
+                       "tensor<1x1x2x3xf64>, tensor<1x1x2x3xf64> -> tensor<1x1x2x3xf64>, "
+                       "tensor<1x1x2x3xf64>, tensor<1x1x2x3xf64>",
+                       {"1x1x2x3xf64"},
+                       {"1x1x2x3xf64", "1x1x2x3xf64", "1x1x2x3xf64"}});
+  ASSERT_TRUE(module);
+  Operation *op = testedOp(*module);
+  OpBuilder builder(op->getBlock()->getTerminator());
+  EXPECT_TRUE(failed(cast<graph::DerivativeOpInterface>(op).buildVJP(builder, op->getResults())));
+  EXPECT_EQ(message, "'graph.attention_grad' op has no derivative");
+}
+
 } // namespace
 } // namespace shardc

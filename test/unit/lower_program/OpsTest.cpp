@@ -164,6 +164,14 @@ TEST_F(OpsTest, Reductions) {
       op(std::string("graph.reduce ") + kind + " %x [1] : " + t("3x5x33") + " -> " + t("3x33"), t("3x33"));
       op(std::string("graph.reduce ") + kind + " %x [0, 1] : " + t("3x5x33") + " -> " + t("33"), t("33"));
     }
+    // In blocks of results and of partial sums: several, a part of one, behind other dimensions, with ones at the end, with ops in front.
+    argument("%y", t("3x2x5x70x1"));
+    argument("%z", t("150x2"));
+    op("graph.reduce sum %z [0] : " + t("150x2") + " -> " + t("2"), t("2"));
+    op("graph.reduce sum %y [0, 2] : " + t("3x2x5x70x1") + " -> " + t("2x70x1"), t("2x70x1"));
+    op("graph.reduce max %y [0, 4] : " + t("3x2x5x70x1") + " -> " + t("2x5x70"), t("2x5x70"));
+    body += "  %square = graph.mul %x, %x : " + t("3x5x33") + "\n";
+    op("graph.reduce sum %square [0, 1] : " + t("3x5x33") + " -> " + t("33"), t("33"));
     op("graph.reduce sum %x [0, 1, 2] : " + t("3x5x33") + " -> tensor<" + e + ">", std::string("tensor<") + e + ">");
     run(8);
   }

@@ -1,0 +1,59 @@
+//===- Reductions.cpp - Scalars of reductions -----------------------------===//
+#include "Reductions.h"
+#include "dialects/Graph/ScalarEmit.h"
+
+using namespace mlir;
+using namespace shardc::graph;
+
+namespace shardc {
+
+Value neutralScalar(Emitter &e, Reduction kind, Type type, bool isUnsigned) {
+  bool isFloat = isa<FloatType>(type);
+  double infinity = std::numeric_limits<double>::infinity();
+  unsigned width = type.getIntOrFloatBitWidth();
+  auto integer = [&](llvm::APInt value) { return arith::ConstantOp::create(e.b, e.loc, e.b.getIntegerAttr(type, value)); };
+  switch (kind) {
+  case Reduction::Sum:
+  case Reduction::Or:
+    return e.scalar(type, 0);
+  case Reduction::Prod:
+    return e.scalar(type, 1);
+  case Reduction::Max:
+    if (isFloat)
+      return e.scalar(type, -infinity);
+    return integer(isUnsigned ? llvm::APInt(width, 0) : llvm::APInt::getSignedMinValue(width));
+  case Reduction::Min:
+    if (isFloat)
+      return e.scalar(type, infinity);
+    return integer(isUnsigned ? llvm::APInt::getMaxValue(width) : llvm::APInt::getSignedMaxValue(width));
+  case Reduction::And:
+    return integer(llvm::APInt::getAllOnes(width));
+  }
+  llvm_unreachable("reduction");
+}
+
+Value reduceScalars(Emitter &e, Reduction kind, Value acc, Value x, bool isUnsigned) {
+  bool isBool = x.getType().isInteger(1);
+  switch (kind) {
+  case Reduction::Sum:
+    if (isa<FloatType>(x.getType())) {
+      auto sum = arith::AddFOp::create(e.b, e.loc, acc, x);
+      sum.setFastmath(arith::FastMathFlags::reassoc | arith::FastMathFlags::contract);
+      return sum;
+    }
+    return isBool ? scalar::bitOr(e.b, e.loc, acc, x) : scalar::add(e.b, e.loc, acc, x);
+  case Reduction::Prod:
+    return isBool ? scalar::bitAnd(e.b, e.loc, acc, x) : scalar::mul(e.b, e.loc, acc, x);
+  case Reduction::Max:
+    return scalar::max(e.b, e.loc, acc, x, isUnsigned);
+  case Reduction::Min:
+    return scalar::min(e.b, e.loc, acc, x, isUnsigned);
+  case Reduction::And:
+    return scalar::bitAnd(e.b, e.loc, acc, x);
+  case Reduction::Or:
+    return scalar::bitOr(e.b, e.loc, acc, x);
+  }
+  llvm_unreachable("reduction");
+}
+
+} // namespace shardc

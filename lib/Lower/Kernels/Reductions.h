@@ -1,0 +1,18 @@
+//===- Reductions.h - Scalars of reductions ---------------------*- C++ -*-===//
+#ifndef SHARDC_LIB_LOWER_KERNELS_REDUCTIONS_H
+#define SHARDC_LIB_LOWER_KERNELS_REDUCTIONS_H
+
+#include "dialects/Graph/Graph.h"
+#include "lib/Lower/Cpu/Emitter.h"
+
+namespace shardc {
+
+/// What leaves any other operand of a reduction as it is.
+mlir::Value neutralScalar(Emitter &e, graph::Reduction kind, mlir::Type type, bool isUnsigned);
+
+/// One step of a reduction. Sums of floats may be taken in any order.
+mlir::Value reduceScalars(Emitter &e, graph::Reduction kind, mlir::Value acc, mlir::Value x, bool isUnsigned);
+
+} // namespace shardc
+
+#endif // SHARDC_LIB_LOWER_KERNELS_REDUCTIONS_H
