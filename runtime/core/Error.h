@@ -21,7 +21,8 @@ private:
 /// The job was given up because of another rank, which has reported the reason itself.
 class AbortedError : public Error {
 public:
-  explicit AbortedError(const std::string &message) : Error(SHARDRT_RANK_LOST, message) {}
+  explicit AbortedError(const std::string &message, shardrt_status status = SHARDRT_RANK_LOST)
+      : Error(status, message) {}
 };
 
 /// Concatenates its arguments as an ostream would print them.

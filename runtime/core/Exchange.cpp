@@ -60,8 +60,8 @@ std::vector<std::string> Exchange::gatherTexts(const std::string &text) {
 }
 
 void Exchange::agree(shardrt_status status, const std::string &problem) {
-  shareNumber(problem.empty() ? 0 : 1);
-  auto first = std::find(numbers.begin(), numbers.end(), 1);
+  shareNumber(problem.empty() ? 0 : 1 + static_cast<int64_t>(status));
+  auto first = std::find_if(numbers.begin(), numbers.end(), [](int64_t n) { return n != 0; });
   if (first == numbers.end())
     return;
   int root = static_cast<int>(first - numbers.begin());
@@ -74,9 +74,10 @@ void Exchange::agree(shardrt_status status, const std::string &problem) {
   call.count = chunkBytes;
   call.root = root;
   progress.run(call, place);
-  if (!problem.empty())
+  if (rank == root)
     throw Error(status, problem);
-  throw AbortedError(cat("rank ", root, ": ", reinterpret_cast<const char *>(chunk)));
+  throw AbortedError(cat("rank ", root, ": ", reinterpret_cast<const char *>(chunk)),
+                     static_cast<shardrt_status>(*first - 1));
 }
 
 void Exchange::together(const std::function<void()> &body) {

@@ -18,8 +18,8 @@ public:
   void barrier();
   /// Every rank's text, in rank order, on rank 0; empty elsewhere.
   std::vector<std::string> gatherTexts(const std::string &text);
-  /// Returns if no rank has a problem. Otherwise all ranks throw the first rank's: ranks that have
-  /// a problem as an Error of their own, the others as an AbortedError that names the rank.
+  /// Returns if no rank has a problem. Otherwise all ranks throw that of the first one that has:
+  /// this one an Error, the others an AbortedError that names it, of the same status.
   void agree(shardrt_status status, const std::string &problem);
   /// Runs `body` on every rank; if it throws on one, all ranks throw, as above. It must not
   /// communicate.

@@ -24,16 +24,24 @@ size_t shardrt::safetensorsHeaderBytes(std::string_view text, const std::string 
   return 8 + length;
 }
 
+static const std::pair<const char *, DType> dtypeNames[] = {
+    {"F64", SHARDRT_F64},  {"F32", SHARDRT_F32},  {"F16", SHARDRT_F16},  {"BF16", SHARDRT_BF16},
+    {"I64", SHARDRT_I64},  {"I32", SHARDRT_I32},  {"I16", SHARDRT_I16},  {"I8", SHARDRT_I8},
+    {"U64", SHARDRT_UI64}, {"U32", SHARDRT_UI32}, {"U16", SHARDRT_UI16}, {"U8", SHARDRT_UI8},
+    {"BOOL", SHARDRT_BOOL}};
+
 static std::optional<DType> parseSafetensorsDType(const std::string &name) {
-  static const std::pair<const char *, DType> names[] = {
-      {"F64", SHARDRT_F64},  {"F32", SHARDRT_F32},  {"F16", SHARDRT_F16},  {"BF16", SHARDRT_BF16},
-      {"I64", SHARDRT_I64},  {"I32", SHARDRT_I32},  {"I16", SHARDRT_I16},  {"I8", SHARDRT_I8},
-      {"U64", SHARDRT_UI64}, {"U32", SHARDRT_UI32}, {"U16", SHARDRT_UI16}, {"U8", SHARDRT_UI8},
-      {"BOOL", SHARDRT_BOOL}};
-  for (const auto &[text, dtype] : names)
+  for (const auto &[text, dtype] : dtypeNames)
     if (name == text)
       return dtype;
   return std::nullopt;
+}
+
+const char *shardrt::safetensorsDTypeName(DType dtype) {
+  for (const auto &[text, candidate] : dtypeNames)
+    if (dtype == candidate)
+      return text;
+  return "unknown";
 }
 
 static TensorEntry readEntry(const JsonNode &node, int64_t dataBegin, int64_t dataBytes) {
@@ -69,6 +77,19 @@ std::map<std::string, TensorEntry> shardrt::readSafetensorsHeader(std::string_vi
       entries.emplace(name,
                       readEntry(root.get(name.c_str()), headerBytes, text.size() - headerBytes));
   return entries;
+}
+
+std::map<std::string, std::string> shardrt::readSafetensorsMetadata(std::string_view text,
+                                                                    const std::string &file) {
+  size_t headerBytes = safetensorsHeaderBytes(text, file);
+  JsonDocument document(text.substr(8, headerBytes - 8), file, SHARDRT_BAD_WEIGHTS);
+  std::map<std::string, std::string> texts;
+  if (!document.root().has("__metadata__"))
+    return texts;
+  JsonNode metadata = document.root().get("__metadata__");
+  for (const std::string &key : metadata.keys())
+    texts.emplace(key, metadata.get(key.c_str()).string());
+  return texts;
 }
 
 struct WeightFiles::File {

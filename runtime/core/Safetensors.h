@@ -19,6 +19,10 @@ struct TensorEntry {
 size_t safetensorsHeaderBytes(std::string_view text, const std::string &file);
 std::map<std::string, TensorEntry> readSafetensorsHeader(std::string_view text,
                                                          const std::string &file);
+/// The texts of "__metadata__".
+std::map<std::string, std::string> readSafetensorsMetadata(std::string_view text,
+                                                           const std::string &file);
+const char *safetensorsDTypeName(DType dtype);
 
 /// A tensor inside a mapped weight file.
 struct WeightTensor {

@@ -3,7 +3,7 @@
 // resumed run continues exactly.
 #pragma once
 
-#include "runtime/core/Session.h"
+#include "runtime/train/Checkpoint.h"
 #include "runtime/train/TokenFile.h"
 
 namespace shardrt {
@@ -13,15 +13,6 @@ struct TrainerOptions {
   std::optional<double> learningRate; // replaces the bundle's
   int64_t accumulation = 0;           // micro-batches a step; 0: the bundle's
   bool checkNan = false;
-};
-
-/// What a checkpoint keeps beside the tensors.
-struct TrainerState {
-  int64_t step = 0;      // done so far
-  int64_t sequences = 0; // taken from the data since its beginning
-  int64_t tokens = 0;    // trained on so far
-  uint64_t seed = 0;
-  uint64_t dataFingerprint = 0; // 0: none yet
 };
 
 struct StepReport {

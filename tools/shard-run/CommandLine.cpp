@@ -34,6 +34,9 @@ training
       --seed N             order of the data (default 0)
       --learning-rate X    instead of the bundle's; its schedule still applies
       --accumulation N     micro-batches a step (default: the bundle's)
+      --save DIR           write a checkpoint at the end; the last good one stays until the new one is whole
+      --save-every N       and after every N-th step
+      --load DIR           start from a checkpoint, of any mesh; without --data it is only loaded (and saved)
       --log FILE           one line of JSON a step: step, loss, grad_norm, learning_rate, tokens_per_second, ms
       --stats FILE         memory and speed as JSON, when done
       --check-nan          stop when a loss or gradient is not finite, and name the parameter and rank
@@ -162,6 +165,11 @@ static const std::map<std::string, Option> &optionTable() {
       {"--accumulation",
        {true, [](RunOptions &o,
                  const std::string &v) { o.accumulation = parseInteger("--accumulation", v, 1); }}},
+      {"--save", {true, [](RunOptions &o, const std::string &v) { o.save = v; }}},
+      {"--save-every",
+       {true, [](RunOptions &o,
+                 const std::string &v) { o.saveEvery = parseInteger("--save-every", v, 1); }}},
+      {"--load", {true, [](RunOptions &o, const std::string &v) { o.load = v; }}},
       {"--log", {true, [](RunOptions &o, const std::string &v) { o.log = v; }}},
       {"--stats", {true, [](RunOptions &o, const std::string &v) { o.stats = v; }}},
       {"--check-nan", {false, [](RunOptions &o, const std::string &) { o.checkNan = true; }}},
@@ -214,7 +222,8 @@ RunOptions shardrt::parseCommandLine(int argc, char **argv) {
 void shardrt::checkOptions(const RunOptions &options, bool isTraining) {
   static const std::set<std::string> forTraining = {
       "--data",         "--token-dtype", "--steps", "--seed",      "--learning-rate",
-      "--accumulation", "--log",         "--stats", "--check-nan", "--check-allocations"};
+      "--accumulation", "--log",         "--stats", "--check-nan", "--check-allocations",
+      "--save",         "--save-every",  "--load"};
   static const std::set<std::string> forInference = {"--input", "--output", "--entry", "--runs",
                                                      "--bench"};
   for (const std::string &name : options.given)
@@ -224,8 +233,16 @@ void shardrt::checkOptions(const RunOptions &options, bool isTraining) {
                             : " holds no training program"));
   if (!isTraining)
     return;
-  if (options.data.empty())
-    refuse("a training program needs --data");
-  if (options.steps == 0)
+  if (options.data.empty() && options.load.empty())
+    refuse("a training program needs --data, or a checkpoint to --load");
+  if (!options.data.empty() && options.steps == 0)
     refuse("--data needs --steps");
+  if (options.saveEvery && options.save.empty())
+    refuse("--save-every needs --save");
+  static const std::set<std::string> forSteps = {
+      "--token-dtype", "--steps",      "--seed",      "--learning-rate",    "--accumulation",
+      "--log",         "--save-every", "--check-nan", "--check-allocations"};
+  for (const std::string &name : options.given)
+    if (options.data.empty() && forSteps.count(name))
+      refuse(cat(name, " needs --data"));
 }

@@ -22,8 +22,8 @@ struct RunOptions {
   double timeout = 0, linkGbps = 0; // 0: default
 
   // Training.
-  std::string data, tokenDtype, log, stats;
-  int64_t steps = 0, accumulation = 0; // 0: not given
+  std::string data, tokenDtype, log, stats, save, load;
+  int64_t steps = 0, accumulation = 0, saveEvery = 0; // 0: not given
   std::optional<uint64_t> seed;
   std::optional<double> learningRate;
   bool checkNan = false, checkAllocations = false;

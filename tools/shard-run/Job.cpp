@@ -140,7 +140,7 @@ static void runSession(const Job &job, Progress &progress) {
   SessionOptions options = sessionOptions(job);
   Times times;
   Session session(job.bundle, progress, options);
-  if (job.data)
+  if (job.bundle.manifest.training)
     return runTraining(job, session);
   times.loadMs = msSince(job.startNs);
   for (const InputFile &input : job.inputs)

@@ -15,7 +15,7 @@ struct Job {
   const std::vector<OutputFile> &outputs;
   int localRank, localRanks;
   int64_t startNs;                 // when the program began
-  const TokenFile *data = nullptr; // to train on
+  const TokenFile *data = nullptr; // to train on, if any
 };
 
 ChannelOptions channelOptions(const Job &job, int rank, const std::string &jobName);

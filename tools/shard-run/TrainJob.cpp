@@ -1,5 +1,6 @@
 #include "tools/shard-run/TrainJob.h"
 #include "runtime/core/Error.h"
+#include "runtime/train/CheckpointDirectory.h"
 #include "tools/shard-run/AllocationCounter.h"
 #include "tools/shard-run/Memory.h"
 #include "tools/shard-run/TrainLog.h"
@@ -21,10 +22,16 @@ static TrainerOptions trainerOptions(const RunOptions &given) {
 
 std::unique_ptr<TokenFile> shardrt::prepareTraining(const Bundle &bundle,
                                                     const RunOptions &options) {
-  chooseEntries(bundle, trainerOptions(options));
   for (const std::string &path : {options.log, options.stats, options.trace})
     if (!path.empty())
       checkWritable(path);
+  if (!options.save.empty())
+    CheckpointDirectory(options.save).checkWritable();
+  if (!options.load.empty())
+    CheckpointDirectory(options.load).find();
+  if (options.data.empty())
+    return nullptr;
+  chooseEntries(bundle, trainerOptions(options));
   if (options.checkAllocations && !canCountAllocations())
     throw Error(SHARDRT_INVALID_ARGUMENT,
                 "--check-allocations: this build cannot count allocations");
@@ -99,39 +106,114 @@ static std::string rankStats(const Counter &counter) {
   return json.dump();
 }
 
-void shardrt::runTraining(const Job &job, Session &session) {
-  const RunOptions &options = job.options;
-  Trainer trainer(session, *job.data, trainerOptions(options));
+/// The checkpoint's place in the data, unless this is other data.
+static void resume(const RunOptions &options, Session &session, Trainer &trainer,
+                   const TrainerState &saved) {
   bool isRoot = session.rank() == 0;
-  int64_t first = trainer.state.step + 1, last = trainer.state.step + options.steps;
-  std::optional<TrainLog> log;
-  session.exchange().together([&] {
-    if (isRoot)
-      log.emplace(options.log, first > 1, first, last);
-  });
-  Counter counter;
-  while (trainer.state.step < last)
+  std::string problem;
+  if (isRoot && options.seed && *options.seed != saved.seed)
+    problem = cat("--seed ", *options.seed, ": the checkpoint was trained with seed ", saved.seed,
+                  ", leave the option out to go on with it");
+  session.exchange().agree(SHARDRT_INVALID_ARGUMENT, problem);
+  bool isSame = saved.dataFingerprint == trainer.state.dataFingerprint;
+  if (isRoot && !isSame && saved.dataFingerprint)
+    std::fprintf(stderr,
+                 "shard-run: %s is not the data of the checkpoint, it is read from its "
+                 "beginning\n",
+                 options.data.c_str());
+  uint64_t fingerprint = trainer.state.dataFingerprint;
+  trainer.state = saved;
+  trainer.state.dataFingerprint = fingerprint;
+  if (!isSame)
+    trainer.state.sequences = 0;
+}
+
+static TrainerState loadIfAsked(const RunOptions &options, Session &session) {
+  if (options.load.empty())
+    return {};
+  TrainerState state = loadCheckpoint(session, options.load);
+  CheckpointDirectory directory(options.load);
+  if (session.rank() == 0 && directory.find() != directory.path)
+    std::fprintf(stderr, "shard-run: %s was not finished, loaded %s\n", directory.path.c_str(),
+                 directory.find().c_str());
+  return state;
+}
+
+/// `log` is rank 0's.
+static void runSteps(const RunOptions &options, Session &session, Trainer &trainer, TrainLog *log,
+                     int64_t last, Counter &counter) {
+  while (trainer.state.step < last) {
     counter.during([&] {
       StepReport report = trainer.step();
       if (log)
         log->step(report);
     });
+    bool isLast = trainer.state.step == last;
+    if (!options.save.empty() &&
+        (isLast || (options.saveEvery && trainer.state.step % options.saveEvery == 0)))
+      saveCheckpoint(session, options.save, trainer.state);
+  }
   if (options.checkAllocations)
     session.exchange().agree(
         SHARDRT_INTERNAL,
         counter.total == 0
             ? ""
             : cat(counter.total, " allocations in the steps of rank ", session.rank()));
+}
+
+static void train(const Job &job, Session &session, const TrainerState &saved) {
+  const RunOptions &options = job.options;
+  Trainer trainer(session, *job.data, trainerOptions(options));
+  if (!options.load.empty())
+    resume(options, session, trainer, saved);
+  int64_t first = trainer.state.step + 1, last = trainer.state.step + options.steps;
+  std::optional<TrainLog> log;
+  session.exchange().together([&] {
+    if (session.rank() == 0)
+      log.emplace(options.log, !options.load.empty(), first, last);
+  });
+  Counter counter;
+  runSteps(options, session, trainer, log ? &*log : nullptr, last, counter);
   if (!options.trace.empty())
     session.writeTrace(options.trace);
   std::vector<std::string> ranks = session.exchange().gatherTexts(rankStats(counter));
-  if (isRoot) {
-    Json json = summaryJson(job, session, log->summary(), ranks);
-    log->finish(json.dump());
-    log.reset();
-    if (!options.stats.empty())
-      writeStats(options.stats, json);
-    print(options, json);
+  if (!log)
+    return;
+  Json json = summaryJson(job, session, log->summary(), ranks);
+  log->finish(json.dump());
+  log.reset();
+  if (!options.stats.empty())
+    writeStats(options.stats, json);
+  print(options, json);
+}
+
+/// Without data: only what the checkpoint says.
+static void reportLoaded(const Job &job, Session &session, const TrainerState &saved) {
+  const RunOptions &options = job.options;
+  std::vector<std::string> ranks = session.exchange().gatherTexts(memoryOfThisRank());
+  if (session.rank() != 0)
+    return;
+  Json json = {{"step", saved.step}, {"tokens", saved.tokens}, {"memory", Json::array()}};
+  for (const std::string &rank : ranks)
+    json["memory"].push_back(Json::parse(rank));
+  if (!options.stats.empty())
+    writeStats(options.stats, json);
+  if (options.json)
+    std::printf("%s\n", json.dump(2).c_str());
+  else
+    std::printf("loaded %s on %d ranks: step %lld, %lld tokens\n", options.load.c_str(),
+                job.bundle.ranks(), static_cast<long long>(saved.step),
+                static_cast<long long>(saved.tokens));
+}
+
+void shardrt::runTraining(const Job &job, Session &session) {
+  TrainerState saved = loadIfAsked(job.options, session);
+  if (job.data) {
+    train(job, session, saved);
+  } else {
+    if (!job.options.save.empty())
+      saveCheckpoint(session, job.options.save, saved);
+    reportLoaded(job, session, saved);
   }
   session.exchange().barrier(); // nobody leaves while rank 0 may still fail to write
 }

@@ -258,7 +258,7 @@ TEST_F(Training, OptionsThatDoNotApplyAreRefused) {
   EXPECT_HAS(err, "holds a training program, which takes --data and --steps");
   EXPECT_EQ(train("--steps 2 --entry step"), 2);
   EXPECT_EQ(run("%D/train.bundle"), 2);
-  EXPECT_HAS(err, "a training program needs --data");
+  EXPECT_HAS(err, "a training program needs --data, or a checkpoint to --load");
   EXPECT_EQ(train(""), 2);
   EXPECT_HAS(err, "--data needs --steps");
   EXPECT_EQ(train("--steps 0"), 2);
