@@ -80,9 +80,18 @@ def Exec_CollectiveOp : Exec_Op<"collective", [HasParent<"ProgramOp">]> {
   }];
   let arguments = (ins StrAttr:$kind, Exec_Buffer:$source, Exec_Buffer:$target,
                        OptionalAttr<ArrayAttr>:$axes, DictionaryAttr:$payload, UnitAttr:$init,
-                       OptionalAttr<I64Attr>:$layer, OptionalAttr<StrAttr>:$origin);
-  let assemblyFormat = "(`init` $init^)? $kind $source `to` $target (`over` $axes^)? $payload (`layer` $layer^)? (`because` $origin^)? attr-dict `:` type($source) `to` type($target)";
+                       OptionalAttr<I64Attr>:$layer, OptionalAttr<StrAttr>:$origin, OptionalAttr<I64Attr>:$ticket);
+  let assemblyFormat = "(`init` $init^)? (`start` $ticket^)? $kind $source `to` $target (`over` $axes^)? $payload (`layer` $layer^)? (`because` $origin^)? attr-dict `:` type($source) `to` type($target)";
   let hasVerifier = 1;
+}
+
+def Exec_WaitOp : Exec_Op<"wait", [HasParent<"ProgramOp">]> {
+  let summary = "Completes the collective that was started with this ticket";
+  let description = [{
+    * wait_c1: the ticket is under way. Between start and wait nobody touches the target, nobody writes the source.
+  }];
+  let arguments = (ins I64Attr:$ticket);
+  let assemblyFormat = "$ticket attr-dict";
 }
 
 def Exec_ZeroOp : Exec_Op<"zero", [HasParent<"ProgramOp">]> {

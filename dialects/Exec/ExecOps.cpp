@@ -10,6 +10,8 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
 
+#include "llvm/ADT/MapVector.h"
+
 #include <map>
 
 using namespace mlir;
@@ -57,6 +59,10 @@ bool isKept(Kind kind) { return isLoaded(kind) || kind == Kind::State; }
 
 int64_t endOf(BufferOp buffer) { return buffer.getOffset() + buffer.getBytes(); }
 
+bool overlap(BufferOp a, BufferOp b) {
+  return static_cast<int64_t>(a.getOffset()) < endOf(b) && static_cast<int64_t>(b.getOffset()) < endOf(a);
+}
+
 } // namespace
 
 /// Is it a result of the init list?
@@ -98,8 +104,10 @@ private:
   LogicalResult checkParts();
   LogicalResult read(Operation *command, Value operand);
   LogicalResult write(Operation *command, Value operand);
+  LogicalResult wait(WaitOp op);
 
   ProgramOp program;
+  llvm::MapVector<int64_t, CollectiveOp> open; ///< by ticket
   SmallVector<BufferOp> buffers;
   ArenaContents contents;
 };
@@ -123,6 +131,10 @@ LogicalResult ArenaProof::checkParts() {
 
 LogicalResult ArenaProof::read(Operation *command, Value operand) {
   auto buffer = operand.getDefiningOp<BufferOp>();
+  for (auto &[ticket, collective] : open)
+    if (auto target = collective.getTarget().getDefiningOp<BufferOp>(); overlap(buffer, target))
+      return command->emitOpError() << "reads \"" << buffer.getName() << "\" before ticket " << ticket << ", which fills \"" << target.getName()
+                                    << "\", is waited for";
   if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), wholeOf(buffer)))
     return command->emitOpError() << "reads \"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer)
                                   << ") after \"" << other.getName() << "\" [" << other.getOffset() << ", " << endOf(other)
@@ -134,7 +146,19 @@ LogicalResult ArenaProof::write(Operation *command, Value operand) {
   auto buffer = operand.getDefiningOp<BufferOp>();
   if (isLoaded(wholeOf(buffer).getKind()))
     return command->emitOpError() << "writes \"" << buffer.getName() << "\", which is loaded";
+  for (auto &[ticket, collective] : open)
+    for (Value used : {collective.getSource(), collective.getTarget()})
+      if (auto other = used.getDefiningOp<BufferOp>(); overlap(buffer, other))
+        return command->emitOpError() << "writes \"" << buffer.getName() << "\" before ticket " << ticket << ", which uses \"" << other.getName()
+                                      << "\", is waited for";
   contents.write(buffer.getOffset(), endOf(buffer), wholeOf(buffer));
+  return success();
+}
+
+LogicalResult ArenaProof::wait(WaitOp op) {
+  int64_t ticket = op.getTicket();
+  if (!open.erase(ticket)) // wait_c1
+    return op.emitOpError() << "ticket " << ticket << " is not under way";
   return success();
 }
 
@@ -163,8 +187,15 @@ LogicalResult ArenaProof::run() {
     } else if (auto collective = dyn_cast<CollectiveOp>(op)) {
       if (failed(read(collective, collective.getSource())) || failed(write(collective, collective.getTarget())))
         return failure();
+      if (collective.getTicket() && !open.insert({static_cast<int64_t>(*collective.getTicket()), collective}).second)
+        return collective.emitOpError() << "ticket " << *collective.getTicket() << " is under way already";
+    } else if (auto waiting = dyn_cast<WaitOp>(op)) {
+      if (failed(wait(waiting)))
+        return failure();
     }
   }
+  if (!open.empty())
+    return open.front().second.emitOpError() << "ticket " << open.front().first << " is never waited for";
   // What is loaded, kept, or computed once, serves the next run too.
   for (BufferOp buffer : buffers)
     if (isKept(buffer.getKind()) || buffer.getKind() == Kind::Output || isWrittenOnce(buffer))
@@ -175,7 +206,7 @@ LogicalResult ArenaProof::run() {
 
 LogicalResult ProgramOp::verifyRegions() {
   for (Operation &op : getBody().front()) {
-    if (!isa<BufferOp, LaunchOp, CollectiveOp, ZeroOp>(op))
+    if (!isa<BufferOp, LaunchOp, CollectiveOp, ZeroOp, WaitOp>(op))
       return op.emitOpError() << "has no place in a program";
     for (Value operand : op.getOperands())
       if (!operand.getDefiningOp<BufferOp>())

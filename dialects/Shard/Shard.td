@@ -33,6 +33,8 @@ def Shard_Dialect : Dialect {
     static constexpr ::llvm::StringLiteral kOriginAttr = "shard.origin";
     /// State that an argument of an entry function reads, or a result writes: its name.
     static constexpr ::llvm::StringLiteral kStateAttr = "shard.state";
+    /// Unit attribute of a collective that may run behind computation: Schedule starts it early or ends it late.
+    static constexpr ::llvm::StringLiteral kOverlapAttr = "shard.overlap";
     /// What propagation could not give the tensors of an op: array of strings.
     static constexpr ::llvm::StringLiteral kConflictsAttr = "shard.conflicts";
   }];

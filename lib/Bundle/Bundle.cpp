@@ -266,6 +266,7 @@ LogicalResult compileToBundle(ModuleOp module, const BundleOptions &options) {
   if (failed(program))
     return failure();
   placeStorage(*program, module);
+  overlapCollectives(*program, options.overlap);
   planArena(*program);
   // The verifier of the exec form proves that no value is overwritten while it is needed.
   module.getContext()->loadDialect<exec::ExecDialect>();

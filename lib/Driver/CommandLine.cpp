@@ -55,6 +55,10 @@ training (compile)
   --reshard-after-forward true|false|N
                          gather parameters again for the backward pass, from groups of N ranks; default: but for the last layer
   --activation-checkpointing none|selective|full
+  --forward-prefetch N, --backward-prefetch N
+                         units whose parameters are gathered ahead of use (default 1; 0: none)
+  --reductions-in-flight N
+                         gradient reductions that may run behind the backward pass (default 1; 0: none)
   --gradient-accumulation N
                          micro-batches a step (each of the compiled batch size)
   --defer-fsdp-grad-sync true|false
@@ -196,6 +200,9 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     if (name == "--zero-dp-strategy") return integer(pipeline.zeroDpStrategy, 0);
     if (name == "--reshard-after-forward") return string(pipeline.reshardAfterForward);
     if (name == "--activation-checkpointing") return string(pipeline.activationCheckpointing);
+    if (name == "--forward-prefetch") return integer(train.overlap.forwardPrefetch, 0);
+    if (name == "--backward-prefetch") return integer(train.overlap.backwardPrefetch, 0);
+    if (name == "--reductions-in-flight") return integer(train.overlap.reductions, 0);
     if (name == "--gradient-accumulation") return integer(train.accumulation, 1);
     if (name == "--separate-entry-points") return pipeline.separateEntries = true;
     if (name == "--defer-fsdp-grad-sync") {

@@ -71,6 +71,7 @@ int compileCommand(CompileOptions &options) {
   bundle.force = options.force;
   bundle.model = llvm::sys::path::stem(options.model.import.path).str();
   bundle.weights = &model->weights;
+  bundle.overlap = options.train.overlap;
   if (options.train.enabled)
     bundle.trainingJson = trainingJson(options.train, options.model.pipeline, *model->module);
   if (!options.levels.empty())

@@ -25,13 +25,23 @@ Value BucketCode::collective(const AxisList &over, StringRef why, RankedTensorTy
 // Parameters
 //===----------------------------------------------------------------------===//
 
-Value BucketCode::gather(Value shard, const Bucket &bucket, StringRef why) {
+/// FSDP's own traffic runs behind computation.
+static Value overlapped(Value value, bool isBackward = false) {
+  if (Operation *op = value.getDefiningOp()) {
+    op->setAttr(shard::ShardDialect::kOverlapAttr, UnitAttr::get(op->getContext()));
+    if (isBackward)
+      op->setAttr("shard.backward", UnitAttr::get(op->getContext()));
+  }
+  return value;
+}
+
+Value BucketCode::gather(Value shard, const Bucket &bucket, StringRef why, bool isBackward) {
   auto type = cast<RankedTensorType>(shard.getType());
   if (type.getElementType() != bucket.compute)
     shard = graph::CastOp::create(builder, loc(), shard, bucket.compute);
   if (type.getNumElements() == bucket.length)
     return shard;
-  return collective<shard::AllGatherOp>(layout.shards, why, flat(bucket.length, bucket.compute), shard, 0);
+  return overlapped(collective<shard::AllGatherOp>(layout.shards, why, flat(bucket.length, bucket.compute), shard, 0), isBackward);
 }
 
 /// Neighbouring ranks along the last shard axis (ZeRO++ hpZ, arXiv 2306.10209).
@@ -47,7 +57,8 @@ Value BucketCode::keepInGroups(Value whole, const Bucket &bucket) {
 }
 
 Value BucketCode::gatherFromGroups(Value part, const Bucket &bucket) {
-  return collective<shard::AllGatherOp>(groupAxes(), "parameters of " + bucket.unit + ", backward", flat(bucket.length, bucket.compute), part, 0);
+  return overlapped(collective<shard::AllGatherOp>(groupAxes(), "parameters of " + bucket.unit + ", backward", flat(bucket.length, bucket.compute), part, 0),
+                    /*isBackward=*/true);
 }
 
 //===----------------------------------------------------------------------===//
@@ -84,15 +95,17 @@ Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef
 Value BucketCode::scatterSum(Value sum, const Bucket &bucket) {
   Type element = cast<RankedTensorType>(sum.getType()).getElementType();
   if (layout.isSharded)
-    return collective<shard::ReduceScatterOp>(layout.shards, "gradients of " + bucket.unit, flat(bucket.length / layout.parts(), element), sum, kSum, 0);
+    return overlapped(
+        collective<shard::ReduceScatterOp>(layout.shards, "gradients of " + bucket.unit, flat(bucket.length / layout.parts(), element), sum, kSum, 0));
   return layout.shards.empty() ? sum
-                               : collective<shard::AllReduceOp>(layout.shards, "gradients of " + bucket.unit, cast<RankedTensorType>(sum.getType()), sum, kSum);
+                               : overlapped(collective<shard::AllReduceOp>(layout.shards, "gradients of " + bucket.unit,
+                                                                           cast<RankedTensorType>(sum.getType()), sum, kSum));
 }
 
 Value BucketCode::replicaSum(Value sum, const Bucket &bucket) {
   return layout.replicate.empty() ? sum
-                                  : collective<shard::AllReduceOp>(layout.replicate, "gradients of " + bucket.unit + ", replicas",
-                                                                   cast<RankedTensorType>(sum.getType()), sum, kSum);
+                                  : overlapped(collective<shard::AllReduceOp>(layout.replicate, "gradients of " + bucket.unit + ", replicas",
+                                                                              cast<RankedTensorType>(sum.getType()), sum, kSum));
 }
 
 /// [parts here, rows, columns]: rows and columns of a shard are the same however many shards are here.

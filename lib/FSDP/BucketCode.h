@@ -26,7 +26,7 @@ public:
       : entry(entry), builder(entry.builder), layout(layout), config(config) {}
 
   /// Shard, or whole if it is not cut, in the type of the uses and gathered.
-  mlir::Value gather(mlir::Value shard, const Bucket &bucket, llvm::StringRef why);
+  mlir::Value gather(mlir::Value shard, const Bucket &bucket, llvm::StringRef why, bool isBackward = false);
   /// The copy over groups of reshardGroup ranks, and the way back.
   mlir::Value keepInGroups(mlir::Value whole, const Bucket &bucket);
   mlir::Value gatherFromGroups(mlir::Value part, const Bucket &bucket);

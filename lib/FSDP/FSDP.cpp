@@ -152,7 +152,7 @@ void FSDPBuilder::replaceParameters(EntryFunction &entry, const Bucket &bucket) 
     wholeAgain = code.gatherFromGroups(kept, bucket);
   } else {
     entry.builder.setInsertionPoint(second);
-    wholeAgain = code.gather(shard, bucket, "parameters of " + bucket.unit + ", backward");
+    wholeAgain = code.gather(shard, bucket, "parameters of " + bucket.unit + ", backward", /*isBackward=*/true);
   }
   replaceUses(entry, bucket, wholeAgain, backward, second);
 }

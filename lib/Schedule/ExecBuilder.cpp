@@ -102,6 +102,10 @@ void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
     exec::LaunchOp::create(builder, loc, kernel, all.drop_back(command.results), all.take_back(command.results), once, layer);
     return;
   }
+  if (command.kind == CommandKind::Wait) {
+    exec::WaitOp::create(builder, loc, command.ticket);
+    return;
+  }
   if (command.kind == CommandKind::Zero) {
     exec::ZeroOp::create(builder, loc, operands[0]);
     return;
@@ -111,7 +115,7 @@ void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
     axes = shard::axesAttr(builder.getContext(), program.mesh, program.groups[command.group]);
   StringAttr origin = command.origin.empty() ? StringAttr() : builder.getStringAttr(command.origin);
   exec::CollectiveOp::create(builder, loc, builder.getStringAttr(str(command.kind)), operands[0], operands[1], axes, payload(command), once, layer,
-                             origin);
+                             origin, command.ticket >= 0 ? builder.getI64IntegerAttr(command.ticket) : IntegerAttr());
 }
 
 /// What the entry uses, and what is there for all.

@@ -242,6 +242,8 @@ LogicalResult Flattener::visitCollective(Operation *op, Frame &frame) {
   int result = newBuffer(op->getName().stripDialect().str(), to, BufferKind::Temporary);
   command.buffers = {*source, result};
   command.layer = layer;
+  command.canOverlap = op->hasAttr(shard::ShardDialect::kOverlapAttr);
+  command.isBackward = op->hasAttr("shard.backward");
   command.origin = originText(op);
   command.path = originPath(op);
   frame[op->getResult(0)] = {result};

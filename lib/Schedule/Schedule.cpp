@@ -22,6 +22,7 @@ struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
     if (failed(program))
       return signalPassFailure();
     placeStorage(*program, module);
+    overlapCollectives(*program, {forwardPrefetch, backwardPrefetch, reductions});
     planArena(*program);
     size_t commands = 0;
     for (const ProgramEntry &entry : program->entries)

@@ -2,6 +2,8 @@
 #ifndef SHARDC_BUNDLE_BUNDLE_H
 #define SHARDC_BUNDLE_BUNDLE_H
 
+#include "shardc/Schedule/Program.h"
+
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Support/LLVM.h"
 #include <string>
@@ -17,6 +19,7 @@ struct BundleOptions {
   std::string model = "model";      ///< name for people
   std::vector<std::string> levels = {"x86-64-v4", "x86-64-v3"};
   const WeightStore *weights = nullptr; ///< null: the inline values of the parameters
+  OverlapOptions overlap;
   bool writeWeights = true;         ///< false: they are given at run time, as also when the store lacks a value
   std::string planJson = "null";    ///< for manifest.json, as it is
   std::string trainingJson = "null"; ///< likewise: what the trainer must know (docs/contracts.md §5.3)

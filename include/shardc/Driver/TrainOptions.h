@@ -4,6 +4,7 @@
 #define SHARDC_DRIVER_TRAINOPTIONS_H
 
 #include "shardc/Pipeline/Pipeline.h"
+#include "shardc/Schedule/Program.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
@@ -16,6 +17,7 @@ struct TrainOptions {
   bool enabled = false;
   std::string strategy = "fsdp2"; ///< fsdp2, megatron_fsdp or ddp
   int64_t dpReplicate = 0, dpShard = 0, tp = 0; ///< 0: not given
+  OverlapOptions overlap;
   int64_t accumulation = 1;       ///< micro-batches a step
   double learningRate = 1e-3;
   std::string schedule = "constant"; ///< constant, linear or cosine

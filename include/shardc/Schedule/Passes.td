@@ -13,6 +13,9 @@ def SchedulePass : Pass<"shard-schedule", "::mlir::ModuleOp"> {
     and its size is the peak. Example: test/Schedule/schedule.mlir.
   }];
   let options = [
+    Option<"forwardPrefetch", "forward-prefetch", "int64_t", "1", "Units whose parameters are gathered ahead of use in the forward pass">,
+    Option<"backwardPrefetch", "backward-prefetch", "int64_t", "1", "Likewise in the backward pass">,
+    Option<"reductions", "reductions", "int64_t", "1", "Gradient reductions that may be under way when the next one starts; 0: none">,
     Option<"report", "report", "bool", "false", "Print arena, weights, temporaries and the number of commands">,
   ];
   let dependentDialects = ["::shardc::exec::ExecDialect"];

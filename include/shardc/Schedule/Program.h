@@ -71,6 +71,8 @@ struct ProgramCommand {
   int64_t splitDim = 0, concatDim = 0, splitTotal = 0, concatTotal = 0;
   int64_t root = 0;
   llvm::SmallVector<int64_t> pairs;
+  bool canOverlap = false;  ///< of a collective: FSDP asks for it to run behind computation
+  bool isBackward = false;  ///< of a gather: parameters for the backward pass
   int64_t ticket = -1;      ///< of a collective: it is only started; of a wait: completes it (buffers: those of the collective)
   int64_t layer = -1;       ///< number of the layer call
   std::string origin, path; ///< of a collective: why, and where
@@ -141,6 +143,14 @@ mlir::FailureOr<Program> flattenProgram(mlir::ModuleOp module);
 /// place are marked.
 void placeStorage(Program &program, mlir::ModuleOp module);
 
+
+/// How far collectives may run behind computation; 0: not at all. Each step costs memory: a unit's parameters, or a bucket's gradients.
+struct OverlapOptions {
+  int64_t forwardPrefetch = 1, backwardPrefetch = 1; ///< units whose parameters are gathered ahead of use
+  int64_t reductions = 1;                            ///< gradient reductions that may be under way when the next one starts
+};
+/// After placeStorage.
+void overlapCollectives(Program &program, const OverlapOptions &options = {});
 
 /// Gives every buffer its place: loaded ones first, then the others by lifetime, best fit.
 void planArena(Program &program);

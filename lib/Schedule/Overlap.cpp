@@ -1,0 +1,203 @@
+//===- Overlap.cpp - when collectives start and end -------------------------------------------===//
+//
+// Input: entries in which every collective completes where it stands. Output: the same commands, in which collectives that FSDP marked
+// (`shard.overlap`) are started and waited for.
+//
+//   1. A gather of parameters starts when the gather `prefetch` units before it has ended, so that it runs behind the computation of those
+//      units; what makes its source (a cast of the shard) goes with it. It ends where it stood.
+//   2. A reduction starts where it stands. It ends when `reductions` later ones want to start, or where its result is first needed after
+//      the last of them; what depends on it until then (a part of the norm) is done behind its end.
+//   3. A gather into a state, which nobody reads any more, ends with the entry.
+//
+// Limits instead of a queue: at most so many units are whole and so many packs alive, which is what bounds the peak (FSDP2's rate limit;
+// deferring every wait to the end, as a list scheduler would, doubles it). The order of collectives is one list for all ranks, and on each
+// group they start and run in that order: nothing waits in a circle.
+//
+//===----------------------------------------------------------------------===//
+#include "shardc/Schedule/Program.h"
+
+#include <deque>
+
+using namespace mlir;
+
+namespace shardc {
+namespace {
+
+ArrayRef<int> readBy(const ProgramCommand &command) { return ArrayRef<int>(command.buffers).drop_back(command.results); }
+ArrayRef<int> writtenBy(const ProgramCommand &command) { return ArrayRef<int>(command.buffers).take_back(command.results); }
+
+class Overlapper {
+public:
+  Overlapper(Program &program, ProgramEntry &entry, const OverlapOptions &options) : program(program), entry(entry), options(options) {}
+  void run() {
+    prefetchGathers();
+    spreadReductions();
+  }
+
+private:
+  /// A reduction under way, and what waits for it.
+  struct Reduction {
+    ProgramCommand command;
+    std::vector<ProgramCommand> delayed;
+    llvm::SmallDenseSet<int> results; ///< whole buffers that hold what depends on it
+    llvm::SmallDenseSet<int> sources; ///< that delayed commands read
+  };
+
+  int wholeOf(int buffer) const {
+    while (program.buffers[buffer].whole >= 0)
+      buffer = program.buffers[buffer].whole;
+    return buffer;
+  }
+  bool isState(int buffer) const { return program.buffers[wholeOf(buffer)].kind == BufferKind::State; }
+  bool isGather(const ProgramCommand &command) const { return command.kind == CommandKind::AllGather && command.canOverlap; }
+  bool isReduction(const ProgramCommand &command) const {
+    return (command.kind == CommandKind::ReduceScatter || command.kind == CommandKind::AllReduce) && command.canOverlap;
+  }
+  ProgramCommand start(ProgramCommand command) {
+    command.ticket = tickets++;
+    return command;
+  }
+  ProgramCommand waitFor(const ProgramCommand &command) {
+    ProgramCommand wait{CommandKind::Wait};
+    wait.buffers = command.buffers;
+    wait.ticket = command.ticket;
+    wait.layer = command.layer;
+    return wait;
+  }
+  void prefetchGathers();
+  size_t earliest(size_t gather, size_t first) const;
+  void spreadReductions();
+  void retire(std::deque<Reduction> &open, std::vector<ProgramCommand> &out);
+  bool dependsOn(const ProgramCommand &command, const Reduction &reduction) const;
+
+  Program &program;
+  ProgramEntry &entry;
+  const OverlapOptions &options;
+  int64_t tickets = 0;
+};
+
+} // namespace
+
+/// Not before commands that write what it reads.
+size_t Overlapper::earliest(size_t gather, size_t first) const {
+  int source = wholeOf(entry.commands[gather].buffers[0]);
+  for (size_t n = gather; n > first; --n)
+    for (int written : writtenBy(entry.commands[n - 1]))
+      if (wholeOf(written) == source)
+        return n;
+  return first;
+}
+
+void Overlapper::prefetchGathers() {
+  const std::vector<ProgramCommand> &commands = entry.commands;
+  std::vector<size_t> gathers;
+  for (size_t n = 0; n < commands.size(); ++n)
+    if (isGather(commands[n]) && !isState(commands[n].buffers[1]))
+      gathers.push_back(n);
+  std::vector<SmallVector<size_t>> startingAt(commands.size() + 1);
+  std::vector<bool> isMoved(commands.size());
+  for (size_t k = 0; k < gathers.size(); ++k) {
+    size_t g = gathers[k];
+    size_t depth = commands[g].isBackward ? options.backwardPrefetch : options.forwardPrefetch;
+    if (depth == 0)
+      continue;
+    size_t target = k < depth ? 0 : gathers[k - depth] + 1;
+    // The launch that casts the shard goes along, if it reads states only.
+    if (g > 0 && commands[g - 1].kind == CommandKind::Launch && writtenBy(commands[g - 1]) == ArrayRef<int>(commands[g].buffers[0]) &&
+        llvm::all_of(readBy(commands[g - 1]), [&](int b) { return isState(b); })) {
+      startingAt[target].push_back(g - 1);
+      isMoved[g - 1] = true;
+      startingAt[target].push_back(g);
+    } else {
+      startingAt[earliest(g, target)].push_back(g);
+    }
+    isMoved[g] = true;
+  }
+  std::vector<ProgramCommand> out;
+  llvm::DenseMap<size_t, ProgramCommand> started;
+  for (size_t n = 0; n <= commands.size(); ++n) {
+    for (size_t moved : startingAt[n])
+      if (isGather(commands[moved]))
+        out.push_back(started[moved] = start(commands[moved]));
+      else
+        out.push_back(commands[moved]);
+    if (n == commands.size())
+      break;
+    if (!isMoved[n])
+      out.push_back(commands[n]);
+    else if (isGather(commands[n]))
+      out.push_back(waitFor(started[n]));
+  }
+  entry.commands = std::move(out);
+}
+
+bool Overlapper::dependsOn(const ProgramCommand &command, const Reduction &reduction) const {
+  auto isResult = [&](int b) { return reduction.results.contains(wholeOf(b)); };
+  return llvm::any_of(command.buffers, isResult) ||
+         llvm::any_of(writtenBy(command), [&](int b) { return reduction.sources.contains(wholeOf(b)); });
+}
+
+/// Ends the oldest reduction; what waited for it follows, unless it waits for another one too.
+void Overlapper::retire(std::deque<Reduction> &open, std::vector<ProgramCommand> &out) {
+  Reduction done = std::move(open.front());
+  open.pop_front();
+  out.push_back(waitFor(done.command));
+  for (ProgramCommand &command : done.delayed)
+    out.push_back(std::move(command));
+}
+
+void Overlapper::spreadReductions() {
+  std::vector<ProgramCommand> out, gathers;
+  std::deque<Reduction> open;
+  size_t rest = llvm::count_if(entry.commands, [&](const ProgramCommand &c) { return isReduction(c); });
+  for (ProgramCommand &command : entry.commands) {
+    if (isReduction(command) && options.reductions > 0) {
+      --rest;
+      // One that depends on another (replicas after shards) ends it first.
+      while (!open.empty() && (static_cast<int64_t>(open.size()) >= options.reductions ||
+                               llvm::any_of(open, [&](const Reduction &r) { return dependsOn(command, r); })))
+        retire(open, out);
+      Reduction reduction;
+      reduction.command = start(std::move(command));
+      reduction.results.insert(wholeOf(reduction.command.buffers[1]));
+      out.push_back(reduction.command);
+      open.push_back(std::move(reduction));
+      continue;
+    }
+    if (isGather(command) && command.ticket < 0 && isState(command.buffers[1]) && options.reductions > 0) {
+      // Nothing behind it reads the state in this entry: it is made for the next.
+      while (llvm::any_of(open, [&](const Reduction &r) { return dependsOn(command, r); }))
+        retire(open, out);
+      gathers.push_back(start(std::move(command)));
+      out.push_back(gathers.back());
+      continue;
+    }
+    Reduction *last = nullptr;
+    for (Reduction &reduction : open)
+      if (dependsOn(command, reduction))
+        last = &reduction;
+    if (last && rest > 0 && command.kind == CommandKind::Launch) {
+      for (int b : writtenBy(command))
+        last->results.insert(wholeOf(b));
+      for (int b : readBy(command))
+        last->sources.insert(wholeOf(b));
+      last->delayed.push_back(std::move(command));
+      continue;
+    }
+    while (llvm::any_of(open, [&](const Reduction &r) { return dependsOn(command, r); }))
+      retire(open, out);
+    out.push_back(std::move(command));
+  }
+  while (!open.empty())
+    retire(open, out);
+  for (const ProgramCommand &gather : gathers)
+    out.push_back(waitFor(gather));
+  entry.commands = std::move(out);
+}
+
+void overlapCollectives(Program &program, const OverlapOptions &options) {
+  for (ProgramEntry &entry : program.entries)
+    Overlapper(program, entry, options).run();
+}
+
+} // namespace shardc
