@@ -194,17 +194,29 @@ void FSDPBuilder::buildStep() {
   Value loss = ret->getOperand(0), tokens = ret->getOperand(1);
   for (const Bucket &bucket : plan.buckets)
     replaceParameters(entry, bucket);
+  // Without clipping a bucket is updated as soon as it is reduced, and its gradient is gone.
+  bool atOnce = config.clipNorm <= 0;
+  Value scale;
+  if (atOnce) {
+    entry.builder.setInsertionPointAfterValue(tokens);
+    scale = code.scale({}, tokens);
+  }
   SmallVector<std::pair<const Bucket *, Value>> gradients, squares;
   for (const Bucket &bucket : plan.buckets)
     if (bucket.isTrained) {
       Value sum = code.replicaSum(code.scatterSum(packGradients(entry, bucket), bucket), bucket);
       gradients.push_back({&bucket, sum});
       squares.push_back({&bucket, code.squares(sum, bucket)});
+      if (atOnce)
+        code.update(bucket, sum, scale);
     }
   entry.builder.setInsertionPoint(ret);
-  Value norm = code.norm(squares, tokens), scale = code.scale(norm, tokens);
-  for (auto &[bucket, gradient] : gradients)
-    code.update(*bucket, gradient, scale);
+  Value norm = code.norm(squares, tokens);
+  if (!atOnce) {
+    scale = code.scale(norm, tokens);
+    for (auto &[bucket, gradient] : gradients)
+      code.update(*bucket, gradient, scale);
+  }
   entry.output("loss", loss);
   entry.output("tokens", tokens);
   entry.output("grad_norm", norm);

@@ -5,10 +5,10 @@
 //
 //===----------------------------------------------------------------------===//
 #include "Outline.h"
-#include "mlir/Analysis/TopologicalSortUtils.h"
 #include "mlir/IR/IRMapping.h"
 #include "shardc/Lower/EinsumPlan.h"
 #include "shardc/Lower/LowerKernels.h"
+#include "shardc/Support/SortOps.h"
 
 using namespace mlir;
 
@@ -187,7 +187,7 @@ void KernelOutliner::outline(func::FuncOp function, const Grouping &grouping, ll
   for (Operation &op : llvm::make_early_inc_range(llvm::reverse(function.getBody().front())))
     if (op.use_empty() && isa<graph::GraphDialect>(op.getDialect()) && !isa<graph::ParameterOp>(op))
       op.erase();
-  sortTopologically(&function.getBody().front());
+  pullProducersUp(function.getBody().front());
 }
 
 } // namespace shardc

@@ -18,6 +18,7 @@
 
 #include "Layers.h"
 #include "shardc/Outline/Passes.h"
+#include "shardc/Support/SortOps.h"
 
 #include "dialects/Graph/Graph.h"
 #include "dialects/Shard/Shard.h"
@@ -122,32 +123,6 @@ static void replaceByCall(const Kind &kind, const Layer &layer, const LayerInter
     op->erase();
 }
 
-/// Restores dominance after ops became calls that stand later than the ops they replace.
-static void sortTopologically(Block &block) {
-  llvm::DenseSet<Operation *> placed;
-  SmallVector<Operation *> order, stack;
-  for (Operation &root : block) {
-    stack.push_back(&root);
-    while (!stack.empty()) {
-      Operation *op = stack.back();
-      bool ready = true;
-      if (!placed.count(op))
-        for (Value operand : op->getOperands())
-          if (Operation *producer = operand.getDefiningOp(); producer && !placed.count(producer)) {
-            stack.push_back(producer);
-            ready = false;
-          }
-      if (!ready)
-        continue;
-      stack.pop_back();
-      if (placed.insert(op).second)
-        order.push_back(op);
-    }
-  }
-  for (Operation *op : order)
-    op->moveBefore(&block, block.end());
-}
-
 static void printReport(ArrayRef<Kind> kinds, ArrayRef<Layer> layers) {
   llvm::outs() << "layers: " << layers.size() << " in " << kinds.size() << " kinds\n";
   for (const Kind &kind : kinds) {
@@ -187,7 +162,7 @@ struct OutlinePass : impl::OutlinePassBase<OutlinePass> {
       buildFunction(kind, layers[first], interfaces[first], name, function);
     }
     replaceLayers(layers, kinds);
-    sortTopologically(function.getBody().front());
+    pullProducersUp(function.getBody().front());
     if (report)
       printReport(kinds, layers);
   }

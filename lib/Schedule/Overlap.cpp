@@ -7,7 +7,8 @@
 //      units; what makes its source (a cast of the shard) goes with it. It ends where it stood.
 //   2. A reduction starts where it stands. It ends when `reductions` later ones want to start, or where its result is first needed after
 //      the last of them; what depends on it until then (a part of the norm) is done behind its end.
-//   3. A gather into a state, which nobody reads any more, ends with the entry.
+//   3. Small collectives that nobody asked to overlap (loss, token counts) move down to where their result is needed.
+//   4. A gather into a state, which nobody reads any more, ends with the entry.
 //
 // Limits instead of a queue: at most so many units are whole and so many packs alive, which is what bounds the peak (FSDP2's rate limit;
 // deferring every wait to the end, as a list scheduler would, doubles it). The order of collectives is one list for all ranks, and on each
@@ -30,6 +31,7 @@ class Overlapper {
 public:
   Overlapper(Program &program, ProgramEntry &entry, const OverlapOptions &options) : program(program), entry(entry), options(options) {}
   void run() {
+    sinkSmallCollectives();
     prefetchGathers();
     spreadReductions();
   }
@@ -64,9 +66,12 @@ private:
     wait.layer = command.layer;
     return wait;
   }
+  void sinkSmallCollectives();
   void prefetchGathers();
   size_t earliest(size_t gather, size_t first) const;
   void spreadReductions();
+  void openReduction(ProgramCommand command, std::deque<Reduction> &open, std::vector<ProgramCommand> &out);
+  void delay(ProgramCommand command, Reduction &behind);
   void retire(std::deque<Reduction> &open, std::vector<ProgramCommand> &out);
   bool dependsOn(const ProgramCommand &command, const Reduction &reduction) const;
 
@@ -77,6 +82,28 @@ private:
 };
 
 } // namespace
+
+/// Numbers per token or for the whole batch (loss, counts) are waited for where they are needed, not where they arise: there they would queue
+/// behind a unit's gather.
+void Overlapper::sinkSmallCollectives() {
+  constexpr int64_t kSmall = 64 << 10;
+  std::vector<ProgramCommand> &commands = entry.commands;
+  for (size_t n = commands.size(); n-- > 0;) {
+    if (!isCommunication(commands[n].kind) || commands[n].canOverlap || program.buffers[commands[n].buffers[1]].bytes > kSmall ||
+        isState(commands[n].buffers[0]) || isState(commands[n].buffers[1]))
+      continue;
+    int source = wholeOf(commands[n].buffers[0]), result = wholeOf(commands[n].buffers[1]);
+    size_t to = n + 1;
+    auto uses = [&](const ProgramCommand &other) {
+      return llvm::any_of(other.buffers, [&](int b) { return wholeOf(b) == result; }) ||
+             llvm::any_of(writtenBy(other), [&](int b) { return wholeOf(b) == source; });
+    };
+    // Collectives keep their order.
+    while (to < commands.size() && !uses(commands[to]) && !(isCommunication(commands[to].kind) && !commands[to].canOverlap))
+      ++to;
+    std::rotate(commands.begin() + n, commands.begin() + n + 1, commands.begin() + to);
+  }
+}
 
 /// Not before commands that write what it reads.
 size_t Overlapper::earliest(size_t gather, size_t first) const {
@@ -142,8 +169,33 @@ void Overlapper::retire(std::deque<Reduction> &open, std::vector<ProgramCommand>
   Reduction done = std::move(open.front());
   open.pop_front();
   out.push_back(waitFor(done.command));
-  for (ProgramCommand &command : done.delayed)
-    out.push_back(std::move(command));
+  for (ProgramCommand &command : done.delayed) {
+    if (isReduction(command)) { // over replicas, behind that over shards
+      openReduction(std::move(command), open, out);
+      continue;
+    }
+    auto holder = llvm::find_if(llvm::reverse(open), [&](const Reduction &r) { return dependsOn(command, r); });
+    if (holder == open.rend())
+      out.push_back(std::move(command));
+    else
+      delay(std::move(command), *holder);
+  }
+}
+
+void Overlapper::openReduction(ProgramCommand command, std::deque<Reduction> &open, std::vector<ProgramCommand> &out) {
+  Reduction reduction;
+  reduction.command = start(std::move(command));
+  reduction.results.insert(wholeOf(reduction.command.buffers[1]));
+  out.push_back(reduction.command);
+  open.push_back(std::move(reduction));
+}
+
+void Overlapper::delay(ProgramCommand command, Reduction &behind) {
+  for (int b : writtenBy(command))
+    behind.results.insert(wholeOf(b));
+  for (int b : readBy(command))
+    behind.sources.insert(wholeOf(b));
+  behind.delayed.push_back(std::move(command));
 }
 
 void Overlapper::spreadReductions() {
@@ -153,15 +205,14 @@ void Overlapper::spreadReductions() {
   for (ProgramCommand &command : entry.commands) {
     if (isReduction(command) && options.reductions > 0) {
       --rest;
-      // One that depends on another (replicas after shards) ends it first.
-      while (!open.empty() && (static_cast<int64_t>(open.size()) >= options.reductions ||
-                               llvm::any_of(open, [&](const Reduction &r) { return dependsOn(command, r); })))
+      auto before = llvm::find_if(llvm::reverse(open), [&](const Reduction &r) { return dependsOn(command, r); });
+      if (before != open.rend()) {
+        delay(std::move(command), *before);
+        continue;
+      }
+      while (static_cast<int64_t>(open.size()) >= options.reductions)
         retire(open, out);
-      Reduction reduction;
-      reduction.command = start(std::move(command));
-      reduction.results.insert(wholeOf(reduction.command.buffers[1]));
-      out.push_back(reduction.command);
-      open.push_back(std::move(reduction));
+      openReduction(std::move(command), open, out);
       continue;
     }
     if (isGather(command) && command.ticket < 0 && isState(command.buffers[1]) && options.reductions > 0) {
@@ -177,11 +228,7 @@ void Overlapper::spreadReductions() {
       if (dependsOn(command, reduction))
         last = &reduction;
     if (last && rest > 0 && command.kind == CommandKind::Launch) {
-      for (int b : writtenBy(command))
-        last->results.insert(wholeOf(b));
-      for (int b : readBy(command))
-        last->sources.insert(wholeOf(b));
-      last->delayed.push_back(std::move(command));
+      delay(std::move(command), *last);
       continue;
     }
     while (llvm::any_of(open, [&](const Reduction &r) { return dependsOn(command, r); }))
