@@ -140,6 +140,7 @@ LogicalResult Entry::buildLoss() {
     }
   if (failed(function.insertArgument(function.getNumArguments(), labelType, builder.getDictionaryAttr(attrs), loc)))
     return failure();
+  function->setAttr("graph.vocabulary", builder.getI64IntegerAttr(type.getShape().back()));
   loss = buildCrossEntropy(builder, loc, value, function.getArguments().back());
   return success();
 }

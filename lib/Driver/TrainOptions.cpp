@@ -112,6 +112,9 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
   auto step = module.lookupSymbol<func::FuncOp>("step");
   if (!step)
     step = module.lookupSymbol<func::FuncOp>("forward_backward");
+  int64_t vocabulary = int64_t(1) << 31; // any token: where the loss is the model's own, nobody knows how many there are
+  if (auto size = step ? step->getAttrOfType<IntegerAttr>("graph.vocabulary") : IntegerAttr())
+    vocabulary = size.getInt();
   if (step)
     for (BlockArgument argument : step.getArguments()) {
       unsigned n = argument.getArgNumber();
@@ -133,6 +136,7 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
   json::Object object{{"optimizer", std::move(optimizer)},
                       {"batch", std::move(batch)},
                       {"accumulation", train.accumulation},
+                      {"vocabulary", vocabulary},
                       {"strategy", train.strategy},
                       {"zero_dp_strategy", pipeline.zeroDpStrategy.getValue()},
                       {"activation_checkpointing", pipeline.activationCheckpointing.getValue()}};
