@@ -47,6 +47,7 @@ typedef struct shardrt_session_options {
   int32_t pin;        /* bind thread t to processor (local_rank * threads + t) of those allowed */
   int32_t local_rank; /* this rank's number on its machine */
   int32_t trace;      /* record every command */
+  int32_t poison;     /* a test mode: fill storage with ones as soon as no later command needs it */
 } shardrt_session_options;
 
 /* Reads and checks everything but the weights. isa: force a level, null: the best that this

@@ -70,6 +70,7 @@ class SessionOptions(ctypes.Structure):
         ("pin", c_int32),
         ("local_rank", c_int32),
         ("trace", c_int32),
+        ("poison", c_int32),
     ]
 
 

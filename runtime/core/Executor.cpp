@@ -59,9 +59,13 @@ Executor::Step Executor::makeStep(const Command &command) const {
 }
 
 void Executor::run() {
+  if (poison)
+    poison->start(machine.arena);
   for (size_t i = 0; i < steps.size(); ++i)
     try {
       execute(steps[i], static_cast<int64_t>(i));
+      if (poison)
+        poison->after(i, machine.arena);
     } catch (const AbortedError &) {
       throw;
     } catch (const Error &error) {

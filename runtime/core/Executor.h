@@ -2,7 +2,7 @@
 #pragma once
 
 #include "runtime/channels/Progress.h"
-#include "runtime/core/Program.h"
+#include "runtime/core/Poison.h"
 #include "runtime/core/ThreadPool.h"
 #include "runtime/cpu/KernelLibrary.h"
 #include <memory>
@@ -43,6 +43,8 @@ public:
   Executor(const Machine &machine, const std::vector<Command> &commands, const char *name);
   void run();
   void setTrace(Trace *recorder) { trace = recorder; }
+  /// Poison what is dead, from now on.
+  void setPoison(const Poison *given) { poison = given; }
   /// The most collectives that are under way at once.
   size_t outstanding() const { return mostOutstanding; }
 
@@ -67,6 +69,7 @@ private:
   std::vector<Step> steps;
   size_t mostOutstanding = 0;
   Trace *trace = nullptr;
+  const Poison *poison = nullptr;
 };
 
 } // namespace shardrt

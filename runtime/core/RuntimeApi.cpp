@@ -78,6 +78,7 @@ shardrt_status shardrt_session_create(shardrt_bundle bundle, shardrt_channel cha
       options.pin = given->pin != 0;
       options.localRank = given->local_rank;
       options.trace = given->trace != 0;
+      options.poison = given->poison != 0;
     }
     auto handle = std::make_unique<shardrt_session_s>();
     handle->bundle = bundle->bundle.get();

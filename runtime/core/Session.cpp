@@ -86,6 +86,11 @@ Session::Session(const Bundle &bundle, Progress &progress, const SessionOptions 
   if (!bundle.program.init.empty())
     Executor(machine, bundle.program.init, "init").run();
   refreshParameters();
+  if (options.poison)
+    for (Runner &runner : runners) {
+      runner.poison = std::make_unique<Poison>(bundle.program, *runner.entry);
+      runner.executor->setPoison(runner.poison.get());
+    }
   if (options.trace) {
     trace = std::make_unique<Trace>();
     for (Runner &runner : runners)
@@ -157,7 +162,7 @@ void Session::describeInputs() {
 }
 
 Session::Runner Session::makeRunner(const Entry &entry) {
-  Runner runner{&entry, {}, nullptr};
+  Runner runner{&entry, {}, nullptr, nullptr};
   for (const Value &value : entry.inputs) {
     const Value *replacement = replacementOf(entry, value);
     runner.bindings.push_back(

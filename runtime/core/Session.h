@@ -13,6 +13,7 @@ struct SessionOptions {
   bool pin = false;
   int localRank = 0;
   bool trace = false;
+  bool poison = false; // fill dead storage, to find programs that read it
 };
 
 /// Arena that a channel must offer: the program's between two pages that nobody may touch, and
@@ -67,6 +68,7 @@ private:
       int buffer, replacement; // the buffer that takes its place after a run, or -1
     };
     std::vector<Binding> bindings;
+    std::unique_ptr<Poison> poison;
     std::unique_ptr<Executor> executor;
   };
   void load(const std::string &weights);

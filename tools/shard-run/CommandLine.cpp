@@ -56,6 +56,7 @@ measuring
       --runs N             run N times; outputs that replace inputs carry over
       --bench N            one run to warm up, then N timed ones; prints median, least and most, and memory
       --trace FILE         write when each rank executed which command, for Perfetto or chrome://tracing
+      --poison             test mode: fill memory with ones as soon as no later command needs it; results stay the same
       --json               print results as JSON
 
       --version            print the version
@@ -175,6 +176,7 @@ static const std::map<std::string, Option> &optionTable() {
       {"--check-nan", {false, [](RunOptions &o, const std::string &) { o.checkNan = true; }}},
       {"--check-allocations",
        {false, [](RunOptions &o, const std::string &) { o.checkAllocations = true; }}},
+      {"--poison", {false, [](RunOptions &o, const std::string &) { o.poison = true; }}},
       {"--json", {false, [](RunOptions &o, const std::string &) { o.json = true; }}},
       {"--version",
        {false, [](RunOptions &o, const std::string &) { o.action = RunOptions::Version; }}},

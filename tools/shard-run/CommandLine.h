@@ -17,7 +17,7 @@ struct RunOptions {
   std::string weights, entry, isa, trace;
   std::string channel = "auto";
   int threads = 0; // 0: processors / local ranks
-  bool pin = false, json = false;
+  bool pin = false, json = false, poison = false;
   int runs = 1, bench = 0;
   double timeout = 0, linkGbps = 0; // 0: default
 

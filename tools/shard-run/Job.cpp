@@ -42,6 +42,7 @@ static SessionOptions sessionOptions(const Job &job) {
   options.pin = job.options.pin;
   options.localRank = job.localRank;
   options.trace = !job.options.trace.empty();
+  options.poison = job.options.poison;
   return options;
 }
 

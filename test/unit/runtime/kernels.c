@@ -44,6 +44,14 @@ void test_die(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
     kill(getpid(), SIGKILL);
 }
 
+/* Writes 8 bytes behind a buffer of 64 bytes on the rank whose index is 2. */
+void test_overrun(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
+  const int64_t *index = buffers[0];
+  volatile int64_t *buffer = buffers[1];
+  if (*index == 2)
+    buffer[8] = 1;
+}
+
 /* Sleeps for two seconds on the rank whose index is 2. */
 void test_sleep(void *const *buffers, int64_t begin, int64_t end, void *scratch) {
   const int64_t *index = buffers[0];
