@@ -83,7 +83,8 @@ Value EntryFunction::state(const Bucket &bucket, StringRef role, Type element, b
 }
 
 Value EntryFunction::scalarState(StringRef name) {
-  return addState(name, "scalar", RankedTensorType::get({}, builder.getF32Type()), {}, false, Sharding::replicated(0));
+  // Zeroed with the gradients and, like them, in no checkpoint, so that programs with and without it exchange checkpoints.
+  return addState(name, "gradient", RankedTensorType::get({}, builder.getF32Type()), {}, false, Sharding::replicated(0));
 }
 
 void EntryFunction::finish(StringRef name) {

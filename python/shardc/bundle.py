@@ -72,7 +72,7 @@ class _Job:
 
         def create(rank: int) -> None:
             options = _runtime.SessionOptions(
-                weights=weights, threads=threads, local_rank=rank, trace=int(bundle._trace)
+                weights=weights, threads=threads, local_rank=rank, trace=int(bundle._trace), poison=int(bundle._poison)
             )
             session = self.sessions[rank]
             self.runtime.session_create(bundle._handle, self.channels[rank], byref(options), byref(session))
@@ -115,7 +115,7 @@ class Bundle:
 
     weights: other weights than the bundle's own (a .safetensors file, an index or a folder). threads: compute threads a
     rank, 0 for an even share of the processors. isa: force a kernel level. timeout: seconds a rank waits for another.
-    trace: record every command, for `write_trace`. build: the CMake build that holds the runtime."""
+    trace: record every command, for `write_trace`. poison: a test mode that fills dead memory with ones. build: the CMake build that holds the runtime."""
 
     def __init__(
         self,
@@ -126,10 +126,12 @@ class Bundle:
         isa: str | None = None,
         timeout: float = 300.0,
         trace: bool = False,
+        poison: bool = False,
         build: str | Path | None = None,
     ):
         self.path = Path(path)
-        self._weights, self._threads, self._timeout, self._trace = weights, threads, timeout, trace
+        self._weights, self._threads, self._timeout = weights, threads, timeout
+        self._trace, self._poison = trace, poison
         self._job: _Job | None = None
         self._handle: c_void_p | None = None
         self._runtime = _runtime.runtime(_tools.runtime_library(build))
