@@ -65,6 +65,9 @@ training (compile)
                          reduce gradients after the last micro-batch only (default), or after each
   --separate-entry-points
                          forward_backward, finish_grad_sync, optimizer_step and zero_grad instead of one step
+  --param-dtype T        type in which parameters are gathered and used: f32 (default), bf16, f16; the master copy is as in the model
+  --fp32-parameters REGEX
+                         parameters that stay f32, with what reads them
   --reduce-dtype T       element type of gradient reductions: f32, bf16, f16
   --loss NAME            output to minimise, or logits for next-token cross entropy; default: loss, else logits
   --frozen REGEX         parameters that are not trained
@@ -213,6 +216,8 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
       pipeline.deferGradSync = text == "true";
       return true;
     }
+    if (name == "--param-dtype") return string(pipeline.paramDtype);
+    if (name == "--fp32-parameters") return string(pipeline.fp32Parameters);
     if (name == "--reduce-dtype") return string(pipeline.reduceDtype);
     if (name == "--loss") return string(pipeline.loss);
     if (name == "--frozen") return string(pipeline.frozen);

@@ -88,6 +88,10 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
         return refuse(option + " is AdamW's, --optimizer is sgd");
   if (pipeline.optimizer == "adamw" && train.given.contains("--momentum"))
     return refuse("--momentum is SGD's, --optimizer is adamw");
+  if (!isOneOf(pipeline.paramDtype.getValue(), {"f32", "bf16", "f16"}))
+    return refuse("--param-dtype \"" + pipeline.paramDtype + "\" is not f32, bf16 or f16");
+  if (pipeline.paramDtype == "f32" && train.given.contains("--fp32-parameters"))
+    return refuse("--fp32-parameters needs --param-dtype bf16 or f16");
   pipeline.train = true;
   return llvm::Error::success();
 }
@@ -138,6 +142,7 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
                       {"accumulation", train.accumulation},
                       {"vocabulary", vocabulary},
                       {"strategy", train.strategy},
+                      {"param_dtype", pipeline.paramDtype.getValue()},
                       {"zero_dp_strategy", pipeline.zeroDpStrategy.getValue()},
                       {"activation_checkpointing", pipeline.activationCheckpointing.getValue()}};
   std::string text;

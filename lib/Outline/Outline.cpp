@@ -73,6 +73,8 @@ static SmallVector<Value> callOperands(const Kind &kind, const LayerInterface &i
 static void describeArgument(func::FuncOp function, unsigned n, Value operand, StringRef layerPath) {
   if (shard::ShardingAttr sharding = shard::getSharding(operand))
     function.setArgAttr(n, shard::ShardDialect::kShardingAttr, sharding);
+  if (auto narrow = operand.getDefiningOp<graph::CastOp>(); narrow && narrow.getInput().getDefiningOp<graph::ParameterOp>())
+    operand = narrow.getInput();
   if (auto parameter = operand.getDefiningOp<graph::ParameterOp>())
     function.setArgAttr(n, "graph.parameter",
                         StringAttr::get(function.getContext(), relativePath(parameter.getName(), layerPath)));

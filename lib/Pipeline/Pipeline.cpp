@@ -6,6 +6,7 @@
 //  3. Roles      after Unpack, so that each piece has its own.
 //  4. Annotate   on the flat program: plans name modules, and a plan may treat layers differently. What it
 //                puts on ops and weights is part of a layer's kind.
+//                Mixed precision (training) behind it: annotation looks at who reads a weight, which is a cast from then on.
 //  5. Outline    from here on work is per kind of layer.
 //  6. Differentiate (training) after Outline: one backward function per kind; before Propagate, so that shardings are decided for forward and
 //                backward pass together.
@@ -59,7 +60,16 @@ static void buildAnnotate(OpPassManager &pm, const PipelineOptions &options) {
   pm.addPass(createAnnotatePass(annotate));
 }
 
-static void buildOutline(OpPassManager &pm, const PipelineOptions &) { pm.addPass(createOutlinePass()); }
+static void buildOutline(OpPassManager &pm, const PipelineOptions &options) {
+  if (options.train && options.paramDtype != "f32") {
+    MixedPrecisionPassOptions precision;
+    precision.dtype = options.paramDtype;
+    precision.keep = options.fp32Parameters;
+    pm.addPass(createMixedPrecisionPass(precision));
+    pm.addPass(createCanonicalizerPass());
+  }
+  pm.addPass(createOutlinePass());
+}
 
 static void buildDifferentiate(OpPassManager &pm, const PipelineOptions &options) {
   if (!options.train)

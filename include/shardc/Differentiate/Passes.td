@@ -35,4 +35,26 @@ def DifferentiatePass : Pass<"shard-differentiate", "::mlir::ModuleOp"> {
   ];
 }
 
+def MixedPrecisionPass : Pass<"shard-mixed-precision", "::mlir::ModuleOp"> {
+  let summary = "Compute in a 16-bit type where that is safe; parameters stay f32";
+  let description = [{
+    Before shard-outline. Contractions, attention, norms, activations and pointwise arithmetic on narrow values become `dtype`; exponentials, sums,
+    softmax and what else models widen by hand stay f32. A parameter is cast where a narrow op reads it: FSDP casts the shard and gathers that.
+
+    ```mlir
+    %w = graph.parameter "w" : tensor<4x8xf32>                  %w = graph.parameter "w" : tensor<4x8xf32>
+    %y = graph.einsum "mk,nk->mn" %x, %w : …          ->        %v = graph.cast %w : tensor<4x8xf32> -> tensor<4x8xbf16>
+                                                                %y = graph.einsum "mk,nk->mn" %x, %v : …
+    ```
+
+    Example: test/Differentiate/mixed-precision.mlir.
+  }];
+  let dependentDialects = ["::shardc::graph::GraphDialect"];
+  let options = [
+    Option<"entry", "entry", "std::string", "\"main\"", "the model's function">,
+    Option<"dtype", "dtype", "std::string", "\"bf16\"", "bf16, f16, or f32 to change nothing">,
+    Option<"keep", "keep", "std::string", "\"\"", "parameters (a regular expression over names) whose readers compute in f32">,
+  ];
+}
+
 #endif // SHARDC_DIFFERENTIATE_PASSES_TD

@@ -36,6 +36,9 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<bool> train{*this, "train", llvm::cl::desc("compile the training step"), llvm::cl::init(false)};
   Option<std::string> loss{*this, "loss", llvm::cl::desc("output to minimise, or logits"), llvm::cl::init("")};
   Option<std::string> frozen{*this, "frozen", llvm::cl::desc("parameters (regular expression) that are not trained"), llvm::cl::init("")};
+  Option<std::string> paramDtype{*this, "param-dtype", llvm::cl::desc("type that parameters are gathered and used in: f32, bf16, f16"),
+                                 llvm::cl::init("f32")};
+  Option<std::string> fp32Parameters{*this, "fp32-parameters", llvm::cl::desc("parameters (regular expression) that stay f32"), llvm::cl::init("")};
   Option<std::string> activationCheckpointing{*this, "activation-checkpointing", llvm::cl::desc("none, selective or full"),
                                               llvm::cl::init("none")};
   Option<int64_t> zeroDpStrategy{*this, "zero-dp-strategy", llvm::cl::desc("what dp_shard cuts: 0 to 3"), llvm::cl::init(3)};
