@@ -37,8 +37,9 @@ std::optional<Checkpoint> parseCheckpoint(StringRef text) {
 /// The entry function on its way.
 class Entry {
 public:
-  Entry(func::FuncOp function, Checkpoint checkpoint)
-      : function(function), checkpoint(checkpoint), symbols(function->getParentOfType<ModuleOp>()), builder(ret()) {}
+  /// `checkpointLayers`: how many of the first layers `checkpoint` is for; -1: all.
+  Entry(func::FuncOp function, Checkpoint checkpoint, int64_t checkpointLayers)
+      : function(function), checkpoint(checkpoint), checkpointLayers(checkpointLayers), symbols(function->getParentOfType<ModuleOp>()), builder(ret()) {}
 
   LogicalResult chooseOutput(StringRef wanted);
   LogicalResult chooseParameters(StringRef frozen);
@@ -53,12 +54,14 @@ private:
     return name ? name.getValue() : StringRef();
   }
   LogicalResult visitCall(func::CallOp call);
-  FailureOr<LayerSplit *> splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded);
+  FailureOr<LayerSplit *> splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded, Checkpoint policy);
   func::CallOp callPart(func::FuncOp callee, ArrayRef<LayerSplit::Source> sources, func::CallOp original, ValueRange forward,
                         unsigned ownResults, ValueRange recomputed);
 
   func::FuncOp function;
   Checkpoint checkpoint;
+  int64_t checkpointLayers;
+  llvm::DenseMap<Operation *, int64_t> layerNumbers; ///< of calls, in the order of the forward pass
   SymbolTable symbols;
   OpBuilder builder;
   unsigned output = 0;
@@ -145,11 +148,12 @@ LogicalResult Entry::buildLoss() {
   return success();
 }
 
-FailureOr<LayerSplit *> Entry::splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded) {
-  Attribute key = builder.getArrayAttr({call.getCalleeAttr(), builder.getDenseBoolArrayAttr(active), builder.getDenseBoolArrayAttr(seeded)});
+FailureOr<LayerSplit *> Entry::splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded, Checkpoint policy) {
+  Attribute key = builder.getArrayAttr({call.getCalleeAttr(), builder.getDenseBoolArrayAttr(active), builder.getDenseBoolArrayAttr(seeded),
+                                        builder.getI64IntegerAttr(static_cast<int64_t>(policy))});
   auto found = splits.find(key);
   if (found == splits.end()) {
-    FailureOr<LayerSplit> split = splitLayer(symbols.lookup<func::FuncOp>(call.getCallee()), active, seeded, checkpoint, symbols);
+    FailureOr<LayerSplit> split = splitLayer(symbols.lookup<func::FuncOp>(call.getCallee()), active, seeded, policy, symbols);
     if (failed(split))
       return failure();
     found = splits.insert({key, *split}).first;
@@ -187,7 +191,7 @@ LogicalResult Entry::visitCall(func::CallOp call) {
     active.push_back(cotangents->isActive(operand));
   for (Value result : call.getResults())
     seeded.push_back(static_cast<bool>(cotangents->get(result)));
-  FailureOr<LayerSplit *> split = splitOf(call, active, seeded);
+  FailureOr<LayerSplit *> split = splitOf(call, active, seeded, checkpointLayers < 0 || layerNumbers[call] < checkpointLayers ? checkpoint : Checkpoint::None);
   if (failed(split))
     return failure();
   LayerSplit &parts = **split;
@@ -218,8 +222,11 @@ LogicalResult Entry::differentiate() {
     for (graph::ParameterOp use : uses)
       leaves.push_back(use);
   SmallVector<Operation *> ops;
-  for (Operation &op : body.without_terminator())
+  for (Operation &op : body.without_terminator()) {
     ops.push_back(&op);
+    if (isa<func::CallOp>(op))
+      layerNumbers.try_emplace(&op, layerNumbers.size());
+  }
   cotangents.emplace(builder, body, leaves);
   Value seeded = ret()->getOperand(output);
   if (!cotangents->isActive(seeded))
@@ -267,7 +274,7 @@ struct DifferentiatePass : impl::DifferentiatePassBase<DifferentiatePass> {
       module.emitError() << "checkpoint: \"" << checkpoint << "\" is not none, selective or full";
       return signalPassFailure();
     }
-    Entry main(function, *policy);
+    Entry main(function, *policy, checkpointLayers);
     if (failed(main.chooseOutput(loss)) || failed(main.chooseParameters(frozen)) || failed(main.buildLoss()) || failed(main.differentiate()))
       return signalPassFailure();
     main.replaceOutputs();

@@ -54,7 +54,9 @@ training (compile)
   --zero-dp-strategy N   what is sharded: 0 nothing, 1 and 2 optimizer state and gradients, 3 parameters too (default)
   --reshard-after-forward true|false|N
                          gather parameters again for the backward pass, from groups of N ranks; default: but for the last layer
-  --activation-checkpointing none|selective|full
+  --activation-checkpointing none|selective|full|auto
+                         what is recomputed in the backward pass; auto: the least that fits the memory limit
+  --memory-limit SIZE    of one rank, such as 2GiB; refused if the step does not fit
   --forward-prefetch N, --backward-prefetch N
                          units whose parameters are gathered ahead of use (default 1; 0: none)
   --reductions-in-flight N
@@ -203,6 +205,19 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     if (name == "--zero-dp-strategy") return integer(pipeline.zeroDpStrategy, 0);
     if (name == "--reshard-after-forward") return string(pipeline.reshardAfterForward);
     if (name == "--activation-checkpointing") return string(pipeline.activationCheckpointing);
+    if (name == "--memory-limit") {
+      if (!string(text))
+        return false;
+      llvm::StringRef digits = llvm::StringRef(text).take_while([](char c) { return std::isdigit(static_cast<unsigned char>(c)) || c == '.'; });
+      int64_t unit = llvm::StringSwitch<int64_t>(llvm::StringRef(text).drop_front(digits.size()).trim())
+                         .Cases({"", "B"}, 1).Case("KiB", 1 << 10).Case("MiB", 1 << 20).Case("GiB", 1 << 30)
+                         .Case("kB", 1000).Case("MB", 1000000).Case("GB", 1000000000).Default(0);
+      double number = 0;
+      if (digits.getAsDouble(number) || unit == 0 || number <= 0)
+        return args.fail(name + " \"" + text + "\" is not a size like 2GiB or 500MB");
+      train.memoryLimit = static_cast<int64_t>(number * unit);
+      return true;
+    }
     if (name == "--forward-prefetch") return integer(train.overlap.forwardPrefetch, 0);
     if (name == "--backward-prefetch") return integer(train.overlap.backwardPrefetch, 0);
     if (name == "--reductions-in-flight") return integer(train.overlap.reductions, 0);

@@ -60,6 +60,8 @@ int compileCommand(CompileOptions &options) {
     if (failed(pm.run(*model->module)))
       return kFailed;
     progress.done(stage.name);
+    if (stage.name == "outline" && failed(fitMemory(*model->module, options.train, options.model.pipeline)))
+      return kFailed;
     if (stage.name == options.stopAfter)
       return kOk;
     if (stage.name == "annotate" && options.output.empty() && options.stopAfter.empty())

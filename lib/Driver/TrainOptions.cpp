@@ -92,6 +92,10 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
     return refuse("--param-dtype \"" + pipeline.paramDtype + "\" is not f32, bf16 or f16");
   if (pipeline.paramDtype == "f32" && train.given.contains("--fp32-parameters"))
     return refuse("--fp32-parameters needs --param-dtype bf16 or f16");
+  if (!isOneOf(pipeline.activationCheckpointing.getValue(), {"none", "selective", "full", "auto"}))
+    return refuse("--activation-checkpointing \"" + pipeline.activationCheckpointing + "\" is not none, selective, full or auto");
+  if (pipeline.activationCheckpointing == "auto" && !train.memoryLimit)
+    return refuse("--activation-checkpointing auto needs --memory-limit");
   pipeline.train = true;
   return llvm::Error::success();
 }
@@ -144,7 +148,8 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
                       {"strategy", train.strategy},
                       {"param_dtype", pipeline.paramDtype.getValue()},
                       {"zero_dp_strategy", pipeline.zeroDpStrategy.getValue()},
-                      {"activation_checkpointing", pipeline.activationCheckpointing.getValue()}};
+                      {"activation_checkpointing", pipeline.activationCheckpointing.getValue()},
+                      {"checkpointed_layers", pipeline.checkpointLayers.getValue()}};
   std::string text;
   llvm::raw_string_ostream(text) << json::Value(std::move(object));
   return text;

@@ -78,6 +78,7 @@ static void buildDifferentiate(OpPassManager &pm, const PipelineOptions &options
   differentiate.loss = options.loss;
   differentiate.frozen = options.frozen;
   differentiate.checkpoint = options.activationCheckpointing;
+  differentiate.checkpointLayers = options.checkpointLayers;
   pm.addPass(createDifferentiatePass(differentiate));
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());

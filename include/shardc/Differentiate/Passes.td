@@ -29,6 +29,7 @@ def DifferentiatePass : Pass<"shard-differentiate", "::mlir::ModuleOp"> {
   let options = [
     Option<"entry", "entry", "std::string", "\"main\"", "the model's function">,
     Option<"checkpoint", "checkpoint", "std::string", "\"none\"", "activation checkpointing: none, selective or full">,
+    Option<"checkpointLayers", "checkpoint-layers", "int64_t", "-1", "only so many of the first layers are checkpointed; -1: all">,
     Option<"loss", "loss", "std::string", "\"\"", "output to minimise if it is a scalar, or to take next-token cross entropy of; "
            "default: \"loss\" if there is one, else \"logits\"">,
     Option<"frozen", "frozen", "std::string", "\"\"", "parameters (a regular expression over names) that are not trained">,

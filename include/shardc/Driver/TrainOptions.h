@@ -17,6 +17,8 @@ struct TrainOptions {
   bool enabled = false;
   std::string strategy = "fsdp2"; ///< fsdp2, megatron_fsdp or ddp
   int64_t dpReplicate = 0, dpShard = 0, tp = 0; ///< 0: not given
+  int64_t memoryLimit = 0;        ///< bytes of a rank's arena; 0: any
+  int64_t arenaBytes = 0;         ///< what fitMemory found
   OverlapOptions overlap;
   int64_t accumulation = 1;       ///< micro-batches a step
   double learningRate = 1e-3;
@@ -28,6 +30,10 @@ struct TrainOptions {
 
 /// Makes the mesh from the sizes and applies the strategy's rules to the pipeline. An error names the option.
 llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeline);
+
+/// Under a memory limit: chooses what is recomputed if that is `auto`, and fails if the step does not fit. `outlined`: the module after
+/// the stage "outline", which stays.
+mlir::LogicalResult fitMemory(mlir::ModuleOp outlined, TrainOptions &train, PipelineOptions &pipeline);
 
 /// The manifest's "training" object. `module` has gone through the pipeline.
 std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipeline, mlir::ModuleOp module);

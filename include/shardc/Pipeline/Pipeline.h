@@ -41,6 +41,8 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<std::string> fp32Parameters{*this, "fp32-parameters", llvm::cl::desc("parameters (regular expression) that stay f32"), llvm::cl::init("")};
   Option<std::string> activationCheckpointing{*this, "activation-checkpointing", llvm::cl::desc("none, selective or full"),
                                               llvm::cl::init("none")};
+  Option<int64_t> checkpointLayers{*this, "checkpoint-layers", llvm::cl::desc("how many of the first layers that is for; -1: all"),
+                                   llvm::cl::init(-1)};
   Option<int64_t> zeroDpStrategy{*this, "zero-dp-strategy", llvm::cl::desc("what dp_shard cuts: 0 to 3"), llvm::cl::init(3)};
   Option<std::string> reshardAfterForward{*this, "reshard-after-forward", llvm::cl::desc("true, false or a number of ranks"),
                                           llvm::cl::init("")};
