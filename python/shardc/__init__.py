@@ -9,17 +9,21 @@ shardc.export (torch models to ONNX) is imported apart: `from shardc.export impo
 
 from ._runtime import RuntimeFailure
 from ._tools import ToolNotFound
-from .bundle import Bundle, Value, load
+from .bundle import Bundle, Entry, Value, load
 from .compiler import CompileError, compile, plan
 from .config import CompileOptions
+from .training import Tensor, TrainingBundle
 
 __version__ = "0.1.0"
 __all__ = [
     "Bundle",
     "CompileError",
     "CompileOptions",
+    "Entry",
     "RuntimeFailure",
+    "Tensor",
     "ToolNotFound",
+    "TrainingBundle",
     "Value",
     "compile",
     "load",

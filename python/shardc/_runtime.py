@@ -10,12 +10,15 @@ from pathlib import Path
 from .arrays import DTYPES
 
 OK, INTERNAL = 0, 1
+INVALID_ARGUMENT, BAD_WEIGHTS, IO = 2, 5, 6
 DTYPE_CODES = {name: code for code, name in enumerate(DTYPES)}
 _NAMES_BY_CODE = list(DTYPES)
 
 
 class RuntimeFailure(RuntimeError):
     """A failing call of the runtime: `status` is its number, which is also shard-run's exit code, `kind` its name."""
+
+    left_ranks_usable = False
 
     def __init__(self, status: int, kind: str, message: str):
         super().__init__(f"{message} ({kind})")
@@ -41,8 +44,8 @@ class BundleFacts(ctypes.Structure):
         ("model", c_char_p),
         ("isa", c_char_p),
         ("ranks", c_int32),
-        ("inputs", c_int32),
-        ("outputs", c_int32),
+        ("entries", c_int32),
+        ("tensors", c_int32),
         ("max_groups", c_int32),
         ("arena_bytes", c_uint64),
         ("fingerprint", c_uint64),
@@ -63,6 +66,34 @@ class ValueFacts(ctypes.Structure):
         return _NAMES_BY_CODE[self.dtype]
 
 
+class EntryFacts(ctypes.Structure):
+    _fields_ = [("name", c_char_p), ("inputs", c_int32), ("outputs", c_int32)]
+
+
+class TensorFacts(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("role", c_char_p),
+        ("dtype", c_int32),
+        ("shape", POINTER(c_int64)),
+        ("dims", c_int32),
+        ("bytes", c_uint64),
+    ]
+
+    def dtype_name(self) -> str:
+        return _NAMES_BY_CODE[self.dtype]
+
+
+class TrainerState(ctypes.Structure):
+    _fields_ = [
+        ("step", c_int64),
+        ("sequences", c_int64),
+        ("tokens", c_int64),
+        ("seed", c_uint64),
+        ("data_fingerprint", c_uint64),
+    ]
+
+
 class SessionOptions(ctypes.Structure):
     _fields_ = [
         ("weights", c_char_p),
@@ -78,13 +109,21 @@ class SessionOptions(ctypes.Structure):
 _CALLS = {
     "bundle_open": [c_char_p, c_char_p, POINTER(c_void_p)],
     "bundle_info": [c_void_p, POINTER(BundleFacts)],
-    "bundle_input": [c_void_p, c_int32, POINTER(ValueFacts)],
-    "bundle_output": [c_void_p, c_int32, POINTER(ValueFacts)],
+    "bundle_entry": [c_void_p, c_int32, POINTER(EntryFacts)],
+    "bundle_input": [c_void_p, c_int32, c_int32, POINTER(ValueFacts)],
+    "bundle_output": [c_void_p, c_int32, c_int32, POINTER(ValueFacts)],
+    "bundle_tensor": [c_void_p, c_int32, POINTER(TensorFacts)],
+    "bundle_scalar": [c_void_p, c_char_p, c_int64, POINTER(c_double)],
     "channel_create_inprocess": [POINTER(ChannelOptions), POINTER(c_void_p)],
     "session_create": [c_void_p, c_void_p, POINTER(SessionOptions), POINTER(c_void_p)],
     "session_set_input": [c_void_p, c_char_p, c_int32, POINTER(c_int64), c_int32, c_void_p],
     "session_run": [c_void_p, c_char_p],
     "session_get_output": [c_void_p, c_char_p, c_void_p, c_uint64],
+    "session_get_tensor": [c_void_p, c_char_p, c_void_p, c_uint64],
+    "session_set_tensor": [c_void_p, c_char_p, c_int32, POINTER(c_int64), c_int32, c_void_p],
+    "session_refresh": [c_void_p],
+    "session_save": [c_void_p, c_char_p, POINTER(TrainerState)],
+    "session_load": [c_void_p, c_char_p, POINTER(TrainerState)],
     "session_write_trace": [c_void_p, c_char_p],
 }
 # Functions that cannot fail: name -> (result, arguments).
@@ -132,11 +171,24 @@ class Runtime:
         self.bundle_info(bundle, byref(facts))
         return facts
 
-    def values(self, bundle: c_void_p, function, count: int) -> list[ValueFacts]:
-        values = [ValueFacts() for _ in range(count)]
-        for index, value in enumerate(values):
-            function(bundle, index, byref(value))
-        return values
+    def entries(self, bundle: c_void_p, count: int) -> list[EntryFacts]:
+        return self._list(self.bundle_entry, EntryFacts, count, bundle)
+
+    def tensors(self, bundle: c_void_p, count: int) -> list[TensorFacts]:
+        return self._list(self.bundle_tensor, TensorFacts, count, bundle)
+
+    def inputs(self, bundle: c_void_p, entry: int, count: int) -> list[ValueFacts]:
+        return self._list(self.bundle_input, ValueFacts, count, bundle, entry)
+
+    def outputs(self, bundle: c_void_p, entry: int, count: int) -> list[ValueFacts]:
+        return self._list(self.bundle_output, ValueFacts, count, bundle, entry)
+
+    @staticmethod
+    def _list(function, facts, count: int, *where) -> list:
+        items = [facts() for _ in range(count)]
+        for index, item in enumerate(items):
+            function(*where, index, byref(item))
+        return items
 
 
 @cache

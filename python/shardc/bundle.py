@@ -4,15 +4,13 @@
     logits = bundle.run(input_ids=ids)["logits"]
 
 The ranks of the mesh are threads of this process, on the same runtime, kernels and collectives as shard-run's; for one
-process a rank, or several machines, use shard-run."""
+process a rank, or several machines, use shard-run. shardc.training has what a training bundle adds."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from ctypes import POINTER, byref, c_int64, c_void_p, cast
+from ctypes import c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ import numpy as np
 
 from . import _runtime, _tools
 from .arrays import as_array, dtype_name, numpy_dtype
-from .safetensors import Safetensors, open_safetensors
+from .job import Job
+from .safetensors import open_safetensors
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,15 @@ class Value:
         return f"{self.name}: {self.type}"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What can be run by name: "main", or the entry points of training."""
+
+    name: str
+    inputs: dict[str, Value]
+    outputs: dict[str, Value]
+
+
 def _values(facts: list[_runtime.ValueFacts]) -> dict[str, Value]:
     values = {}
     for fact in facts:
@@ -50,72 +58,13 @@ def _values(facts: list[_runtime.ValueFacts]) -> dict[str, Value]:
     return values
 
 
-class _Job:
-    """Channels and sessions of all ranks. Each rank's calls are made together with the others', in its own thread."""
-
-    def __init__(self, bundle: Bundle):
-        self.runtime, self.ranks = bundle._runtime, bundle.ranks
-        self.pool = ThreadPoolExecutor(self.ranks, thread_name_prefix="shardrt-rank")
-        self.channels = (c_void_p * self.ranks)()
-        self.sessions = [c_void_p() for _ in range(self.ranks)]
-        facts = bundle._facts
-        options = _runtime.ChannelOptions(
-            ranks=self.ranks,
-            arena_bytes=facts.arena_bytes,
-            fingerprint=facts.fingerprint,
-            max_groups=facts.max_groups,
-            timeout_s=bundle._timeout,
-        )
-        self.runtime.channel_create_inprocess(byref(options), self.channels)
-        weights = str(bundle._weights).encode() if bundle._weights else None
-        threads = bundle._threads or max(1, len(os.sched_getaffinity(0)) // self.ranks)
-
-        def create(rank: int) -> None:
-            options = _runtime.SessionOptions(
-                weights=weights, threads=threads, local_rank=rank, trace=int(bundle._trace), poison=int(bundle._poison)
-            )
-            session = self.sessions[rank]
-            self.runtime.session_create(bundle._handle, self.channels[rank], byref(options), byref(session))
-
-        try:
-            self.together(create)
-        except BaseException:
-            self.close()
-            raise
-
-    def together(self, step) -> None:
-        """step(rank) on all ranks at once. If one fails the others are told, or they would wait for it; its error is
-        raised, not theirs."""
-        first: list[Exception] = []
-
-        def guarded(rank: int) -> None:
-            try:
-                step(rank)
-            except Exception as error:
-                first.append(error)
-                self.runtime.channel_abort(self.channels[rank], f"rank {rank}: {error}".encode())
-
-        list(self.pool.map(guarded, range(self.ranks)))
-        if first:
-            raise first[0]
-
-    def close(self) -> None:
-        self.pool.shutdown()
-        for session in self.sessions:
-            if session:
-                self.runtime.session_release(session)
-        for channel in self.channels:
-            if channel:
-                self.runtime.channel_release(channel)
-        self.sessions, self.channels = [], []
-
-
 class Bundle:
     """A bundle directory. It is checked when opened; ranks start and weights load at the first run.
 
     weights: other weights than the bundle's own (a .safetensors file, an index or a folder). threads: compute threads a
     rank, 0 for an even share of the processors. isa: force a kernel level. timeout: seconds a rank waits for another.
-    trace: record every command, for `write_trace`. poison: a test mode that fills dead memory with ones. build: the CMake build that holds the runtime."""
+    trace: record every command, for `write_trace`. poison: a test mode that fills dead memory with ones. build: the
+    CMake build that holds the runtime."""
 
     def __init__(
         self,
@@ -132,18 +81,22 @@ class Bundle:
         self.path = Path(path)
         self._weights, self._threads, self._timeout = weights, threads, timeout
         self._trace, self._poison = trace, poison
-        self._job: _Job | None = None
+        self._job: Job | None = None
         self._handle: c_void_p | None = None
-        self._runtime = _runtime.runtime(_tools.runtime_library(build))
-        self._handle = self._runtime.open_bundle(self.path, isa)
-        self._facts = self._runtime.facts(self._handle)
+        self._runtime = runtime = _runtime.runtime(_tools.runtime_library(build))
+        self._handle = runtime.open_bundle(self.path, isa)
+        self._facts = runtime.facts(self._handle)
         # the runtime has checked the file by now
         self.manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
         self.ranks: int = self._facts.ranks
         self.isa: str = (self._facts.isa or b"").decode()
-        facts, runtime = self._facts, self._runtime
-        self.inputs = _values(runtime.values(self._handle, runtime.bundle_input, facts.inputs))
-        self.outputs = _values(runtime.values(self._handle, runtime.bundle_output, facts.outputs))
+        self.entries: dict[str, Entry] = {}
+        for index, entry in enumerate(runtime.entries(self._handle, self._facts.entries)):
+            inputs = _values(runtime.inputs(self._handle, index, entry.inputs))
+            outputs = _values(runtime.outputs(self._handle, index, entry.outputs))
+            self.entries[entry.name.decode()] = Entry(entry.name.decode(), inputs, outputs)
+        first = next(iter(self.entries.values()))
+        self.inputs, self.outputs = first.inputs, first.outputs
 
     # ---- running ---------------------------------------------------------------------------------------------------
     def run(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, np.ndarray]:
@@ -151,23 +104,35 @@ class Bundle:
 
         An input keeps its value for later runs; one that an output replaces (a KV cache) carries that over, and starts
         as zeros. One run at a time."""
-        arrays = {name: self._array(name, value) for name, value in {**(inputs or {}), **named}.items()}
-        if self._handle is None:
-            raise ValueError(f"{self.path}: the bundle is closed")
-        self._job = self._job or _Job(self)
-        results = {v.name: np.empty(v.shape, numpy_dtype(v.dtype)) for v in self.outputs.values()}
-        try:
-            self._job.together(lambda rank: self._run_rank(rank, arrays, results))
-        except BaseException:
-            self._stop()  # after an abort the ranks are of no use; the next run starts new ones
-            raise
+        return self.run_entry(next(iter(self.entries)), inputs, **named)
+
+    def run_entry(self, entry: str, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, np.ndarray]:
+        """As `run`, for an entry point by name."""
+        if entry not in self.entries:
+            raise ValueError(f'the bundle has no entry point "{entry}"; it has {", ".join(self.entries)}')
+        which = self.entries[entry]
+        arrays = {name: self._input(which, name, value) for name, value in {**(inputs or {}), **named}.items()}
+        results = {v.name: np.empty(v.shape, numpy_dtype(v.dtype)) for v in which.outputs.values()}
+        self._on_ranks(lambda job: job.run(entry, arrays, results))
         return results
 
-    def _array(self, name: str, value: Any) -> np.ndarray:
+    def _on_ranks(self, call) -> None:
+        """call(job) on the running ranks; they start now if they have not yet."""
+        if self._handle is None:
+            raise ValueError(f"{self.path}: the bundle is closed")
+        self._job = self._job or Job(self)
+        try:
+            call(self._job)
+        except BaseException as error:
+            if not getattr(error, "left_ranks_usable", False):
+                self._stop()  # after an abort the ranks are of no use; the next run starts new ones
+            raise
+
+    def _input(self, entry: Entry, name: str, value: Any) -> tuple[int, np.ndarray]:
         """Checked here, so that a mistake does not cost the ranks and their state."""
-        if name not in self.inputs:
-            raise ValueError(f'the model has no input "{name}"; it has {", ".join(self.inputs)}')
-        expected = self.inputs[name]
+        if name not in entry.inputs:
+            raise ValueError(f'{self._of(entry)} has no input "{name}"; it has {", ".join(entry.inputs)}')
+        expected = entry.inputs[name]
         array = as_array(value)
         try:
             dtype = dtype_name(array, expected.dtype)
@@ -175,21 +140,10 @@ class Bundle:
             raise TypeError(f'input "{name}": {error}') from error
         if (dtype, array.shape) != (expected.dtype, expected.shape):
             raise ValueError(f'input "{name}" is {expected.type}, given {dtype} {list(array.shape)}')
-        return array
+        return _runtime.DTYPE_CODES[dtype], array
 
-    def _run_rank(self, rank: int, arrays: dict[str, np.ndarray], results: dict[str, np.ndarray]) -> None:
-        session = self._job.sessions[rank]
-        for name, array in arrays.items():
-            shape = (c_int64 * max(1, array.ndim))(*array.shape)
-            code = _runtime.DTYPE_CODES[self.inputs[name].dtype]
-            data = c_void_p(array.ctypes.data)
-            self._runtime.session_set_input(
-                session, name.encode(), code, cast(shape, POINTER(c_int64)), array.ndim, data
-            )
-        self._runtime.session_run(session, None)
-        for name, result in results.items():  # a collective, whose result rank 0 gets
-            data = c_void_p(result.ctypes.data if rank == 0 else None)
-            self._runtime.session_get_output(session, name.encode(), data, result.nbytes if rank == 0 else 0)
+    def _of(self, entry: Entry) -> str:
+        return "the model" if len(self.entries) == 1 else f'entry point "{entry.name}"'
 
     def write_trace(self, path: str | Path) -> None:
         """Commands of all runs so far, for Perfetto or chrome://tracing; the bundle must be loaded with trace=True."""
@@ -200,7 +154,7 @@ class Bundle:
         self._job.together(lambda rank: self._runtime.session_write_trace(self._job.sessions[rank], str(path).encode()))
 
     # ---- weights ---------------------------------------------------------------------------------------------------
-    def state_dict(self) -> Safetensors:
+    def state_dict(self) -> Mapping[str, np.ndarray]:
         """The weights by the model's own names, whole, as read-only views of their files."""
         return open_safetensors(self._weights or self.path / "weights")
 
@@ -217,7 +171,7 @@ class Bundle:
             self._runtime.bundle_release(self._handle)
             self._handle = None
 
-    def __enter__(self) -> Bundle:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_) -> None:
@@ -229,9 +183,18 @@ class Bundle:
 
     def __repr__(self) -> str:
         values = [", ".join(map(str, side.values())) for side in (self.inputs, self.outputs)]
-        return f"<Bundle {self.path} on {self.ranks} ranks: {values[0]} -> {values[1]}>"
+        return f"<{type(self).__name__} {self.path} on {self.ranks} ranks: {values[0]} -> {values[1]}>"
+
+
+def _is_training(path: str | Path) -> bool:
+    try:
+        return bool(json.loads((Path(path) / "manifest.json").read_text()).get("training"))
+    except (OSError, ValueError, AttributeError):
+        return False  # the runtime says what is wrong
 
 
 def load(path: str | Path, **options: Any) -> Bundle:
-    """Opens a bundle; see `Bundle` for the options."""
-    return Bundle(path, **options)
+    """Opens a bundle; see `Bundle` for the options. One that was compiled for training is a `TrainingBundle`."""
+    from .training import TrainingBundle
+
+    return (TrainingBundle if _is_training(path) else Bundle)(path, **options)

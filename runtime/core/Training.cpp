@@ -69,3 +69,14 @@ double shardrt::learningRateAt(const LearningRateSchedule &schedule, double peak
 double shardrt::biasCorrection(double beta, int64_t step) {
   return 1 - std::pow(beta, static_cast<double>(step));
 }
+
+std::optional<double> shardrt::optimizerScalar(const Training &training, const std::string &name,
+                                               int64_t step, std::optional<double> peak) {
+  if (name == "learning_rate")
+    return learningRateAt(training.schedule, peak.value_or(training.learningRate), step);
+  if (name == "bias_correction1")
+    return biasCorrection(training.beta1, step);
+  if (name == "bias_correction2")
+    return biasCorrection(training.beta2, step);
+  return std::nullopt;
+}

@@ -30,6 +30,11 @@ Training readTraining(const JsonNode &node);
 /// to the minimum, which is reached after `decaySteps` more.
 double learningRateAt(const LearningRateSchedule &schedule, double peak, int64_t step);
 
+/// The value of an input of the optimizer ("learning_rate", "bias_correction1", "bias_correction2")
+/// in a step; empty for other names. `peak` replaces the bundle's learning rate.
+std::optional<double> optimizerScalar(const Training &training, const std::string &name,
+                                      int64_t step, std::optional<double> peak = {});
+
 /// 1 - beta^step, which a running mean that starts at zero is divided by.
 double biasCorrection(double beta, int64_t step);
 

@@ -69,13 +69,11 @@ template <typename T> static std::vector<T> rows(const Training &training, bool 
 }
 
 bool Trainer::addScalar(const Value &value, size_t index) {
-  static const char *const names[] = {"learning_rate", "bias_correction1", "bias_correction2"};
-  auto found = std::find(std::begin(names), std::end(names), value.name);
-  if (found == std::end(names))
+  if (!optimizerScalar(training, value.name, 1))
     return false;
   if (value.dtype != SHARDRT_F32 || !value.shape.empty())
     refuse(value, "should be a single f32");
-  scalars.push_back({index, static_cast<Scalar::Kind>(found - names)});
+  scalars.push_back({index, &value.name});
   return true;
 }
 
@@ -137,19 +135,11 @@ void Trainer::nextBatch() {
   session.setInput(labels.input, labels.data.data());
 }
 
-static double learningRateOf(const Training &training, const TrainerOptions &options,
-                             int64_t step) {
-  return learningRateAt(training.schedule, options.learningRate.value_or(training.learningRate),
-                        step);
-}
-
 void Trainer::setScalars(int64_t step) {
   for (const Scalar &scalar : scalars) {
-    double value = scalar.kind == Scalar::LearningRate ? learningRateOf(training, options, step)
-                   : scalar.kind == Scalar::BiasCorrection1 ? biasCorrection(training.beta1, step)
-                                                            : biasCorrection(training.beta2, step);
-    float narrow = static_cast<float>(value);
-    session.setInput(scalar.input, &narrow);
+    float value =
+        static_cast<float>(*optimizerScalar(training, *scalar.name, step, options.learningRate));
+    session.setInput(scalar.input, &value);
   }
 }
 
@@ -174,7 +164,8 @@ StepReport Trainer::step() {
   int64_t begin = nowNs();
   StepReport report = {};
   report.step = state.step + 1;
-  report.learningRate = learningRateOf(training, options, report.step);
+  report.learningRate = learningRateAt(
+      training.schedule, options.learningRate.value_or(training.learningRate), report.step);
   report.tokens = entries.accumulation * training.sequences * training.length;
   lossSum = tokenSum = 0;
   setScalars(report.step);

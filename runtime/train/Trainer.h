@@ -66,7 +66,7 @@ private:
   /// A scalar that changes from step to step.
   struct Scalar {
     size_t input;
-    enum Kind { LearningRate, BiasCorrection1, BiasCorrection2 } kind;
+    const std::string *name;
   };
   std::vector<Scalar> scalars;
   /// The global batch's tokens, or those that follow them.

@@ -49,7 +49,9 @@ def safetensors_bytes(tensors: dict[str, tuple[str, np.ndarray]]) -> bytes:
 def write_bundle(tmp_path):
     """Writes bundles on a mesh tp=2 by hand, from their buffers and commands."""
 
-    def write(buffers, inputs, outputs, commands, weights=None, parameters=()):
+    def write(
+        buffers, inputs=(), outputs=(), commands=(), weights=None, parameters=(), entries=None, training=None, **more
+    ):
         folder = tmp_path / "test.bundle"
         (folder / "weights").mkdir(parents=True)
         offset, table = 0, []
@@ -61,13 +63,18 @@ def write_bundle(tmp_path):
         program = dict(version=2, arena={"bytes": offset}, buffers=table)
         program.update(parameters=list(parameters), constants=[], axis_indices=[], groups=[{"axes": axis}])
         program.update(kernels=[])
-        program["entries"] = [dict(name="main", inputs=inputs, outputs=outputs, commands=commands)]
+        main = dict(name="main", inputs=list(inputs), outputs=list(outputs), commands=list(commands))
+        program["entries"] = entries or [main]
+        program.update(more)
         (folder / "program.json").write_text(json.dumps(program))
         files = [folder / "program.json"]
         if weights:
             (folder / "weights/model.safetensors").write_bytes(safetensors_bytes(weights))
-        manifest = dict(format={"major": 1, "minor": 0}, producer="test", model="test", entry_points=["main"])
-        manifest.update(mesh={"axes": [{"name": "tp", "size": 2}]}, ranks=2, kernels=[], inputs=inputs, outputs=outputs)
+        manifest = dict(format={"major": 1, "minor": 0}, producer="test", model="test", entry_points=[])
+        manifest["entry_points"] = [entry["name"] for entry in program["entries"]]
+        if training:
+            manifest["training"] = training
+        manifest.update(mesh={"axes": [{"name": "tp", "size": 2}]}, ranks=2, kernels=[])
         manifest["files"] = [
             dict(path=f.name, bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest()) for f in files
         ]

@@ -33,10 +33,10 @@ TEST(Bundle, Opens) {
   EXPECT_STREQ(facts.model, "test model");
   EXPECT_EQ(facts.ranks, 4);
   shardrt_value_facts value;
-  ASSERT_EQ(shardrt_bundle_input(bundle, 0, &value), SHARDRT_OK);
+  ASSERT_EQ(shardrt_bundle_input(bundle, 0, 0, &value), SHARDRT_OK);
   EXPECT_STREQ(value.name, "x");
   EXPECT_EQ(value.bytes, 24u);
-  EXPECT_EQ(shardrt_bundle_output(bundle, 1, &value), SHARDRT_INVALID_ARGUMENT);
+  EXPECT_EQ(shardrt_bundle_output(bundle, 0, 1, &value), SHARDRT_INVALID_ARGUMENT);
   shardrt_bundle_release(bundle);
 }
 
