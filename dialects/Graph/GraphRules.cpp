@@ -51,10 +51,9 @@ ShardingRule graph::detail::pointwiseRule(Operation *op) {
   RuleBuilder rule(op);
   rule.rule.addPointwise();
   auto cast = dyn_cast<CastOp>(op);
-  // Widening a float rounds nothing: the terms of a pending sum may be widened one by one.
-  bool widens = cast && isa<FloatType>(typeOf(cast.getInput()).getElementType()) && isa<FloatType>(typeOf(cast).getElementType()) &&
-                typeOf(cast.getInput()).getElementTypeBitWidth() <= typeOf(cast).getElementTypeBitWidth();
-  if (isa<AddOp, SubOp, NegOp>(op) || widens)
+  // The terms of a pending sum may be converted one by one: a rank's term is rounded as a product's result would be.
+  bool isFloatCast = cast && isa<FloatType>(typeOf(cast.getInput()).getElementType()) && isa<FloatType>(typeOf(cast).getElementType());
+  if (isa<AddOp, SubOp, NegOp>(op) || isFloatCast)
     rule.setLinear();
   return rule.build();
 }

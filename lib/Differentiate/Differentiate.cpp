@@ -117,6 +117,9 @@ LogicalResult Entry::chooseParameters(StringRef frozen) {
 }
 
 LogicalResult Entry::buildLoss() {
+  // A plan that gathers logits does so for whoever reads them: the loss takes them as they are cut.
+  while (auto constraint = ret()->getOperand(output).getDefiningOp<shard::ConstraintOp>())
+    ret()->setOperand(output, constraint.getInput());
   Value value = ret()->getOperand(output);
   auto type = cast<RankedTensorType>(value.getType());
   Location loc = value.getLoc();

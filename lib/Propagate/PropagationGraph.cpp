@@ -164,12 +164,25 @@ LogicalResult PropagationGraph::addFunction(func::FuncOp function) {
   return success();
 }
 
+/// A gradient lies as its weight does.
+void PropagationGraph::tieGradients(func::ReturnOp ret) {
+  auto function = cast<func::FuncOp>(ret->getParentOp());
+  llvm::DenseMap<std::pair<Attribute, Attribute>, Value> weights;
+  for (auto parameter : function.getBody().getOps<graph::ParameterOp>())
+    weights[{parameter.getNameAttr(), parameter.getSegmentAttr()}] = parameter;
+  for (auto [n, result] : llvm::enumerate(functionResults[function]))
+    if (Attribute name = function.getResultAttr(n, "graph.gradient"))
+      if (Value weight = weights.lookup({name, function.getResultAttr(n, "graph.segment")}))
+        addIdentity(ret, FlowStage::PassThrough, indexOf[weight], result);
+}
+
 LogicalResult PropagationGraph::addCalls(ModuleOp module) {
   SymbolTable symbols(module);
   module.walk([&](Operation *op) {
     if (auto ret = dyn_cast<func::ReturnOp>(op)) {
       for (auto [value, result] : llvm::zip(ret.getOperands(), functionResults[ret->getParentOp()]))
         addIdentity(op, FlowStage::PassThrough, indexOf[value], result);
+      tieGradients(ret);
       return;
     }
     auto call = dyn_cast<func::CallOp>(op);
