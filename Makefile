@@ -1,6 +1,6 @@
 # The commands of README.md. Each installs what it needs on a fresh Debian/Ubuntu machine (apt and PyPI), then does its work.
 #
-#   make demo        build, compile a real exported Llama for two ranks, run it, compare with torch's logits
+#   make demo        build, compile a real exported Llama for two ranks, run it, compare with torch's logits; train a small one
 #   make test        build, run every test (no torch needed)
 #   make test-torch  install torch, run the exporter tests and regenerate references
 #   make bench       side-by-side benchmarks (quiet machine)
@@ -46,6 +46,7 @@ build: configure
 
 demo: build
 	$(PY) python/demo.py --build $(BUILD)
+	$(PY) python/demo_train.py --build $(BUILD)
 
 test: build
 	$(PY) test/run_all.py --build $(BUILD)

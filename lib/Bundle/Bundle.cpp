@@ -119,6 +119,21 @@ static json::Value parsed(const std::string &text) {
   return nullptr;
 }
 
+/// Arithmetic and memory traffic of each kernel, for `shardc plan`.
+static json::Array kernelCosts(ModuleOp module, const Program &program) {
+  SymbolTable symbols(module);
+  json::Array array;
+  for (const std::string &name : program.kernels) {
+    auto kernel = symbols.lookup<func::FuncOp>(name);
+    double flops = 0, bytes = 0;
+    kernel.walk([&](graph::CostOpInterface op) { flops += op.getCost().flops; });
+    for (Type type : llvm::concat<const Type>(kernel.getArgumentTypes(), kernel.getResultTypes()))
+      bytes += tensorBytes(cast<RankedTensorType>(type));
+    array.push_back(json::Object{{"flops", flops}, {"bytes", bytes}});
+  }
+  return array;
+}
+
 static json::Array valuesJson(ArrayRef<ProgramValue> values, bool outputs) {
   json::Array array;
   for (const ProgramValue &value : values) {
@@ -166,7 +181,7 @@ static std::string launchOrderHash(const Program &program) {
   return sha256(text);
 }
 
-static std::string manifestJson(const Program &program, const BundleOptions &options, const BundleDirectory &directory) {
+static std::string manifestJson(ModuleOp module, const Program &program, const BundleOptions &options, const BundleDirectory &directory) {
   json::Array axes, kernels;
   for (const MeshAxis &axis : program.mesh.axes)
     axes.push_back(json::Object{{"name", axis.name}, {"size", axis.size}});
@@ -201,7 +216,7 @@ static std::string manifestJson(const Program &program, const BundleOptions &opt
       {"launch_order_hash", launchOrderHash(program)},
       {"plan", parsed(options.planJson)},
       {"training", parsed(options.trainingJson)},
-      {"report", json::Object{{"launches", launches}, {"kernels", int64_t(program.kernels.size())}, {"collectives", std::move(collectives)}}},
+      {"report", json::Object{{"launches", launches}, {"kernels", int64_t(program.kernels.size())}, {"kernel_costs", kernelCosts(module, program)}, {"collectives", std::move(collectives)}}},
       {"files", directory.fileEntries()}};
   std::string text;
   llvm::raw_string_ostream(text) << llvm::formatv("{0:2}\n", json::Value(std::move(manifest)));
@@ -250,7 +265,7 @@ static LogicalResult writeBundle(ModuleOp module, const Program &program, const 
     return failure();
   if (llvm::Error error = directory->write("program.json", programJson(program, kernels)))
     return fail(std::move(error));
-  if (llvm::Error error = directory->write("manifest.json", manifestJson(program, options, *directory)))
+  if (llvm::Error error = directory->write("manifest.json", manifestJson(module, program, options, *directory)))
     return fail(std::move(error));
   if (llvm::Error error = directory->commit())
     return fail(std::move(error));

@@ -19,6 +19,7 @@ usage: shardc COMMAND ...
 
   shardc compile MODEL.onnx --tp 4 -o llama.bundle    a program for four ranks; run it with shard-run
   shardc verify  MODEL.onnx --tp 4                    numbers against the unsharded program, stage by stage
+  shardc plan    llama.train --html report.html       memory and time of a step before it runs, what stays exposed
   shardc explain llama.bundle                         every collective: why, bytes, what would remove it
   shardc inspect llama.bundle                         what a bundle holds
 
@@ -87,6 +88,13 @@ verify
   --no-compiled          the interpreter only
   --json                 print results as JSON
 
+plan
+  --entry NAME           default: step, main or forward_backward
+  --html FILE            also a page with the memory curve, the timeline and every parameter's place
+  --gflops X, --memory-gbps X, --link-gbps X, --latency-us X
+                         the machine's model (default 100, 20 GB/s, 100 Gbit/s, 5 us)
+  --json                 print as JSON
+
 explain, inspect
   --json                 print as JSON
 
@@ -142,6 +150,7 @@ struct Parsed {
   std::string command, target;
   CompileOptions compile;
   VerifyOptions verify;
+  PlanOptions plan;
   bool json = false;
 
   ModelOptions &model() { return command == "verify" ? verify.model : compile.model; }
@@ -326,6 +335,23 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return true;
     }
   }
+  if (p.command == "plan") {
+    auto positive = [&](double &out) {
+      return args.number(name, inlined, has, out) && (out > 0 || args.fail(name + " needs a positive number"));
+    };
+    if (name == "--html")
+      return args.value(name, inlined, has, p.plan.html);
+    if (name == "--entry")
+      return args.value(name, inlined, has, p.plan.entry);
+    if (name == "--gflops")
+      return positive(p.plan.gflops);
+    if (name == "--memory-gbps")
+      return positive(p.plan.memoryGigabytes);
+    if (name == "--link-gbps")
+      return positive(p.plan.linkGigabits);
+    if (name == "--latency-us")
+      return positive(p.plan.latencyMicros);
+  }
   if (p.command == "verify") {
     if (name == "--input" || name == "-i") {
       if (!args.value(name, inlined, has, text))
@@ -384,8 +410,8 @@ int runDriver(int argc, char **argv) {
     return kOk;
   }
   p.command = first.str();
-  if (!llvm::is_contained({"compile", "verify", "explain", "inspect"}, first)) {
-    args.fail("\"" + first + "\" is not a command: compile, verify, explain or inspect");
+  if (!llvm::is_contained({"compile", "verify", "explain", "inspect", "plan"}, first)) {
+    args.fail("\"" + first + "\" is not a command: compile, verify, plan, explain or inspect");
     return kUsage;
   }
   if (!parse(args, p))
@@ -398,6 +424,11 @@ int runDriver(int argc, char **argv) {
   if (p.command == "verify") {
     p.verify.json = p.json;
     return verifyCommand(p.verify);
+  }
+  if (p.command == "plan") {
+    p.plan.bundle = p.target;
+    p.plan.json = p.json;
+    return planCommand(p.plan);
   }
   return p.command == "explain" ? explainCommand(p.target, p.json) : inspectCommand(p.target, p.json);
 }

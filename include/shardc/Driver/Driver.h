@@ -78,6 +78,14 @@ int explainCommand(const std::string &bundle, bool json);
 /// What a bundle holds.
 int inspectCommand(const std::string &bundle, bool json);
 
+/// What a bundle's step needs in memory and time, by a model of the machine.
+struct PlanOptions {
+  std::string bundle, entry, html;
+  double gflops = 100, memoryGigabytes = 20, linkGigabits = 100, latencyMicros = 5;
+  bool json = false;
+};
+int planCommand(const PlanOptions &options);
+
 /// The command line.
 int runDriver(int argc, char **argv);
 

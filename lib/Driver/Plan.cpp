@@ -1,0 +1,433 @@
+//===- Plan.cpp - shardc plan: a bundle's step before it runs -------------------------------------------===//
+//
+// Reads program.json and manifest.json of a bundle and says for one entry:
+//
+//   1. Memory: what lives when, the peak, and what it is made of.
+//   2. Time: a simulation of two streams, computation and communication, by a model of the machine (--gflops, --memory-gbps, --link-gbps,
+//      --latency): what every collective costs, how much of it is hidden, and what stays exposed.
+//   3. Where each parameter lies: bucket, offset, sharding.
+//
+// As text, as JSON, or as one HTML page with pictures (no scripts, nothing fetched).
+//
+//===----------------------------------------------------------------------===//
+
+#include "shardc/Driver/Driver.h"
+
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+
+#include <algorithm>
+#include <map>
+
+namespace json = llvm::json;
+
+namespace shardc {
+namespace {
+
+struct Buffer {
+  std::string name, kind;
+  int64_t offset = 0, bytes = 0;
+  int64_t first = -1, last = -1; ///< commands that use it
+};
+
+struct Collective {
+  std::string op, origin;
+  int64_t command = 0, waited = 0; ///< started at, ended at
+  double start = 0, end = 0, exposed = 0; ///< microseconds; of the time the computation waited for it
+};
+
+struct Span {
+  double start, end;
+  std::string name;
+};
+
+/// One entry of a bundle, read and simulated.
+class StepPlan {
+public:
+  bool read(const PlanOptions &options);
+  void simulate(const PlanOptions &options);
+  void printText(const PlanOptions &options) const;
+  json::Value toJson() const;
+  void writeHtml(llvm::raw_ostream &os, const std::string &title) const;
+
+private:
+  bool fail(const llvm::Twine &message) const {
+    llvm::errs() << "error: " << message << "\n";
+    return false;
+  }
+  void findLifetimes();
+  std::vector<std::pair<std::string, int64_t>> atPeak(size_t most) const;
+  double exposedMicros() const;
+
+  json::Value program = nullptr, manifest = nullptr;
+  const json::Array *commands = nullptr;
+  std::string entry;
+  std::vector<Buffer> buffers;
+  std::vector<int64_t> live; ///< bytes by command, permanent storage included
+  int64_t permanent = 0, peak = 0, peakAt = 0;
+  std::vector<Collective> collectives;
+  std::vector<Span> computation;
+  double total = 0;
+};
+
+std::optional<json::Value> parseFile(const std::string &bundle, const char *name) {
+  llvm::SmallString<128> path(bundle);
+  llvm::sys::path::append(path, name);
+  auto buffer = llvm::MemoryBuffer::getFile(path);
+  if (!buffer) {
+    llvm::errs() << "error: " << bundle << " is not a bundle: cannot read " << name << ": " << buffer.getError().message() << "\n";
+    return std::nullopt;
+  }
+  auto value = json::parse((*buffer)->getBuffer());
+  if (!value) {
+    llvm::errs() << "error: " << path << ": " << llvm::toString(value.takeError()) << "\n";
+    return std::nullopt;
+  }
+  return std::move(*value);
+}
+
+int64_t integer(const json::Object &object, llvm::StringRef key) { return object.getInteger(key).value_or(0); }
+std::string text(const json::Object &object, llvm::StringRef key) { return object.getString(key).value_or("").str(); }
+
+std::vector<int64_t> buffersOf(const json::Object &command) {
+  std::vector<int64_t> result;
+  if (const json::Array *list = command.getArray("buffers"))
+    for (const json::Value &value : *list)
+      result.push_back(value.getAsInteger().value_or(-1));
+  for (llvm::StringRef key : {"src", "dst"})
+    if (auto index = command.getInteger(key))
+      result.push_back(*index);
+  return result;
+}
+
+std::string megabytes(int64_t bytes) { return llvm::formatv("{0:F2} MB", bytes / 1e6); }
+
+} // namespace
+
+bool StepPlan::read(const PlanOptions &options) {
+  auto programFile = parseFile(options.bundle, "program.json"), manifestFile = parseFile(options.bundle, "manifest.json");
+  if (!programFile || !manifestFile)
+    return false;
+  program = std::move(*programFile);
+  manifest = std::move(*manifestFile);
+  const json::Object *root = program.getAsObject();
+  const json::Array *list = root ? root->getArray("buffers") : nullptr, *entries = root ? root->getArray("entries") : nullptr;
+  if (!list || !entries || !manifest.getAsObject())
+    return fail(options.bundle + "/program.json has no buffers or entries");
+  for (const json::Value &value : *list)
+    if (const json::Object *object = value.getAsObject())
+      buffers.push_back({text(*object, "name"), text(*object, "kind"), integer(*object, "offset"), integer(*object, "bytes")});
+  std::string names;
+  for (const json::Value &value : *entries)
+    if (const json::Object *object = value.getAsObject()) {
+      std::string name = text(*object, "name");
+      names += (names.empty() ? "" : ", ") + name;
+      bool isWanted = options.entry.empty() ? name == "step" || name == "main" || name == "forward_backward" : name == options.entry;
+      if (isWanted && !commands) {
+        entry = name;
+        commands = object->getArray("commands");
+      }
+    }
+  if (!commands)
+    return fail("there is no entry \"" + options.entry + "\"; there are: " + names);
+  findLifetimes();
+  return true;
+}
+
+void StepPlan::findLifetimes() {
+  std::map<int64_t, std::vector<int64_t>> tickets;
+  for (auto [n, value] : llvm::enumerate(*commands)) {
+    const json::Object *command = value.getAsObject();
+    if (!command)
+      continue;
+    std::vector<int64_t> used = buffersOf(*command);
+    if (auto ticket = command->getInteger("ticket")) {
+      if (text(*command, "op") == "wait")
+        used = tickets[*ticket];
+      else
+        tickets[*ticket] = used;
+    }
+    for (int64_t index : used)
+      if (index >= 0 && index < static_cast<int64_t>(buffers.size())) {
+        Buffer &buffer = buffers[index];
+        buffer.first = buffer.first < 0 ? n : buffer.first;
+        buffer.last = n;
+      }
+  }
+  std::vector<std::pair<int64_t, int64_t>> ranges;
+  auto unionOf = [&]() {
+    llvm::sort(ranges);
+    int64_t bytes = 0, end = -1;
+    for (auto [begin, stop] : ranges) {
+      bytes += std::max<int64_t>(0, stop - std::max(begin, end));
+      end = std::max(end, stop);
+    }
+    return bytes;
+  };
+  auto isPermanent = [](const Buffer &buffer) {
+    return buffer.kind == "state" || buffer.kind == "parameter" || buffer.kind == "constant" || buffer.kind == "axis_index";
+  };
+  for (const Buffer &buffer : buffers)
+    if (isPermanent(buffer))
+      ranges.push_back({buffer.offset, buffer.offset + buffer.bytes});
+  permanent = unionOf();
+  auto kept = ranges;
+  for (size_t n = 0; n < commands->size(); ++n) {
+    ranges = kept;
+    for (const Buffer &buffer : buffers)
+      if (!isPermanent(buffer) && buffer.first >= 0 && buffer.first <= static_cast<int64_t>(n) && static_cast<int64_t>(n) <= buffer.last)
+        ranges.push_back({buffer.offset, buffer.offset + buffer.bytes});
+    live.push_back(unionOf());
+    if (live.back() > peak) {
+      peak = live.back();
+      peakAt = n;
+    }
+  }
+}
+
+/// What lives at the peak beside permanent storage, equal ones added up, largest first.
+std::vector<std::pair<std::string, int64_t>> StepPlan::atPeak(size_t most) const {
+  std::map<std::string, std::pair<int64_t, int64_t>> sums;
+  std::vector<const Buffer *> alive;
+  for (const Buffer &buffer : buffers)
+    if (buffer.first >= 0 && buffer.first <= peakAt && peakAt <= buffer.last && buffer.kind == "temporary")
+      alive.push_back(&buffer);
+  for (const Buffer *buffer : alive) {
+    bool isInside = llvm::any_of(alive, [&](const Buffer *other) {
+      return other != buffer && other->offset <= buffer->offset && buffer->offset + buffer->bytes <= other->offset + other->bytes &&
+             (other->bytes > buffer->bytes || other < buffer);
+    });
+    if (isInside)
+      continue;
+    auto &[bytes, count] = sums[buffer->name + " of " + megabytes(buffer->bytes)];
+    bytes += buffer->bytes;
+    ++count;
+  }
+  std::vector<std::pair<std::string, int64_t>> result;
+  for (auto &[name, sum] : sums)
+    result.push_back({std::to_string(sum.second) + " x " + name, sum.first});
+  llvm::sort(result, [](const auto &a, const auto &b) { return a.second > b.second; });
+  if (result.size() > most)
+    result.resize(most);
+  return result;
+}
+
+void StepPlan::simulate(const PlanOptions &options) {
+  const json::Object &root = *program.getAsObject();
+  const json::Object *report = manifest.getAsObject()->getObject("report");
+  const json::Array *costs = report ? report->getArray("kernel_costs") : nullptr, *origins = report ? report->getArray("collectives") : nullptr;
+  const json::Array *kernels = root.getArray("kernels"), *groups = root.getArray("groups");
+  auto groupSize = [&](int64_t index) {
+    int64_t size = 1;
+    const json::Object *group = groups && index < static_cast<int64_t>(groups->size()) ? (*groups)[index].getAsObject() : nullptr;
+    if (const json::Array *axes = group ? group->getArray("axes") : nullptr)
+      for (const json::Value &axis : *axes)
+        size *= axis.getAsObject() ? integer(*axis.getAsObject(), "size") : 1;
+    return std::max<int64_t>(size, 1);
+  };
+  auto copyMicros = [&](double bytes) { return bytes / options.memoryGigabytes / 1e3; };
+  double now = 0, link = 0;
+  std::map<int64_t, size_t> open;
+  for (auto [n, value] : llvm::enumerate(*commands)) {
+    const json::Object &command = *value.getAsObject();
+    std::string op = text(command, "op");
+    if (op == "launch") {
+      int64_t kernel = integer(command, "kernel");
+      const json::Object *cost = costs && kernel < static_cast<int64_t>(costs->size()) ? (*costs)[kernel].getAsObject() : nullptr;
+      double flops = cost ? cost->getNumber("flops").value_or(0) : 0, bytes = cost ? cost->getNumber("bytes").value_or(0) : 0;
+      double micros = std::max(flops / options.gflops / 1e3, copyMicros(bytes));
+      computation.push_back({now, now + micros, kernels ? (*kernels)[kernel].getAsString().value_or("").str() : ""});
+      now += micros;
+      continue;
+    }
+    if (op == "copy" || op == "zero" || op == "slice") {
+      now += copyMicros(static_cast<double>(integer(command, "bytes")));
+      continue;
+    }
+    if (op == "wait") {
+      auto found = open.find(integer(command, "ticket"));
+      if (found == open.end())
+        continue;
+      Collective &collective = collectives[found->second];
+      collective.waited = n;
+      collective.exposed = std::max(0.0, collective.end - now);
+      now = std::max(now, collective.end);
+      open.erase(found);
+      continue;
+    }
+    std::vector<int64_t> used = buffersOf(command);
+    int64_t bytes = 0, size = groupSize(integer(command, "group"));
+    for (int64_t index : used)
+      bytes = std::max(bytes, buffers[index].bytes);
+    double steps = op == "all_reduce" ? 2 : 1;
+    double micros = options.latencyMicros + steps * bytes * (size - 1) / size / (options.linkGigabits / 8) / 1e3;
+    Collective collective{op, "", static_cast<int64_t>(n), static_cast<int64_t>(n)};
+    if (auto origin = command.getInteger("origin"); origin && origins && *origin < static_cast<int64_t>(origins->size()))
+      if (const json::Object *object = (*origins)[*origin].getAsObject())
+        collective.origin = text(*object, "origin") + (text(*object, "path").empty() ? "" : " (" + text(*object, "path") + ")");
+    collective.start = std::max(now, link);
+    collective.end = link = collective.start + micros;
+    if (auto ticket = command.getInteger("ticket")) {
+      open[*ticket] = collectives.size();
+    } else {
+      collective.exposed = collective.end - now;
+      now = collective.end;
+    }
+    collectives.push_back(collective);
+  }
+  total = now;
+}
+
+double StepPlan::exposedMicros() const {
+  double sum = 0;
+  for (const Collective &collective : collectives)
+    sum += collective.exposed;
+  return sum;
+}
+
+/// Why a collective is not hidden.
+static std::string reasonOf(const Collective &collective) {
+  if (collective.exposed <= 0)
+    return "hidden";
+  if (collective.waited == collective.command)
+    return "its result is needed by the next command";
+  return "takes longer than what is computed beside it";
+}
+
+void StepPlan::printText(const PlanOptions &options) const {
+  llvm::raw_ostream &os = llvm::outs();
+  int64_t arena = 0;
+  if (const json::Object *object = program.getAsObject()->getObject("arena"))
+    arena = integer(*object, "bytes");
+  os << "entry " << entry << ": " << commands->size() << " commands, " << collectives.size() << " collectives\n\n"
+     << "memory of a rank   " << megabytes(arena) << " arena = " << megabytes(permanent) << " permanent + temporaries; peak "
+     << megabytes(peak) << " at command " << peakAt << "\n";
+  for (auto &[name, bytes] : atPeak(8))
+    os << "  " << llvm::format("%10.2f MB  ", bytes / 1e6) << name << "\n";
+  os << llvm::format("\ntime by the model (%g GFLOP/s, memory %g GB/s, link %g Gbit/s): ", options.gflops, options.memoryGigabytes, options.linkGigabits)
+     << llvm::format("%.1f us, of which %.1f us (%.1f %%) wait for communication\n", total, exposedMicros(),
+                     total > 0 ? 100 * exposedMicros() / total : 0);
+  std::map<std::string, std::pair<double, int64_t>> groups;
+  for (const Collective &collective : collectives)
+    if (collective.exposed > 0) {
+      llvm::StringRef first = llvm::StringRef(collective.origin).split('\n').first;
+      auto &[micros, count] = groups[(collective.op + ", " + first + ": " + reasonOf(collective)).str()];
+      micros += collective.exposed;
+      ++count;
+    }
+  std::vector<std::pair<double, std::string>> lines;
+  for (auto &[name, sum] : groups)
+    lines.push_back({sum.first, std::to_string(sum.second) + " x " + name});
+  llvm::sort(lines, [](const auto &a, const auto &b) { return a.first > b.first; });
+  for (auto &[micros, name] : lines)
+    os << llvm::format("  %10.1f us  ", micros) << name << "\n";
+  const json::Array *buckets = program.getAsObject()->getArray("buckets");
+  if (!buckets)
+    return;
+  os << "\nparameters\n";
+  for (const json::Value &value : *buckets) {
+    const json::Object &bucket = *value.getAsObject();
+    os << "  " << text(bucket, "name") << ": " << integer(bucket, "length") << " " << text(bucket, "dtype") << ", cut over "
+       << (bucket.getArray("shard") && !bucket.getArray("shard")->empty() ? "the shard axes" : "nothing") << "\n";
+    for (const json::Value &item : *bucket.getArray("items"))
+      os << "    at " << llvm::format("%10lld  ", static_cast<long long>(integer(*item.getAsObject(), "offset")))
+         << text(*item.getAsObject(), "tensor") << "\n";
+  }
+}
+
+json::Value StepPlan::toJson() const {
+  json::Array list, memory, peakParts;
+  for (const Collective &c : collectives)
+    list.push_back(json::Object{{"op", c.op}, {"origin", c.origin}, {"start_us", c.start}, {"end_us", c.end}, {"exposed_us", c.exposed}, {"why", reasonOf(c)}});
+  for (int64_t bytes : live)
+    memory.push_back(bytes);
+  for (auto &[name, bytes] : atPeak(32))
+    peakParts.push_back(json::Object{{"name", name}, {"bytes", bytes}});
+  return json::Object{{"entry", entry},          {"permanent_bytes", permanent},   {"peak_bytes", peak},
+                      {"peak_command", peakAt},  {"at_peak", std::move(peakParts)}, {"live_bytes", std::move(memory)},
+                      {"total_us", total},       {"exposed_us", exposedMicros()},   {"collectives", std::move(list)}};
+}
+
+static std::string escaped(llvm::StringRef text) {
+  std::string result;
+  for (char c : text)
+    switch (c) {
+    case '<': result += "&lt;"; break;
+    case '>': result += "&gt;"; break;
+    case '&': result += "&amp;"; break;
+    case '"': result += "&quot;"; break;
+    default: result += c;
+    }
+  return result;
+}
+
+void StepPlan::writeHtml(llvm::raw_ostream &os, const std::string &title) const {
+  constexpr double width = 1100, height = 220;
+  os << "<!doctype html><meta charset=\"utf-8\"><title>" << escaped(title) << "</title>\n<style>body{font:14px sans-serif;margin:2em;max-width:1150px}"
+     << "svg{background:#f6f6f6}td,th{padding:2px 8px;text-align:left}td.n{text-align:right}</style>\n<h1>" << escaped(title) << ", entry "
+     << escaped(entry) << "</h1>\n<h2>Memory of a rank over the step</h2>\n<p>Permanent " << megabytes(permanent) << ", peak " << megabytes(peak)
+     << " at command " << peakAt << ".</p>\n<svg width=\"" << width << "\" height=\"" << height << "\"><polyline fill=\"#9ac\" stroke=\"#358\" points=\"0,"
+     << height;
+  for (auto [n, bytes] : llvm::enumerate(live))
+    os << llvm::format(" %.1f,%.1f", n * width / std::max<size_t>(live.size(), 1), height - bytes * (height - 10) / std::max<int64_t>(peak, 1));
+  os << llvm::format(" %.1f,%.1f", width, height) << "\"/>" << llvm::format("<line x1=\"0\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#a33\"/>", width,
+                                                                      height - permanent * (height - 10) / double(std::max<int64_t>(peak, 1)),
+                                                                      height - permanent * (height - 10) / double(std::max<int64_t>(peak, 1)))
+     << "</svg>\n<table>";
+  for (auto &[name, bytes] : atPeak(12))
+    os << "<tr><td class=\"n\">" << megabytes(bytes) << "<td>" << escaped(name);
+  os << "</table>\n<h2>Timeline by the model</h2>\n<p>" << llvm::format("%.1f us, of which %.1f us wait for communication (red).", total, exposedMicros())
+     << "</p>\n<svg width=\"" << width << "\" height=\"90\">";
+  auto rect = [&](double start, double end, double y, llvm::StringRef colour, const std::string &name) {
+    os << llvm::format("<rect x=\"%.2f\" width=\"%.2f\" y=\"%.0f\" height=\"24\" fill=\"", start * width / total, std::max(0.3, (end - start) * width / total), y)
+       << colour << "\"><title>" << escaped(name) << llvm::format(", %.1f us", end - start) << "</title></rect>";
+  };
+  for (const Span &span : computation)
+    rect(span.start, span.end, 10, "#7a9", span.name);
+  for (const Collective &c : collectives) {
+    rect(c.start, c.end, 50, "#79c", c.op + ": " + c.origin);
+    if (c.exposed > 0)
+      rect(c.end - c.exposed, c.end, 10, "#c55", "waits: " + c.origin);
+  }
+  os << "</svg>\n<h2>Collectives</h2>\n<table><tr><th>operation<th>us<th>exposed us<th>why there<th>why exposed";
+  for (const Collective &c : collectives)
+    os << "<tr><td>" << c.op << llvm::format("<td class=\"n\">%.1f<td class=\"n\">%.1f<td>", c.end - c.start, c.exposed)
+       << escaped(llvm::StringRef(c.origin).split('\n').first) << "<td>" << reasonOf(c);
+  os << "</table>\n";
+  if (const json::Array *buckets = program.getAsObject()->getArray("buckets")) {
+    os << "<h2>Parameters</h2>\n<table><tr><th>bucket<th>offset<th>tensor<th>shape";
+    for (const json::Value &value : *buckets)
+      for (const json::Value &item : *value.getAsObject()->getArray("items")) {
+        const json::Object &object = *item.getAsObject();
+        os << "<tr><td>" << escaped(text(*value.getAsObject(), "name")) << "<td class=\"n\">" << integer(object, "offset") << "<td>"
+           << escaped(text(object, "tensor")) << "<td>" << json::Value(json::Array(*object.getArray("shape")));
+      }
+    os << "</table>\n";
+  }
+}
+
+int planCommand(const PlanOptions &options) {
+  StepPlan plan;
+  if (!plan.read(options))
+    return kFailed;
+  plan.simulate(options);
+  if (!options.html.empty()) {
+    std::error_code code;
+    llvm::raw_fd_ostream os(options.html, code);
+    if (code) {
+      llvm::errs() << "error: " << options.html << ": " << code.message() << "\n";
+      return kFailed;
+    }
+    plan.writeHtml(os, llvm::sys::path::filename(options.bundle).str());
+  }
+  if (options.json)
+    llvm::outs() << llvm::formatv("{0:2}\n", plan.toJson());
+  else
+    plan.printText(options);
+  return kOk;
+}
+
+} // namespace shardc
