@@ -27,6 +27,7 @@ std::unique_ptr<MLIRContext> makeContext() {
   registerDialects(registry);
   auto context = std::make_unique<MLIRContext>(registry, MLIRContext::Threading::DISABLED);
   context->loadAllAvailableDialects();
+  context->printOpOnDiagnostic(false); // who compiles a model has not written its IR
   context->getDiagEngine().registerHandler([](Diagnostic &diag) {
     // One line a message: where (file, ONNX node or module path), what, and notes below it.
     static const char *kinds[] = {"note", "warning", "error", "remark"};

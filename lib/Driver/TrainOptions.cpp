@@ -33,13 +33,22 @@ static llvm::Error makeMesh(const TrainOptions &train, PipelineOptions &pipeline
   return llvm::Error::success();
 }
 
+static int64_t axisSize(const PipelineOptions &pipeline, StringRef axis) {
+  // What is malformed is said by Annotate, which makes the mesh.
+  for (StringRef part : llvm::split(pipeline.mesh.getValue(), ','))
+    if (auto [name, size] = part.split('='); name.trim() == axis)
+      if (int64_t value = 0; !size.trim().getAsInteger(10, value))
+        return value;
+  return 1;
+}
+
 /// What each strategy of the seeds allows (semantics.md §5.6, §7, §8).
 static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pipeline) {
   auto has = [&](StringRef option) { return train.given.contains(option); };
   StringRef strategy = train.strategy;
   if (strategy == "ddp") {
-    if (train.tp > 1)
-      return refuse("--strategy ddp: tensor parallelism is not supported, --tp is " + llvm::Twine(train.tp) + "; use fsdp2");
+    if (int64_t tp = axisSize(pipeline, "tp"); tp > 1)
+      return refuse("--strategy ddp: tensor parallelism is not supported, tp is " + llvm::Twine(tp) + "; use fsdp2");
     if (pipeline.sequenceParallel)
       return refuse("--strategy ddp: --sequence-parallel needs tensor parallelism");
     for (StringRef option : {"--reshard-after-forward", "--zero-dp-strategy"})
@@ -54,8 +63,8 @@ static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pip
     return refuse("--strategy \"" + strategy + "\" is not fsdp2, megatron_fsdp or ddp");
   if (pipeline.sequenceParallel)
     return refuse("--strategy megatron_fsdp: --sequence-parallel is not supported; use fsdp2");
-  if (train.dpReplicate > 1)
-    return refuse("--strategy megatron_fsdp: --dp-replicate " + llvm::Twine(train.dpReplicate) + " is not supported (data parallelism has one axis); use fsdp2");
+  if (int64_t size = axisSize(pipeline, "dp_replicate"); size > 1)
+    return refuse("--strategy megatron_fsdp: dp_replicate of size " + llvm::Twine(size) + " is not supported (data parallelism has one axis); use fsdp2");
   if (pipeline.activationCheckpointing != "none")
     return refuse("--strategy megatron_fsdp: --activation-checkpointing is not supported; use fsdp2");
   return llvm::Error::success();

@@ -11,7 +11,7 @@ from ._runtime import RuntimeFailure
 from ._tools import ToolNotFound
 from .bundle import Bundle, Entry, Value, load
 from .compiler import CompileError, compile, plan
-from .config import CompileOptions
+from .config import CompileOptions, TrainOptions
 from .training import Tensor, TrainingBundle
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "Entry",
     "RuntimeFailure",
     "Tensor",
+    "TrainOptions",
     "ToolNotFound",
     "TrainingBundle",
     "Value",

@@ -4,6 +4,7 @@
     setup = DistributedSetup.build("ddp", ParallelismSizes(dp_size=2), world_size=2)
     options = CompileOptions.from_setup(setup)            # refuses by name what the compiler cannot do
     options = CompileOptions(mesh={"dp": 2, "tp": 4})     # or directly
+    options = TrainOptions.from_setup(setup, optimizer="adamw", dims={"batch": 8})      # a training step
 
 The classes need no torch: dtypes are names, and torch's own are accepted. A value that makes no sense is a ValueError
 that names the field and the numbers."""
@@ -20,6 +21,7 @@ from .strategies import (
     MixedPrecisionPolicy,
     MoEParallelizerConfig,
 )
+from .train import TrainOptions
 
 __all__ = [
     "ActivationCheckpointingMode",
@@ -34,6 +36,7 @@ __all__ = [
     "MixedPrecisionPolicy",
     "MoEParallelizerConfig",
     "ParallelismSizes",
+    "TrainOptions",
     "UnsupportedError",
     "resolve_strategy_config",
     "validate_tp_mesh",

@@ -12,10 +12,10 @@ from typing import Any
 from .setup import DistributedSetup
 from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig
 
-_GRADIENTS = "there is no backward pass yet, so no gradient is reduced"
-_NO_BACKWARD = "there is no backward pass yet, so nothing is saved or recomputed for it"
+_GRADIENTS = "an inference program has no gradients; use TrainOptions"
+_NO_BACKWARD = "an inference program has no backward pass; use TrainOptions"
 _DTYPES = "the program computes in the dtypes of the exported model; export it in that dtype and pass None"
-_FSDP = "parameters are not sharded over data-parallel ranks yet, so none are gathered"
+_FSDP = "an inference program does not shard parameters over data-parallel ranks; use TrainOptions"
 
 # For every field that the compiler has no use for: the values that ask for nothing, and why another is refused.
 # What is in neither table is used (below); a test checks that no field of a class is missing from both.
@@ -39,7 +39,7 @@ REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
         "zero_dp_strategy": ((3,), _FSDP),
         "init_fsdp_with_meta_device": ((False,), _FSDP),
         "grad_reduce_in_fp32": ((False,), _GRADIENTS),
-        "preserve_fp32_weights": ((False,), "there is no optimizer step yet"),
+        "preserve_fp32_weights": ((False,), "an inference program has no optimizer step; use TrainOptions"),
         "overlap_grad_reduce": ((True,), _GRADIENTS),
         "overlap_param_gather": ((True,), _FSDP),
         "check_for_nan_in_grad": ((True,), _GRADIENTS),
