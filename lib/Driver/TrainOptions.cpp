@@ -35,7 +35,9 @@ static llvm::Error makeMesh(const TrainOptions &train, PipelineOptions &pipeline
 
 static int64_t axisSize(const PipelineOptions &pipeline, StringRef axis) {
   // What is malformed is said by Annotate, which makes the mesh.
-  for (StringRef part : llvm::split(pipeline.mesh.getValue(), ','))
+  SmallVector<StringRef> parts;
+  StringRef(pipeline.mesh.getValue()).split(parts, ',');
+  for (StringRef part : parts)
     if (auto [name, size] = part.split('='); name.trim() == axis)
       if (int64_t value = 0; !size.trim().getAsInteger(10, value))
         return value;
