@@ -240,6 +240,16 @@ void Session::run(const Entry &entry) {
       std::memcpy(input.staged.data(), address(binding.replacement), input.staged.size());
 }
 
+int64_t Session::arenaTouchedBytes() const {
+  int64_t bytes = programBytes(bundle), pages = ceilDiv(bytes, pageBytes);
+  std::vector<unsigned char> resident(pages);
+  std::byte *begin = base + bytes - pages * pageBytes; // the end of the arena is that of a page
+  if (mincore(begin, pages * pageBytes, resident.data()) != 0)
+    return -1;
+  return pageBytes * std::count_if(resident.begin(), resident.end(),
+                                   [](unsigned char page) { return page & 1; });
+}
+
 void Session::refreshParameters() {
   if (bundle.program.isTraining() && bundle.program.findEntry(gatherEntry))
     run(gatherEntry);

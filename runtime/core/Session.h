@@ -47,6 +47,8 @@ public:
   Exchange &exchange() { return messages; }
   int rank() const { return progress.channel().rank; }
   int64_t scratchBytes() const { return scratch.bytes(); }
+  /// Of the program's arena: whole pages that are in memory.
+  int64_t arenaTouchedBytes() const;
   void writeTrace(const std::string &path);
 
   const Bundle &bundle;

@@ -151,14 +151,17 @@ static void runSession(const Job &job, Progress &progress) {
   writeOutputs(job, session, isRoot);
   if (!job.options.trace.empty())
     session.writeTrace(job.options.trace);
-  std::vector<std::string> memory = session.exchange().gatherTexts(memoryOfThisRank());
+  std::vector<std::string> memory =
+      session.exchange().gatherTexts(memoryOfThisRank(session, job.idleBytes));
   if (isRoot)
     print(job, report(job, progress.channel().name(), options.threads, times, memory));
   session.exchange().barrier(); // nobody leaves while rank 0 may still fail to write
 }
 
-void shardrt::runRank(const Job &job, std::unique_ptr<Channel> channel) {
+void shardrt::runRank(const Job &given, std::unique_ptr<Channel> channel) {
   Progress progress(std::move(channel));
+  Job job = given;
+  job.idleBytes = proportionalBytes();
   try {
     runSession(job, progress);
   } catch (const std::exception &error) {

@@ -16,6 +16,7 @@ struct Job {
   int localRank, localRanks;
   int64_t startNs;                 // when the program began
   const TokenFile *data = nullptr; // to train on, if any
+  int64_t idleBytes = -1;          // of this process, before it had a session
 };
 
 ChannelOptions channelOptions(const Job &job, int rank, const std::string &jobName);

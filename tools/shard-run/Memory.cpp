@@ -16,8 +16,12 @@ static int64_t procBytes(const char *file, const std::string &key) {
   return -1;
 }
 
-std::string shardrt::memoryOfThisRank() {
-  nlohmann::json json = {{"pss_bytes", procBytes("/proc/self/smaps_rollup", "Pss:")},
-                         {"peak_rss_bytes", procBytes("/proc/self/status", "VmHWM:")}};
+int64_t shardrt::proportionalBytes() { return procBytes("/proc/self/smaps_rollup", "Pss:"); }
+
+std::string shardrt::memoryOfThisRank(const Session &session, int64_t idleBytes) {
+  nlohmann::json json = {{"pss_bytes", proportionalBytes()},
+                         {"idle_pss_bytes", idleBytes},
+                         {"peak_rss_bytes", procBytes("/proc/self/status", "VmHWM:")},
+                         {"arena_touched_bytes", session.arenaTouchedBytes()}};
   return json.dump();
 }

@@ -1,11 +1,16 @@
-// What the system says about this process's memory.
+// What this process takes of the machine's memory.
 #pragma once
 
-#include <string>
+#include "runtime/core/Session.h"
 
 namespace shardrt {
 
-/// {"pss_bytes": …, "peak_rss_bytes": …} as text; -1 where the system does not say.
-std::string memoryOfThisRank();
+/// This process's share of the memory that it has mapped (proportional set size); -1 where the
+/// system does not say.
+int64_t proportionalBytes();
+
+/// As JSON text: pss_bytes, idle_pss_bytes (given), peak_rss_bytes, and arena_touched_bytes, the
+/// pages of the program's arena that were ever used.
+std::string memoryOfThisRank(const Session &session, int64_t idleBytes);
 
 } // namespace shardrt

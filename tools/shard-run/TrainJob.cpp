@@ -99,8 +99,8 @@ static void writeStats(const std::string &path, const Json &json) {
 }
 
 /// This rank's memory and allocations, as text.
-static std::string rankStats(const Counter &counter) {
-  Json json = Json::parse(memoryOfThisRank());
+static std::string rankStats(const Job &job, const Session &session, const Counter &counter) {
+  Json json = Json::parse(memoryOfThisRank(session, job.idleBytes));
   if (canCountAllocations())
     json["step_allocations"] = counter.total;
   return json.dump();
@@ -176,7 +176,7 @@ static void train(const Job &job, Session &session, const TrainerState &saved) {
   runSteps(options, session, trainer, log ? &*log : nullptr, last, counter);
   if (!options.trace.empty())
     session.writeTrace(options.trace);
-  std::vector<std::string> ranks = session.exchange().gatherTexts(rankStats(counter));
+  std::vector<std::string> ranks = session.exchange().gatherTexts(rankStats(job, session, counter));
   if (!log)
     return;
   Json json = summaryJson(job, session, log->summary(), ranks);
@@ -190,7 +190,8 @@ static void train(const Job &job, Session &session, const TrainerState &saved) {
 /// Without data: only what the checkpoint says.
 static void reportLoaded(const Job &job, Session &session, const TrainerState &saved) {
   const RunOptions &options = job.options;
-  std::vector<std::string> ranks = session.exchange().gatherTexts(memoryOfThisRank());
+  std::vector<std::string> ranks =
+      session.exchange().gatherTexts(memoryOfThisRank(session, job.idleBytes));
   if (session.rank() != 0)
     return;
   Json json = {{"step", saved.step}, {"tokens", saved.tokens}, {"memory", Json::array()}};
