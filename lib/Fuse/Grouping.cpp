@@ -5,7 +5,8 @@
 //    around a row op.
 // 2. From the last op to the first, each index lambda is either inlined into its consumers or founds a group of its own, whichever is
 //    less work: computing it again per evaluation against writing it once and reading it back. A value that somebody needs in memory
-//    (a result, a collective, a call, an operand that is read by strides) has no choice.
+//    (a result, a collective, a call, an operand that is read by strides) has no choice; if a pointwise kernel goes on computing with it,
+//    that kernel writes it too.
 // 3. Reshapes of memory need no kernel: they stay, as another name of the same buffer.
 //
 //===----------------------------------------------------------------------===//
@@ -167,6 +168,45 @@ double Grouping::evaluations(Operation *op, llvm::SmallPtrSetImpl<const KernelGr
   return isShared ? most : count;
 }
 
+/// Follows the uses of `op` through inlined pointwise ops to the one group that they end in; `others` use the value from memory.
+bool Grouping::findConsumer(Operation *op, KernelGroup *&group, SmallVectorImpl<Operation *> &others) {
+  for (Operation *user : op->getUsers()) {
+    KernelGroup *own = memberOf.lookup(user);
+    if (!own && !inlined.contains(user)) {
+      others.push_back(user);
+      continue;
+    }
+    bool isPointwise = user->hasTrait<OpTrait::Elementwise>() && user->getResult(0).getType() == op->getResult(0).getType();
+    if (own && (own->anchor || !isPointwise || (group && own != group))) {
+      others.push_back(user); // another kernel reads it
+      continue;
+    }
+    if (!isPointwise)
+      return false;
+    if (own)
+      group = own;
+    else if (!findConsumer(user, group, others))
+      return false;
+  }
+  return true;
+}
+
+/// A pointwise value that must be in memory can be written by the kernel that goes on computing with it: an optimizer's moments beside the
+/// parameter. Who else reads it stands behind that kernel.
+KernelGroup *Grouping::pointwiseConsumer(Operation *op) {
+  constexpr size_t kMostResults = 8;
+  if (!op->hasTrait<OpTrait::Elementwise>())
+    return nullptr;
+  KernelGroup *group = nullptr;
+  SmallVector<Operation *> others;
+  if (!findConsumer(op, group, others) || !group || group->members.size() >= kMostResults ||
+      group->members.back()->getResult(0).getType() != op->getResult(0).getType())
+    return nullptr;
+  Operation *last = group->members.back();
+  bool isBehind = llvm::all_of(others, [&](Operation *user) { return last->isBeforeInBlock(user); });
+  return isBehind ? group : nullptr;
+}
+
 void Grouping::decideElement(Operation *op) {
   if (memberOf.count(op))
     return;
@@ -202,6 +242,11 @@ void Grouping::decideElement(Operation *op) {
       evaluationCounts[op] = count;
       return;
     }
+  }
+  if (KernelGroup *group = pointwiseConsumer(op)) {
+    group->members.insert(group->members.begin(), op); // last to first
+    memberOf[op] = group;
+    return;
   }
   newGroup(nullptr, op);
 }

@@ -42,6 +42,8 @@ private:
   void readByStrides(mlir::OpOperand &operand);
   void decide(mlir::Operation *op);
   void decideElement(mlir::Operation *op);
+  KernelGroup *pointwiseConsumer(mlir::Operation *op);
+  bool findConsumer(mlir::Operation *op, KernelGroup *&group, llvm::SmallVectorImpl<mlir::Operation *> &others);
   void requireOperands(mlir::Operation *op);
   void planEinsumOperands(graph::EinsumOp op);
   double evaluations(mlir::Operation *op, llvm::SmallPtrSetImpl<const KernelGroup *> &consumers);
