@@ -6,8 +6,9 @@
     reference.runs["adamw"].losses     of 20 steps
     reference.gradients                of the first step's loss, by parameter
 
-A run reads its tokens from one flat stream, as from a file: sequence i is tokens[i*S : i*S+S], the label of a position is
-the token that follows it, and step s takes the sequences from s*N on, N being those of all its micro-batches.
+A run's tokens are one flat stream: sequence i is tokens[i*S : i*S+S], the label of a position is the token that follows
+it, and step s takes the sequences from s*N on, N being those of all its micro-batches. All sequences begin with the same
+token, so that a file may hold them in any order and every label stays what it is (`token_file`).
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class Run:
     input_ids: np.ndarray  # [steps, sequences, length]
     labels: np.ndarray  # the same, IGNORED where a position does not count
 
-    @property
-    def stream(self) -> np.ndarray:
-        """The tokens as a flat file holds them; only for a run in which every label counts."""
+    def token_file(self, places) -> np.ndarray:
+        """The flat file whose places[i]-th sequence is the run's i-th; only for a run in which every label counts."""
         assert not (self.labels == IGNORED).any()
-        return np.append(self.input_ids.reshape(-1), self.labels.reshape(-1)[-1])
+        sequences = self.input_ids.reshape(-1, self.input_ids.shape[-1])
+        file = np.empty_like(sequences)
+        file[np.asarray(places)] = sequences
+        return np.append(file.reshape(-1), sequences[0, 0])
 
 
 @dataclass(frozen=True)

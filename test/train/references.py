@@ -42,7 +42,6 @@ from torch_training import Model, muon_takes, train  # noqa: E402
 
 STEPS, ACCUMULATION = 20, 4
 MARGIN = 1e-3  # of the scores that a router compares
-FIRST_MARGIN = 20 * MARGIN  # of a token that begins a sequence: it was drawn as a label, one update earlier
 ATTEMPTS = 200  # at a sequence, and at a seed
 WORDS = 16
 FIRST_TOKEN = 3  # below are padding, begin and end; torch gives the padding's embedding no gradient
@@ -78,37 +77,30 @@ class Stream:
     """A flat stream of made-up text, drawn sequence by sequence so that `margin` of each one's inputs is large enough.
 
     The text has WORDS words, each followed by one of two: three times in four by the first. A model learns that in a few
-    steps, so that the losses show what the optimizer does; random tokens would hide a wrong beta in 1e-4."""
+    steps, so that the losses show what the optimizer does; random tokens would hide a wrong beta in 1e-4. All sequences
+    begin with the same word, so that the last label of one is the same whichever comes next in a file."""
 
     def __init__(self, seed: int, vocabulary: int, length: int, margin):
         self.random = np.random.default_rng(seed)
         self.words = self.random.choice(np.arange(FIRST_TOKEN, vocabulary), WORDS, replace=False)
         self.following = self.random.integers(0, WORDS, (WORDS, 2))
         self.length, self.margin = length, margin
-        self.text = self._draw([], 1)
+        self.tokens = self.words[:1]
 
-    def _draw(self, text: list, count: int) -> list:
-        """`count` words more, the last of which may begin a sequence."""
+    def _sequence(self) -> np.ndarray:
         for _ in range(ATTEMPTS):
-            longer = text or [int(self.random.integers(WORDS))]
-            while len(longer) < len(text) + count:
-                longer = [*longer, int(self.following[longer[-1], int(self.random.random() < 0.25)])]
-            tokens = self.words[longer][None]
-            if self.margin(tokens[:, -1:]) >= FIRST_MARGIN and (
-                count == 1 or self.margin(tokens[:, -self.length - 1 : -1]) >= MARGIN
-            ):
-                return longer
+            text = [0]
+            while len(text) < self.length:
+                text.append(self.following[text[-1], int(self.random.random() < 0.25)])
+            if self.margin(self.words[text][None]) >= MARGIN:
+                return self.words[text]
         raise TooClose
-
-    @property
-    def tokens(self) -> np.ndarray:
-        return self.words[self.text]
 
     def extend(self, sequences: int):
         """Inputs and labels of that many further sequences."""
-        first = len(self.text) - 1
+        first = len(self.tokens) - 1
         for _ in range(sequences):
-            self.text = self._draw(self.text, self.length)
+            self.tokens = np.concatenate([self.tokens[:-1], self._sequence(), self.words[:1]])
         ids, labels = cut(self.tokens[first:], 1, sequences, self.length)
         return ids[0], labels[0]
 

@@ -106,12 +106,12 @@ class Model:
 
 # ---- recipes -------------------------------------------------------------------------------------------------------
 def learning_rate(optimizer: dict, step: int) -> float:
-    """Of step 0, 1, …: warm-up in `warmup_steps` equal rises, the last of which is the full rate; then half a cosine over
-    `decay_steps` steps down to `minimum`."""
+    """Of step 1, 2, …: warm-up in `warmup_steps` equal rises, the last of which is the full rate; then half a cosine, which
+    is at `minimum` `decay_steps` steps later."""
     rate, schedule = optimizer["learning_rate"], optimizer["schedule"]
     warmup = schedule["warmup_steps"]
-    if step < warmup:
-        return rate * (step + 1) / warmup
+    if step <= warmup:
+        return rate * step / warmup
     if schedule["name"] == "constant":
         return rate
     assert schedule["name"] == "cosine"
@@ -207,7 +207,7 @@ def train(model: Model, optimizer: dict, accumulation: int, steps: int, batch: C
             if step == 0:
                 history.gradients = {name: leaf.grad.clone() for name, leaf in model.leaves.items()}
             norm = torch.nn.utils.clip_grad_norm_(leaves, clip, foreach=False)
-            rate = learning_rate(optimizer, step)
+            rate = learning_rate(optimizer, step + 1)
             for each in optimizers:
                 for group in each.param_groups:
                     group["lr"] = rate

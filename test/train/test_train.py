@@ -1,0 +1,200 @@
+"""Compiled training against torch's (references.py): losses of 20 steps, every gradient, on every kind of mesh; and bit for
+bit between settings that must not change a number.
+
+A Case is a family on a mesh with options; what is compiled and run is kept for the session. By default each family has
+its meshes and one case of each kind of option, and the first family has all; `--full` gives all to all."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import reference_data
+import shardc
+from harness import compile_training, train
+from shardc.safetensors import open_safetensors
+
+TOLERANCE = 1e-4  # relative, of losses; of a gradient, relative to its largest magnitude
+FAMILIES = ("llama", "gpt2", "qwen3_moe", "gemma2", "nemotron_h")
+OTHER_FAMILIES = ("qwen2", "mixtral", "mamba2", "deepseek_v3", "qwen3_5")  # their gradients only
+MESHES = {
+    "1": (),
+    "dp2": ("--dp-shard", "2"),
+    "dp4": ("--dp-shard", "4"),
+    "tp2": ("--tp", "2"),
+    "dp2-tp2": ("--dp-shard", "2", "--tp", "2"),
+    "replicate2-shard2": ("--dp-replicate", "2", "--dp-shard", "2"),
+}
+SEQUENCE_PARALLEL = ("--sequence-parallel",)
+ZERO = {f"zero{stage}": ("--zero-dp-strategy", str(stage)) for stage in range(4)}
+CHECKPOINTING = {kind: ("--activation-checkpointing", kind) for kind in ("selective", "full")}
+PREFETCH = {f"prefetch{n}": ("--forward-prefetch", str(n), "--backward-prefetch", str(n), "--reductions-in-flight", str(n))
+            for n in (0, 2)}  # fmt: skip
+RESHARD = {f"reshard-{value}": ("--reshard-after-forward", value) for value in ("true", "false")}
+# Numbers stay the same, bit for bit.
+NEUTRAL = {**ZERO, **CHECKPOINTING, **PREFETCH, **RESHARD, "zero1-full": (*ZERO["zero1"], *CHECKPOINTING["full"])}
+ACCUMULATED = {
+    "accumulation4": ("--gradient-accumulation", "4"),
+    "accumulation4-each": ("--gradient-accumulation", "4", "--defer-fsdp-grad-sync", "false"),
+}
+NOT_OVER_ONE_RANK = (*ZERO, *PREFETCH, *RESHARD, "zero1-full", "accumulation4-each")
+
+
+@dataclass(frozen=True)
+class Case:
+    family: str
+    mesh: str
+    name: str = ""  # of the options, in the case's id
+    options: tuple = ()
+    run: str = "adamw"
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, (self.family, self.mesh, self.name, "" if self.run == "adamw" else self.run)))
+
+    def with_options(self, name: str, options) -> Case:
+        return dataclasses.replace(
+            self, name="-".join(filter(None, (self.name, name))), options=(*self.options, *options)
+        )
+
+
+def plain_cases(family: str) -> list[Case]:
+    """Every mesh, with and without sequence parallelism."""
+    cases = [Case(family, mesh) for mesh in MESHES]
+    return cases + [Case(family, mesh).with_options("sp", SEQUENCE_PARALLEL) for mesh in MESHES if "tp" in mesh]
+
+
+def accumulated_cases(case: Case, names=tuple(ACCUMULATED)) -> list[Case]:
+    chosen = [name for name in names if case.mesh != "1" or name not in NOT_OVER_ONE_RANK]
+    return [dataclasses.replace(case.with_options(name, ACCUMULATED[name]), run="accumulation4") for name in chosen]
+
+
+def cases_against_torch(everything: bool) -> list[Case]:
+    cases = []
+    for family in FAMILIES:
+        cases += (plain := plain_cases(family))
+        if everything:
+            cases += [other for case in plain for other in accumulated_cases(case)]
+        elif family == FAMILIES[0]:
+            cases += [other for mesh in ("1", "dp2-tp2") for other in accumulated_cases(Case(family, mesh))]
+        else:
+            cases += accumulated_cases(Case(family, "dp2-tp2"), ["accumulation4"])
+    llama = Case("llama", "dp2-tp2")
+    return cases + [dataclasses.replace(llama, run=run) for run in ("sgd", "unclipped", "cosine")]
+
+
+def neutral_cases(everything: bool) -> list[tuple[Case, Case]]:
+    """(a case, the same with an option that must not change a number)"""
+    pairs = []
+    for family in FAMILIES:
+        for base in plain_cases(family):
+            chosen = set()
+            if everything:
+                chosen = set(NEUTRAL)
+            elif family == FAMILIES[0] and base.name == "":
+                chosen = {"dp2": set(NEUTRAL), "replicate2-shard2": set(ZERO)}.get(base.mesh, set())
+            if base.mesh == "dp2-tp2":
+                chosen |= {"zero1-full", "selective"}
+            if base.mesh == "1":
+                chosen = (chosen | {"full"}) - set(NOT_OVER_ONE_RANK)
+            pairs += [(base, base.with_options(name, NEUTRAL[name])) for name in NEUTRAL if name in chosen]
+            if everything:
+                for accumulated in accumulated_cases(base):
+                    pairs += [
+                        (accumulated, accumulated.with_options(name, CHECKPOINTING[name])) for name in CHECKPOINTING
+                    ]
+    return pairs
+
+
+def gradient_cases(everything: bool) -> list[Case]:
+    cases = []
+    for family in FAMILIES + OTHER_FAMILIES:
+        meshes = ("1", "dp2-tp2") if everything or family in FAMILIES else ("1",)
+        cases += [Case(family, mesh) for mesh in meshes]
+    return cases
+
+
+def pytest_generate_tests(metafunc):
+    everything = metafunc.config.getoption("--full")
+    if "loss_case" in metafunc.fixturenames:
+        metafunc.parametrize("loss_case", cases_against_torch(everything), ids=str)
+    if "neutral_pair" in metafunc.fixturenames:
+        metafunc.parametrize("neutral_pair", neutral_cases(everything), ids=lambda pair: str(pair[1]))
+    if "gradient_case" in metafunc.fixturenames:
+        metafunc.parametrize("gradient_case", gradient_cases(everything), ids=str)
+
+
+@pytest.fixture(scope="session")
+def trained(tools, tmp_path_factory):
+    """Compiles and runs a case, once."""
+
+    @functools.cache
+    def run(case: Case):
+        folder = tmp_path_factory.mktemp("case")
+        reference = reference_data.load(case.family)
+        bundle, recipe = folder / "bundle", reference.runs[case.run]
+        compile_training(tools, reference, recipe.optimizer, (*MESHES[case.mesh], *case.options), bundle)
+        return train(tools, bundle, recipe, folder / "run")
+
+    return run
+
+
+def test_losses_are_torchs(trained, loss_case):
+    expected, result = reference_data.load(loss_case.family).runs[loss_case.run], trained(loss_case)
+    np.testing.assert_allclose(result.losses, expected.losses, rtol=TOLERANCE)
+    np.testing.assert_allclose(result.grad_norms, expected.grad_norms, rtol=10 * TOLERANCE)
+    np.testing.assert_allclose(result.learning_rates, expected.learning_rates, rtol=1e-6)
+
+
+def test_numbers_stay_the_same_bit_for_bit(trained, neutral_pair):
+    base, other = map(trained, neutral_pair)
+    different = [1 + int(step) for step in np.flatnonzero(other.losses != base.losses)]
+    assert not different, f"losses of steps {different}"
+    different = [1 + int(step) for step in np.flatnonzero(other.grad_norms != base.grad_norms)]
+    assert not different, f"gradient norms of steps {different}"
+    assert other.digest == base.digest, "the checkpoints differ"
+
+
+@pytest.mark.parametrize("mesh", ["1", "dp2-tp2"])
+def test_ignored_labels(tools, tmp_path, monkeypatch, mesh):
+    """Ranks count different numbers of labels, and one sequence counts none. From Python: a token file has no such labels."""
+    monkeypatch.setenv("SHARDC_BUILD", str(tools.parent))
+    reference = reference_data.load("llama")
+    run = reference.runs["ignored"]
+    compile_training(tools, reference, run.optimizer, MESHES[mesh], tmp_path / "bundle")
+    losses, grad_norms = [], []
+    with shardc.load(tmp_path / "bundle") as bundle:
+        for step, (input_ids, labels) in enumerate(zip(run.input_ids, run.labels), start=1):
+            scalars = {f"bias_correction{i}": np.float32(1 - run.optimizer[f"beta{i}"] ** step) for i in (1, 2)}
+            scalars["learning_rate"] = np.float32(run.learning_rates[step - 1])
+            outputs = bundle.run(input_ids=input_ids, labels=labels, **scalars)
+            losses.append(outputs["loss"] / outputs["tokens"])
+            grad_norms.append(outputs["grad_norm"])
+            counted = (labels != reference_data.IGNORED).mean()
+            assert outputs["tokens"] == pytest.approx(counted, rel=1e-6)
+    np.testing.assert_allclose(losses, run.losses, rtol=TOLERANCE)
+    np.testing.assert_allclose(grad_norms, run.grad_norms, rtol=10 * TOLERANCE)
+
+
+# Plain gradient descent changes a weight by its gradient times this, which leaves nothing of the weight's own rounding.
+FACTOR = 4096.0
+
+
+def test_gradients_are_torchs(tools, tmp_path, gradient_case):
+    reference = reference_data.load(gradient_case.family)
+    optimizer = {**reference.runs["adamw"].optimizer, "name": "sgd", "learning_rate": FACTOR, "clip_norm": 0}
+    optimizer = {key: value for key, value in optimizer.items() if key not in ("beta1", "beta2", "epsilon")}
+    optimizer |= {"momentum": 0, "weight_decay": 0}
+    compile_training(tools, reference, optimizer, MESHES[gradient_case.mesh], tmp_path / "bundle")
+    result = train(tools, tmp_path / "bundle", reference.runs["adamw"], tmp_path / "run", steps=1)
+    before = open_safetensors(tmp_path / "bundle" / "weights")
+    after = open_safetensors(result.checkpoint / "checkpoint.safetensors")
+    wrong = {}
+    for name, expected in reference.gradients.items():
+        gradient = (before[name].astype(np.float64) - after[name]) / FACTOR
+        difference = np.abs(gradient - expected).max() / np.abs(expected).max()
+        if not difference <= TOLERANCE:
+            wrong[name] = difference
+    assert not wrong
