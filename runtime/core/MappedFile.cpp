@@ -31,6 +31,14 @@ MappedFile::MappedFile(const std::string &path) : name(path) {
   close(fd);
 }
 
+void MappedFile::release(size_t begin, size_t end) const {
+  const size_t page = 4096;
+  begin = (begin + page - 1) / page * page; // a neighbour may still need the rest of a page
+  end = end / page * page;
+  if (begin < end)
+    madvise(const_cast<std::byte *>(base) + begin, end - begin, MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() {
   if (base)
     munmap(const_cast<std::byte *>(base), length);

@@ -20,6 +20,8 @@ public:
   size_t size() const { return length; }
   std::string_view text() const { return {reinterpret_cast<const char *>(base), length}; }
   const std::string &path() const { return name; }
+  /// Says that these bytes will not be read again soon: they leave this process's memory.
+  void release(size_t begin, size_t end) const;
 
 private:
   std::string name;

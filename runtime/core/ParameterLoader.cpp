@@ -90,9 +90,11 @@ void shardrt::loadParameters(const Program &program, const Mesh &mesh, int rank,
     finder.find(parameter.tensor,
                 [&](const TensorEntry &entry) { return mismatch(parameter, entry); });
   const auto &tensors = finder.tensors();
-  for (size_t i = 0; i < tensors.size(); ++i)
+  for (size_t i = 0; i < tensors.size(); ++i) {
     load(program.parameters[i], *tensors[i], mesh, rank, pool,
          arena + program.buffers[program.parameters[i].buffer].offset);
+    weights.release(*tensors[i]);
+  }
 }
 
 void shardrt::loadStates(const Program &program, const Mesh &mesh, int rank, WeightFiles &weights,
@@ -117,6 +119,7 @@ void shardrt::loadStates(const Program &program, const Mesh &mesh, int rank, Wei
            bucketRuns(mesh, rank, bucket, item, state.sharded, source.entry->shape))
         convert(from, source.data + run.tensor * dtypeSize(from), buffer.dtype,
                 arena + buffer.offset + run.state * dtypeSize(buffer.dtype), run.count);
+      weights.release(source);
     }
   }
 }

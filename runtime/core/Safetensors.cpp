@@ -176,3 +176,7 @@ std::optional<WeightTensor> WeightFiles::find(const std::string &tensor) {
                                          "\" is here, but it is not"));
   return WeightTensor{&entry->second, file.mapped.data() + entry->second.begin, it->second};
 }
+
+void WeightFiles::release(const WeightTensor &tensor) {
+  open(tensor.file).mapped.release(tensor.entry->begin, tensor.entry->end);
+}

@@ -39,6 +39,8 @@ public:
   ~WeightFiles();
   /// Empty when there is no such tensor.
   std::optional<WeightTensor> find(const std::string &tensor);
+  /// Of a tensor that was read: a weight file need not stay in memory as a whole.
+  void release(const WeightTensor &tensor);
   const std::string &path() const { return root; }
 
 private:

@@ -36,6 +36,9 @@ public:
   const std::byte *dataOf(const GlobalTensor &tensor) const {
     return file.data() + entryOf(tensor).begin;
   }
+  void release(const GlobalTensor &tensor) const {
+    file.release(entryOf(tensor).begin, entryOf(tensor).end);
+  }
   std::string checksumOf(const GlobalTensor &tensor) const {
     auto found = metadata.find(checksumKey(tensor.name));
     return found == metadata.end() ? "missing" : found->second;
@@ -98,6 +101,7 @@ static std::vector<uint64_t> ownChecksums(const Session &session, const Opened &
           sum +=
               checksumShare(opened.dataOf(tensor) + run.tensor * size, size, run.count, run.tensor);
     sums.push_back(sum);
+    opened.release(tensor);
   }
   return sums;
 }
@@ -115,6 +119,7 @@ static void fillStates(const Session &session, const Opened &opened) {
         convert(from, opened.dataOf(tensor) + run.tensor * dtypeSize(from), to,
                 session.stateData(*part.state) + run.state * dtypeSize(to), run.count);
     }
+    opened.release(tensor);
   }
 }
 
