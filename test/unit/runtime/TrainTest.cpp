@@ -347,6 +347,13 @@ TEST_F(Training, MissingEntriesAreNamed) {
   EXPECT_HAS(err, "accumulation over 2 micro-batches needs the entry point \"finish_grad_sync\"");
 }
 
+TEST_F(Training, LogThatCannotBeWrittenEndsTheJob) {
+  write({});
+  EXPECT_EQ(run("%D/train.bundle --data %D/tokens.bin --steps 50 --log /dev/full"), 6);
+  EXPECT_HAS(err, "/dev/full: cannot write the log: No space left on device");
+  EXPECT_LT(seconds, 5);
+}
+
 TEST_F(Training, KilledRankEndsTheJob) {
   TrainingSetup setup;
   setup.dp = 4;
