@@ -67,7 +67,9 @@ static std::unique_ptr<llvm::TargetMachine> createMachine(const CpuTarget &targe
   if (!backend)
     return nullptr;
   llvm::TargetOptions options;
-  options.AllowFPOpFusion = llvm::FPOpFusion::Fast;
+  // A product and a sum are one rounding only where a kernel says so (math.fma): what an op computes must not depend on what it is fused with,
+  // or a recomputed value would differ from the saved one.
+  options.AllowFPOpFusion = llvm::FPOpFusion::Standard;
   options.FunctionSections = true;
   return std::unique_ptr<llvm::TargetMachine>(
       backend->createTargetMachine(triple, target.cpu, target.features, options, llvm::Reloc::PIC_,

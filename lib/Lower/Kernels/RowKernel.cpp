@@ -15,6 +15,7 @@
 #include "KernelLowering.h"
 #include "Reductions.h"
 #include "dialects/Graph/ScalarEmit.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
 using namespace mlir;
@@ -143,6 +144,15 @@ Value RowBuilder::columnOf(const RowSpace &space, ArrayRef<Value> indices) {
   return emitter.offset(space.sizes(space.columnDims), own);
 }
 
+/// LLVM would choose how many partial sums a loop has by what else is in it, and a row's statistics would change with what it is fused with.
+static void fixLanes(Operation *loop) {
+  constexpr int kLanes = 16, kInterleave = 2;
+  Builder b(loop->getContext());
+  auto vectorize = LLVM::LoopVectorizeAttr::get(b.getContext(), b.getBoolAttr(false), {}, {}, b.getI32IntegerAttr(kLanes), {}, {}, {});
+  auto interleave = LLVM::LoopInterleaveAttr::get(b.getContext(), b.getI32IntegerAttr(kInterleave));
+  loop->setAttr("loop_annotation", LLVM::LoopAnnotationAttr::get(b.getContext(), {}, vectorize, interleave, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}));
+}
+
 Emitter::Values RowBuilder::passDims(const RowSpace &space, ArrayRef<int64_t> sizes, Values outer, ValueRange init, PassBody body) {
   if (sizes.empty()) {
     Values indices = indicesOf(space, outer);
@@ -155,7 +165,10 @@ Emitter::Values RowBuilder::passDims(const RowSpace &space, ArrayRef<int64_t> si
   };
   if (sizes.front() == 1)
     return next(e.index(0), init);
-  return e.loop(e.index(0), e.index(sizes.front()), 1, init, next);
+  Values results = e.loop(e.index(0), e.index(sizes.front()), 1, init, next);
+  if (!results.empty() && sizes.size() == 1)
+    fixLanes(results.front().getDefiningOp());
+  return results;
 }
 
 Emitter::Values RowBuilder::pass(Value full, ValueRange init, PassBody body) {
