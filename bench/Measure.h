@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <sys/mman.h>
+#include <vector>
 
 /// Processor time of this thread, so that other work on the machine does not count (it still costs
 /// caches and clock).
@@ -45,24 +47,78 @@ template <typename F> double bestSeconds(F &&run) {
           "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");                           \
   }
 
-/// FLOP/s of one core that does nothing but independent multiply-adds.
-inline double peakRate(const shardc::CpuTarget &target, bool dot) {
+/// The loop, and FLOPs of one round of it.
+struct PeakLoop {
+  void (*loop)(long);
+  double flops;
+};
+inline PeakLoop peakLoop(const shardc::CpuTarget &target, bool dot) {
   void (*loop)(long) = SHARDC_PEAK_LOOP("vfmadd231ps", "ymm");
   if (target.avx512)
     loop = SHARDC_PEAK_LOOP("vfmadd231ps", "zmm");
   if (dot)
     loop = SHARDC_PEAK_LOOP("vdpbf16ps", "zmm");
-  constexpr long n = 1000000;
-  return n * 12.0 * (target.vectorBytes / 2) * (dot ? 2 : 1) / bestSeconds([&] { loop(n); });
+  return {loop, 12.0 * (target.vectorBytes / 2) * (dot ? 2 : 1)};
 }
 
+/// FLOP/s of one core that does nothing but independent multiply-adds.
+inline double peakRate(const shardc::CpuTarget &target, bool dot) {
+  PeakLoop peak = peakLoop(target, dot);
+  constexpr long n = 1000000;
+  return n * peak.flops / bestSeconds([&] { peak.loop(n); });
+}
+
+struct Speed {
+  double seconds; ///< median
+  double peak;    ///< fraction of the peak, median of turns
+};
+
+/// Turns of the peak loop and of `run`, since the clock follows what else the machine does.
+template <typename F>
+Speed speedOf(const shardc::CpuTarget &target, bool dot, double flops, F &&run) {
+  PeakLoop peak = peakLoop(target, dot);
+  auto seconds = [](auto &&f) {
+    double start = now();
+    f();
+    return now() - start;
+  };
+  run();
+  int repeats = std::max(1, int(0.004 / std::max(seconds(run), 1e-7)));
+  std::vector<double> times, ratios;
+  constexpr long n = 300000;
+  double before = seconds([&] { peak.loop(n); });
+  for (int i = 0; i < 31; ++i) {
+    double time = seconds([&] {
+                    for (int j = 0; j < repeats; ++j)
+                      run();
+                  }) /
+                  repeats;
+    double after = seconds([&] { peak.loop(n); });
+    times.push_back(time);
+    ratios.push_back(flops / time / (n * peak.flops / std::min(before, after)));
+    before = after;
+  }
+  auto median = [](std::vector<double> &values) {
+    std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+    return values[values.size() / 2];
+  };
+  return {median(times), median(ratios)};
+}
+
+/// Zeros on huge pages, as the runtime's arena.
 struct Buffer {
   void *data;
-  explicit Buffer(size_t bytes) : data(std::aligned_alloc(64, (bytes + 4096 + 63) / 64 * 64)) {
-    std::memset(data, 0, bytes + 4096);
+  size_t mapped;
+  explicit Buffer(size_t bytes) : mapped((bytes + 4096 + kHuge - 1) / kHuge * kHuge) {
+    data = std::aligned_alloc(kHuge, mapped);
+    madvise(data, mapped, MADV_HUGEPAGE);
+    std::memset(data, 0, mapped);
   }
   ~Buffer() { std::free(data); }
   Buffer(const Buffer &) = delete;
+
+private:
+  static constexpr size_t kHuge = 2 << 20;
 };
 
 inline shardc::CpuTarget targetOrExit(int argc, char **argv) {

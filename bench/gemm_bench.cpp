@@ -1,7 +1,9 @@
 //===- gemm_bench.cpp - Speed of generated matrix multiplication -----------===//
 //
-// usage: gemm_bench [level [--peak]]   (default: native). Prints GFLOP/s of one thread, the ratio to the
-// measured peak, and compile times; with --peak the peak alone.
+// usage: gemm_bench [level [--peak|--training]]   (default: native). Prints GFLOP/s of one thread,
+// the ratio to the measured peak, and compile times; with --peak the peak alone; with --training
+// the products of a training step: all operands row-major, forward x·wᵀ (NT), dx = dy·w (NN) and dw
+// = dyᵀ·x (TN).
 //
 //===----------------------------------------------------------------------===//
 #include "Measure.h"
@@ -13,14 +15,27 @@ struct Case {
   int64_t m, n, k;
 };
 
-static void bench(const CpuTarget &target, bool bf16, bool packed, Case c, double peak) {
+/// How the operands lie: B as packed panels, or both row-major, transposed (T) or not (N).
+enum class Layout { Packed, NN, NT, TN };
+static const char *const kLayoutNames[] = {"packed", "NN", "NT", "TN"};
+
+static void bench(const CpuTarget &target, bool bf16, Layout layout, Case c) {
   mlir::MLIRContext context;
   loadKernelDialects(context);
   mlir::OpBuilder builder(&context);
   mlir::OwningOpRef<mlir::ModuleOp> module = mlir::ModuleOp::create(builder.getUnknownLoc());
   mlir::Type f32 = builder.getF32Type(), type = bf16 ? mlir::Type(builder.getBF16Type()) : f32;
-  auto kernel =
-      buildGemm(builder, *module, makeGemm("gemm", c.m, c.n, c.k, type, type, f32, packed), target);
+  bool isTraining = layout == Layout::NT || layout == Layout::TN;
+  GemmSpec spec = makeGemm("gemm", c.m, c.n, c.k, type, type, isTraining ? type : f32,
+                           layout == Layout::Packed);
+  if (layout == Layout::TN) {
+    spec.a.rowStride = 1;
+    spec.a.columnStride = c.m;
+  } else if (layout == Layout::NT) {
+    spec.b.rowStride = 1;
+    spec.b.columnStride = c.k;
+  }
+  auto kernel = buildGemm(builder, *module, spec, target);
   EmitStatistics stats;
   KernelLibrary library = compileOrExit(*module, target, stats);
   int64_t bytes = elementBytes(type);
@@ -28,13 +43,15 @@ static void bench(const CpuTarget &target, bool bf16, bool packed, Case c, doubl
       scratch(kernel->scratchBytes);
   void *buffers[] = {a.data, b.data, out.data};
   auto function = library.find("gemm");
-  double seconds = bestSeconds([&] { function(buffers, 0, kernel->tiles, scratch.data); });
-  double rate = 2.0 * c.m * c.n * c.k / seconds;
+  double flops = 2.0 * c.m * c.n * c.k;
+  Speed speed = speedOf(target, bf16 && target.bf16Dot, flops,
+                        [&] { function(buffers, 0, kernel->tiles, scratch.data); });
+  double seconds = speed.seconds, rate = flops / seconds;
   std::printf("%-5s %-6s m=%-4lld n=%-5lld k=%-5lld %8.1f GFLOP/s %5.1f %%  B at %6.1f GB/s  tiles "
               "%-5lld scratch %-8lld lower %.0f ms "
               "codegen %.0f ms of processor time link %.0f ms\n",
-              bf16 ? "bf16" : "f32", packed ? "packed" : "plain", (long long)c.m, (long long)c.n,
-              (long long)c.k, rate * 1e-9, 100 * rate / peak,
+              bf16 ? "bf16" : "f32", kLayoutNames[int(layout)], (long long)c.m, (long long)c.n,
+              (long long)c.k, rate * 1e-9, 100 * speed.peak,
               double(c.n) * c.k * bytes / seconds * 1e-9, (long long)kernel->tiles,
               (long long)kernel->scratchBytes, stats.lowerMs, stats.codegenCpuMs, stats.linkMs);
 }
@@ -46,11 +63,25 @@ int main(int argc, char **argv) {
               bf16 * 1e-9);
   if (argc > 2 && std::strcmp(argv[2], "--peak") == 0)
     return 0;
+  auto run = [&](bool isBF16, Layout layout, Case c) { bench(target, isBF16, layout, c); };
+  if (argc > 2 && std::strcmp(argv[2], "--training") == 0) {
+    // A Llama of 512/1408 features and 8192 words, 512 tokens a rank: features out, features in.
+    constexpr int64_t kTokens = 512;
+    const std::pair<int64_t, int64_t> weights[] = {
+        {512, 512}, {1408, 512}, {512, 1408}, {8192, 512}, {4096, 4096}};
+    for (bool isBF16 : {false, true})
+      for (auto [out, in] : weights) {
+        run(isBF16, Layout::NT, {kTokens, out, in});
+        run(isBF16, Layout::NN, {kTokens, in, out});
+        run(isBF16, Layout::TN, {out, in, kTokens});
+      }
+    return 0;
+  }
   const Case cases[] = {{512, 512, 2048}, {256, 1408, 512}, {512, 2048, 512}, {128, 512, 512},
                         {64, 4096, 4096}, {1, 4096, 4096},  {4, 4096, 4096},  {16, 512, 512}};
   for (bool isBF16 : {false, true})
-    for (bool packed : {true, false})
+    for (Layout layout : {Layout::Packed, Layout::NN})
       for (Case c : cases)
-        if (packed || c.m >= 128)
-          bench(target, isBF16, packed, c, isBF16 ? bf16 : f32);
+        if (layout == Layout::Packed || c.m >= 128)
+          run(isBF16, layout, c);
 }

@@ -34,9 +34,8 @@ AttentionPlan::AttentionPlan(const AttentionSpec &spec) {
     return std::exchange(next, next + int64_t(llvm::alignTo(floats * 4, 64)));
   };
   qOffset = place(paddedRows * spec.dim);
-  // A transposition stores whole squares: room for the last one's overhang.
-  kOffset = place(kKeyBlock * spec.dim * panelBlocks + kMaxLanes * kPanel);
-  vOffset = place(kKeyBlock * paddedDim * panelBlocks + kMaxLanes * kPanel);
+  kOffset = place(kKeyBlock * spec.dim * panelBlocks + kSquareRoom);
+  vOffset = place(kKeyBlock * paddedDim * panelBlocks + kSquareRoom);
   scoreOffset = place(paddedRows * kKeyBlock);
   outOffset = place(paddedRows * paddedDim);
   maxOffset = place(paddedRows);
@@ -69,9 +68,8 @@ AttentionGradPlan::AttentionGradPlan(const AttentionSpec &spec) {
   };
   qOffset = place(paddedRows * paddedDim);
   gOffset = place(paddedRows * paddedValueDim);
-  // A transposition stores whole squares: room for the last one's overhang.
-  keyPanelOffset = place(keys * spec.dim + kMaxLanes * kPanel);
-  valuePanelOffset = place(keys * spec.valueDim + kMaxLanes * kPanel);
+  keyPanelOffset = place(keys * spec.dim + kSquareRoom);
+  valuePanelOffset = place(keys * spec.valueDim + kSquareRoom);
   keyRowOffset = place(keys * paddedDim);
   scoreOffset = place(paddedRows * columns);
   weightGradOffset = place(paddedRows * columns);

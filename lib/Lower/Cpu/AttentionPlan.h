@@ -9,6 +9,9 @@ namespace shardc {
 inline constexpr int64_t kKeyBlock = 64; ///< keys at a time
 inline constexpr int64_t kPanel = 32;    ///< columns of a packed panel
 inline constexpr int64_t kMaxLanes = 16;
+/// Packing transposes whole squares, of pairs where elements have 16 bits: floats that it may write
+/// behind a panel.
+inline constexpr int64_t kSquareRoom = 2 * kMaxLanes * kPanel;
 inline constexpr int64_t kMaxTileRows = 14; ///< of a register tile
 
 /// What is the same for all levels: rows of a tile and where things lie in scratch.

@@ -2,12 +2,12 @@
 //
 // For each tile of the launch (GemmPlan.h):
 //
+//   A's rows into scratch, if they cannot be read in place, and B's panels, if B is not a packed
+//   weight of the right type; unless the tile before has left them there
 //   for each block of k:
-//     A's block into scratch, if it cannot be read in place (kept for the next tile where that has
-//     the same rows) for each panel of B: into scratch if it is not a packed weight of the right
-//     type
-//       for each strip of the panel, for each tileRows rows: the register tile, into an accumulator
-//       tile in scratch
+//     packed weights:  for each panel, for each register tile of rows
+//     through scratch: for each register tile of rows, for each panel of the group
+//       the register tile, into an accumulator tile in scratch
 //   the epilogue over the accumulator tile, row by row, and the store to C
 //
 // The epilogue reads the accumulators back from L1 so that it is emitted once, however large; this
@@ -82,7 +82,10 @@ private:
   const GemmPlan plan;
   const GemmLevel level;
   KernelBody kernel;
-  Value accTile;
+  Value accTile, packedB; ///< in scratch
+
+  /// The tile of the launch that is being emitted.
+  Value batch, m0, rows, firstPanel, endPanel;
 
   Value bufferA() const { return kernel.buffers.front(); }
   Value bufferB() const { return kernel.buffers[1]; }
@@ -97,15 +100,22 @@ private:
   SmallVector<MemRefType> bufferTypes();
   Value batchOffset(const GemmOperand &operand, Value batch);
   Value tile(Value index, Value cached);
-  void kBlock(Value kIndex, Value batch, Value m0, Value rows, Value firstPanel, Value endPanel,
-              Value fresh);
-  PlacedA blockOfA(Value batch, Value m0, Value rows, Value k0, Value k, Value fresh);
-  void strips(const PlacedA &a, Value b, Value bBase, Value batch, Value m0, Value rows,
-              Value panel, Value slot, Value k);
+  void kBlock(Value kIndex);
+  Value kOf(Value kIndex);
+  PlacedA blockOfA(Value kIndex);
+  void fillA(Value kIndex);
+  void fillB(Value kIndex);
+  Value sourceOfB(Value panel, Value kIndex);
+  Value slotOfB(Value panel, Value kIndex);
+  void forRegisterTiles(llvm::function_ref<void(int64_t, Value)> body);
+  void multiplyStrip(const PlacedA &a, Value b, Value bBase, Value panel, Value strip, Value row,
+                     int64_t tileRows, Value steps);
+  void panelByPanel(const PlacedA &a, Value kIndex, Value steps);
+  void rowsByRows(const PlacedA &a, Value kIndex, Value steps);
   void registerTile(int64_t tileRows, const PlacedA &a, Value row, Value b, Value bBase, Value k,
                     Value acc);
-  void epilogue(Value batch, Value m, Value rows, Value n, Value acc);
-  void epilogueRows(Value batch, Value m, Value rows, Value n, Value acc, bool masked);
+  void epilogue(Value m, Value rows, Value n, Value acc);
+  void epilogueRows(Value m, Value rows, Value n, Value acc, bool masked);
   Value accBase(Value slot, Value strip);
   Value stripsPerPanel() { return e.index(spec.nTile / level.strip); }
 };
@@ -143,100 +153,180 @@ Value GemmBuilder::batchOffset(const GemmOperand &operand, Value batch) {
 Kernel GemmBuilder::build(ModuleOp module) {
   OpBuilder::InsertionGuard guard(e.b);
   kernel = beginKernel(e.b, module, spec.symbol, bufferTypes(), plan.scratchBytes);
-  accTile = e.view(kernel.scratch, plan.accOffset, plan.accType,
-                   (plan.aOffset - plan.accOffset) / elementBytes(plan.accType));
+  auto view = [&](int64_t offset, int64_t end, Type type) {
+    return e.view(kernel.scratch, offset, type, (end - offset) / elementBytes(type));
+  };
+  accTile = view(plan.accOffset, plan.aOffset, plan.accType);
+  packedB = view(plan.bOffset, plan.scratchBytes, level.dot ? e.b.getI32Type() : plan.accType);
   e.loop(kernel.tileBegin, kernel.tileEnd, 1, e.index(-1),
          [&](Value index, ValueRange carried) { return Emitter::Values{tile(index, carried[0])}; });
   return {spec.symbol, plan.tiles(), plan.scratchBytes};
 }
 
-/// One tile of the launch. `cached` names the block that scratch holds from the tile before; the
-/// result names the one it holds now.
+/// One tile of the launch. `cached` names what scratch holds from the tile before; the result names
+/// what it holds now.
 Value GemmBuilder::tile(Value index, Value cached) {
-  Value block, group, batch;
-  if (plan.rowsFastest) {
+  Value block, group;
+  int64_t fastest = plan.rowsFastest() ? plan.rowBlocks : plan.panelGroups;
+  Value key = e.div(index, fastest);
+  if (plan.rowsFastest()) {
     block = e.rem(index, plan.rowBlocks);
-    Value rest = e.div(index, plan.rowBlocks);
-    group = e.rem(rest, plan.panelGroups);
-    batch = e.div(rest, plan.panelGroups);
+    group = e.rem(key, plan.panelGroups);
+    batch = e.div(key, plan.panelGroups);
   } else {
     group = e.rem(index, plan.panelGroups);
-    Value rest = e.div(index, plan.panelGroups);
-    block = e.rem(rest, plan.rowBlocks);
-    batch = e.div(rest, plan.rowBlocks);
+    block = e.rem(key, plan.rowBlocks);
+    batch = e.div(key, plan.rowBlocks);
   }
-  Value key = e.div(index, plan.rowsFastest ? plan.rowBlocks : plan.panelGroups);
-  Value fresh = plan.kBlocks > 1 ? Value() : e.compare(arith::CmpIPredicate::ne, key, cached);
+  m0 = e.mul(block, plan.blockRows);
+  rows = plan.rowBlocks == 1 ? e.index(spec.m)
+                             : e.min(e.index(plan.blockRows), e.sub(e.index(spec.m), m0));
+  firstPanel = e.mul(group, plan.panelsPerUnit);
+  endPanel = plan.panelsPerUnit == 1
+                 ? e.add(firstPanel, 1)
+                 : e.min(e.add(firstPanel, plan.panelsPerUnit), e.index(plan.panels));
 
-  Value m0 = e.mul(block, plan.blockRows);
-  Value rows = plan.rowBlocks == 1 ? e.index(spec.m)
-                                   : e.min(e.index(plan.blockRows), e.sub(e.index(spec.m), m0));
-  Value first = e.mul(group, plan.panelsPerUnit);
-  Value end = plan.panelsPerUnit == 1
-                  ? e.add(first, 1)
-                  : e.min(e.add(first, plan.panelsPerUnit), e.index(plan.panels));
+  auto forBlocksOfK = [&](llvm::function_ref<void(Value)> body) {
+    if (plan.kBlocks == 1)
+      body(e.index(0));
+    else
+      e.loop(e.index(0), e.index(plan.kBlocks), 1, body);
+  };
+  Value isNew = e.compare(arith::CmpIPredicate::ne, key, cached);
+  if (level.copyA && plan.keepA)
+    e.ifThen(isNew, [&] { forBlocksOfK([&](Value k) { fillA(k); }); });
+  if (level.prepareB && plan.groupsKept > 0) {
+    // All groups are there after the first round, as long as the batch is the same.
+    Value isMissing = isNew;
+    if (!plan.rowsFastest()) {
+      Value round = e.rem(index, plan.rowBlocks * plan.panelGroups);
+      Value isFirst = e.less(e.sub(index, kernel.tileBegin), e.index(plan.panelGroups));
+      isMissing =
+          arith::OrIOp::create(e.b, e.loc, isFirst, e.less(round, e.index(plan.panelGroups)));
+    }
+    e.ifThen(isMissing, [&] { forBlocksOfK([&](Value k) { fillB(k); }); });
+  }
   if (plan.kBlocks == 1) {
-    kBlock(e.index(0), batch, m0, rows, first, end, fresh);
+    kBlock(e.index(0));
     return key;
   }
 
   Value none = e.zero(e.vec(level.lanes, plan.accType));
   e.loop(e.index(0), e.index(plan.panelsPerUnit * spec.nTile * plan.blockRows), level.lanes,
          [&](Value i) { e.store(none, accTile, i); });
-  e.loop(e.index(0), e.index(plan.kBlocks), 1,
-         [&](Value k) { kBlock(k, batch, m0, rows, first, end, fresh); });
-  e.loop(first, end, 1, [&](Value panel) {
+  forBlocksOfK([&](Value k) { kBlock(k); });
+  e.loop(firstPanel, endPanel, 1, [&](Value panel) {
     e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
       Value n = e.add(e.mul(panel, spec.nTile), e.mul(strip, level.strip));
-      epilogue(batch, m0, rows, n, accBase(e.sub(panel, first), strip));
+      epilogue(m0, rows, n, accBase(e.sub(panel, firstPanel), strip));
     });
   });
   return key;
 }
 
-PlacedA GemmBuilder::blockOfA(Value batch, Value m0, Value rows, Value k0, Value k, Value fresh) {
-  Value base = e.add(e.add(batchOffset(spec.a, batch), e.mul(m0, spec.a.rowStride)),
-                     e.mul(k0, spec.a.columnStride));
-  if (!level.copyA) {
-    if (pairsInA())
-      return {bufferA(), e.div(base, 2), spec.a.rowStride / 2, 1};
-    return {bufferA(), base, spec.a.rowStride, spec.a.columnStride};
-  }
-  bool keep = fresh && !plan.rowsFastest;
-  if (!keep)
-    return copyA(e, spec, plan, level, bufferA(), base, rows, k, kernel.scratch);
-  e.ifThen(fresh, [&] { copyA(e, spec, plan, level, bufferA(), base, rows, k, kernel.scratch); });
-  return placeA(e, spec, plan, level, kernel.scratch);
+/// Length of a block of k.
+Value GemmBuilder::kOf(Value kIndex) {
+  if (spec.k % plan.kBlock == 0)
+    return e.index(plan.kBlock);
+  return e.min(e.index(plan.kBlock), e.sub(e.index(spec.k), e.mul(kIndex, plan.kBlock)));
 }
 
-void GemmBuilder::kBlock(Value kIndex, Value batch, Value m0, Value rows, Value firstPanel,
-                         Value endPanel, Value fresh) {
-  Value k0 = e.mul(kIndex, plan.kBlock);
-  bool even = spec.k % plan.kBlock == 0;
-  Value k = even ? e.index(plan.kBlock) : e.min(e.index(plan.kBlock), e.sub(e.index(spec.k), k0));
-  PlacedA a = blockOfA(batch, m0, rows, k0, k, fresh);
-  Value bBatch = batchOffset(spec.b, batch);
+PlacedA GemmBuilder::blockOfA(Value kIndex) {
+  if (level.copyA)
+    return placeA(e, spec, plan, level, kernel.scratch, kIndex);
+  Value base = e.add(e.add(batchOffset(spec.a, batch), e.mul(m0, spec.a.rowStride)),
+                     e.mul(e.mul(kIndex, plan.kBlock), spec.a.columnStride));
+  if (pairsInA())
+    return {bufferA(), e.div(base, 2), spec.a.rowStride / 2, spec.a.rowStride / 2, 1};
+  return {bufferA(), base, spec.a.rowStride, spec.a.rowStride, spec.a.columnStride};
+}
+
+void GemmBuilder::fillA(Value kIndex) {
+  Value base = e.add(e.add(batchOffset(spec.a, batch), e.mul(m0, spec.a.rowStride)),
+                     e.mul(e.mul(kIndex, plan.kBlock), spec.a.columnStride));
+  copyA(e, spec, plan, level, bufferA(), base, rows, kOf(kIndex), blockOfA(kIndex));
+}
+
+/// Element of B's buffer where a panel's block of k begins; for a plain B, the block of all
+/// columns.
+Value GemmBuilder::sourceOfB(Value panel, Value kIndex) {
+  Value bBatch = batchOffset(spec.b, batch), k0 = e.mul(kIndex, plan.kBlock);
+  if (!spec.packedB)
+    return e.add(bBatch, e.mul(k0, spec.b.rowStride));
+  return e.add(e.mul(e.add(e.mul(bBatch, plan.panels), panel), panelUnits()),
+               e.mul(pairsInB() ? e.div(k0, 2) : k0, spec.nTile));
+}
+
+/// … and of scratch.
+Value GemmBuilder::slotOfB(Value panel, Value kIndex) {
+  int64_t units = panelElementsOfB(spec, plan) / (level.dot ? 2 : 1);
+  if (plan.groupsKept == 0)
+    return e.mul(e.sub(panel, firstPanel), units);
+  int64_t kept = plan.groupsKept * plan.panelsPerUnit;
+  Value slot = plan.groupsKept == 1 ? e.sub(panel, firstPanel) : panel;
+  return e.mul(e.add(e.mul(kIndex, kept), slot), units);
+}
+
+void GemmBuilder::fillB(Value kIndex) {
   e.loop(firstPanel, endPanel, 1, [&](Value panel) {
-    Value source = spec.packedB
-                       ? e.add(e.mul(e.add(e.mul(bBatch, plan.panels), panel), panelUnits()),
-                               e.mul(pairsInB() ? e.div(k0, 2) : k0, spec.nTile))
-                       : e.add(bBatch, e.mul(k0, spec.b.rowStride));
-    Value slot = e.sub(panel, firstPanel);
-    if (!level.prepareB)
-      return strips(a, bufferB(), source, batch, m0, rows, panel, slot, k);
-    Type type = level.dot ? Type(e.b.getI32Type()) : plan.accType;
-    int64_t units = llvm::alignTo(plan.kBlock + 1, 16) / (level.dot ? 2 : 1);
-    Value packed = e.view(kernel.scratch, plan.bOffset, type, units * spec.nTile);
-    auto fill = [&] {
-      prepareB(e, spec, plan, level, bufferB(), source, e.mul(panel, spec.nTile), k, packed,
-               e.index(0));
-    };
-    if (plan.rowsFastest)
-      e.ifThen(fresh, fill);
-    else
-      fill();
-    strips(a, packed, e.index(0), batch, m0, rows, panel, slot, k);
+    prepareB(e, spec, plan, level, bufferB(), sourceOfB(panel, kIndex), e.mul(panel, spec.nTile),
+             kOf(kIndex), packedB, slotOfB(panel, kIndex));
   });
+}
+
+void GemmBuilder::kBlock(Value kIndex) {
+  if (level.copyA && !plan.keepA)
+    fillA(kIndex);
+  if (level.prepareB && plan.groupsKept == 0)
+    fillB(kIndex);
+  Value k = kOf(kIndex), steps = kUnit() == 1 ? k : e.div(e.add(k, 1), 2);
+  PlacedA a = blockOfA(kIndex);
+  if (level.prepareB)
+    rowsByRows(a, kIndex, steps);
+  else
+    panelByPanel(a, kIndex, steps);
+}
+
+void GemmBuilder::panelByPanel(const PlacedA &a, Value kIndex, Value steps) {
+  e.loop(firstPanel, endPanel, 1, [&](Value panel) {
+    Value base = sourceOfB(panel, kIndex);
+    e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
+      forRegisterTiles([&](int64_t tileRows, Value row) {
+        multiplyStrip(a, bufferB(), base, panel, strip, row, tileRows, steps);
+      });
+    });
+  });
+}
+
+void GemmBuilder::rowsByRows(const PlacedA &a, Value kIndex, Value steps) {
+  forRegisterTiles([&](int64_t tileRows, Value row) {
+    e.loop(firstPanel, endPanel, 1, [&](Value panel) {
+      Value base = slotOfB(panel, kIndex);
+      e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
+        multiplyStrip(a, packedB, base, panel, strip, row, tileRows, steps);
+      });
+    });
+  });
+}
+
+/// Calls body(rows, first row) for each register tile; the last one may be lower.
+void GemmBuilder::forRegisterTiles(llvm::function_ref<void(int64_t, Value)> body) {
+  int64_t remainder = spec.m % level.tileRows;
+  Value full = remainder == 0 ? rows : e.roundDown(rows, level.tileRows);
+  e.loop(e.index(0), full, level.tileRows, [&](Value row) { body(level.tileRows, row); });
+  if (remainder != 0)
+    e.ifThen(e.less(full, rows), [&] { body(remainder, full); });
+}
+
+void GemmBuilder::multiplyStrip(const PlacedA &a, Value b, Value bBase, Value panel, Value strip,
+                                Value row, int64_t tileRows, Value steps) {
+  Value column = e.mul(strip, level.strip);
+  Value acc = plan.kBlocks == 1
+                  ? e.index(0)
+                  : e.add(accBase(e.sub(panel, firstPanel), strip), e.mul(row, level.strip));
+  registerTile(tileRows, a, row, b, e.add(bBase, column), steps, acc);
+  if (plan.kBlocks == 1)
+    epilogue(e.add(m0, row), e.index(tileRows), e.add(e.mul(panel, spec.nTile), column), acc);
 }
 
 Value GemmBuilder::accBase(Value slot, Value strip) {
@@ -244,34 +334,11 @@ Value GemmBuilder::accBase(Value slot, Value strip) {
   return e.mul(column, plan.blockRows);
 }
 
-void GemmBuilder::strips(const PlacedA &a, Value b, Value bBase, Value batch, Value m0, Value rows,
-                         Value panel, Value slot, Value k) {
-  Value steps = kUnit() == 1 ? k : e.div(e.add(k, 1), 2);
-  e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
-    Value column = e.mul(strip, level.strip);
-    Value b0 = e.add(bBase, column);
-    e.loop(e.index(0), rows, level.tileRows, [&](Value row) {
-      Value acc =
-          plan.kBlocks == 1 ? e.index(0) : e.add(accBase(slot, strip), e.mul(row, level.strip));
-      Value left = e.min(e.index(level.tileRows), e.sub(rows, row));
-      int64_t remainder = spec.m % level.tileRows;
-      auto full = [&] { registerTile(level.tileRows, a, row, b, b0, steps, acc); };
-      auto part = [&] { registerTile(remainder, a, row, b, b0, steps, acc); };
-      if (remainder == 0)
-        full();
-      else
-        e.ifThenElse(e.equal(left, e.index(level.tileRows)), full, part);
-      if (plan.kBlocks == 1)
-        epilogue(batch, e.add(m0, row), left, e.add(e.mul(panel, spec.nTile), column), acc);
-    });
-  });
-}
-
 void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Value b, Value bBase,
                                Value steps, Value acc) {
   MicroTile tile{tileRows,   level.strip / level.lanes, level.lanes, plan.accType, level.step,
                  spec.b.type};
-  MicroOperands operands{a.buffer,    e.add(a.base, e.mul(row, a.rowStride)),
+  MicroOperands operands{a.buffer,    e.add(a.base, e.mul(row, a.tileStride)),
                          a.rowStride, a.kStride,
                          b,           bBase,
                          spec.nTile,  !level.prepareB};
@@ -284,16 +351,16 @@ void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Va
     e.store(sum, accTile, place(i));
 }
 
-void GemmBuilder::epilogue(Value batch, Value m, Value rows, Value n, Value acc) {
+void GemmBuilder::epilogue(Value m, Value rows, Value n, Value acc) {
   if (spec.n % spec.nTile == 0)
-    return epilogueRows(batch, m, rows, n, acc, false);
+    return epilogueRows(m, rows, n, acc, false);
   Value inside = e.compare(arith::CmpIPredicate::sle, e.add(n, level.strip), e.index(spec.n));
   e.ifThenElse(
-      inside, [&] { epilogueRows(batch, m, rows, n, acc, false); },
-      [&] { epilogueRows(batch, m, rows, n, acc, true); });
+      inside, [&] { epilogueRows(m, rows, n, acc, false); },
+      [&] { epilogueRows(m, rows, n, acc, true); });
 }
 
-void GemmBuilder::epilogueRows(Value batch, Value m, Value rows, Value n, Value acc, bool masked) {
+void GemmBuilder::epilogueRows(Value m, Value rows, Value n, Value acc, bool masked) {
   Value cBatch = batchOffset(spec.c, batch);
   e.loop(e.index(0), rows, 1, [&](Value r) {
     for (int64_t x = 0; x < level.strip; x += level.lanes) {

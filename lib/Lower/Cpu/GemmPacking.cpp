@@ -32,20 +32,30 @@ struct Packer {
                      : e.convert(loaded, plan.accType);
   }
 
-  /// Calls body(first element, loader) for each vector of units along a contiguous run of `count`
-  /// elements; the last may be masked.
-  void alongRun(Value count,
-                llvm::function_ref<void(Value, llvm::function_ref<Value(Value, Value)>)> body) {
-    int64_t width = lanes() * perUnit();
+  using Load = llvm::function_ref<Value(Value, Value)>;
+
+  /// Calls body(first element, loader) for each vector of `width` elements along a contiguous run
+  /// of `count`; what it loads goes through `convert`. The last may be masked.
+  void alongVectors(Value count, int64_t width, llvm::function_ref<Value(Value)> convert,
+                    llvm::function_ref<void(Value, Load)> body) {
     Value full = e.roundDown(count, width);
     e.loop(e.index(0), full, width, [&](Value i) {
-      body(i, [&](Value source, Value at) { return toUnits(e.load(source, at, width)); });
+      body(i, [&](Value source, Value at) { return convert(e.load(source, at, width)); });
     });
     e.ifThen(e.less(full, count), [&] {
       Value mask = e.mask(width, e.sub(count, full));
       body(full,
-           [&](Value source, Value at) { return toUnits(e.loadMasked(source, at, width, mask)); });
+           [&](Value source, Value at) { return convert(e.loadMasked(source, at, width, mask)); });
     });
+  }
+  /// … of vectors of units.
+  void alongRun(Value count, llvm::function_ref<void(Value, Load)> body) {
+    alongVectors(count, lanes() * perUnit(), [&](Value v) { return toUnits(v); }, body);
+  }
+  /// … of 16-bit elements seen as pairs.
+  void alongPairs(Value count, llvm::function_ref<void(Value, Load)> body) {
+    alongVectors(
+        count, 2 * lanes(), [&](Value v) { return e.bitcast(v, lanes(), e.b.getI32Type()); }, body);
   }
 
   /// One scalar unit from element (x, k) at `at`, the next of k `kStride` away.
@@ -93,6 +103,36 @@ struct Packer {
     });
   }
 
+  /// The same in register tiles: x = t + r, with r < width, goes to dst[dstBase + t·tileStride +
+  /// unit·width + r]. A tile ends in room for one vector.
+  void copyTiles(Value source, Value base, int64_t kStride, Value k, Value count, int64_t width,
+                 Value dst, Value dstBase, int64_t tileStride) {
+    Value full = e.roundDown(count, width);
+    auto masksOf = [&](Value rows) {
+      Emitter::Values masks;
+      for (int64_t part = 0; part < width; part += lanes())
+        masks.push_back(e.mask(lanes(), e.sub(rows, e.index(part))));
+      return masks;
+    };
+    Emitter::Values wholeMasks = masksOf(e.index(width)), restMasks = masksOf(e.sub(count, full));
+    e.loop(e.index(0), units(k), 1, [&](Value unit) {
+      Value first = e.mul(unit, perUnit());
+      Value row = e.add(base, e.mul(first, kStride)), to = e.add(dstBase, e.mul(unit, width));
+      auto tile = [&](Value x, ArrayRef<Value> masks) {
+        for (auto [i, mask] : llvm::enumerate(masks)) {
+          int64_t part = i * lanes();
+          auto load = [&, mask = mask](Value at) {
+            return e.loadMasked(source, at, lanes(), mask);
+          };
+          e.store(unitVector(load, e.add(e.add(row, x), part), kStride, first, k), dst,
+                  e.add(e.add(to, e.mul(x, tileStride)), part));
+        }
+      };
+      e.loop(e.index(0), full, width, [&](Value x) { tile(x, wholeMasks); });
+      e.ifThen(e.less(full, count), [&] { tile(full, restMasks); });
+    });
+  }
+
   /// Converted elements at `at`, or pairs with those of the next k.
   Value unitVector(llvm::function_ref<Value(Value)> load, Value at, int64_t kStride, Value k,
                    Value kEnd) {
@@ -113,44 +153,54 @@ static bool acrossK(const GemmSpec &spec) {
 }
 
 PlacedA placeA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level,
-               Value scratch) {
+               Value scratch, Value kIndex) {
   Packer p{e, spec, plan, level};
   int64_t units = llvm::divideCeil(plan.kBlock, p.perUnit());
-  int64_t rows = llvm::alignTo(plan.blockRows, 16);
-  int64_t rowStride = acrossK(spec) ? 1 : llvm::alignTo(units, 16) + 16;
-  int64_t kStride = acrossK(spec) ? rows : 1;
-  int64_t count = acrossK(spec) ? rows * (units + 1) : rows * rowStride;
-  return {e.view(scratch, plan.aOffset, p.unitType(), count), e.index(0), rowStride, kStride};
+  int64_t block = blockElementsOfA(plan) / p.perUnit();
+  Value buffer = e.view(scratch, plan.aOffset, p.unitType(),
+                        (plan.bOffset - plan.aOffset) / elementBytes(p.unitType()));
+  Value base = plan.keepA ? e.mul(kIndex, block) : e.index(0);
+  if (!acrossK(spec)) {
+    int64_t rowStride = llvm::alignTo(units, 16) + 16;
+    return {buffer, base, rowStride, rowStride, 1};
+  }
+  // Register tiles one after the other, each [k][row]; one more k for the partner of an odd one.
+  int64_t tileStride = units + 1 + llvm::divideCeil(p.lanes(), level.tileRows);
+  return {buffer, base, tileStride, 1, level.tileRows};
 }
 
-PlacedA copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level,
-              Value source, Value base, Value rows, Value k, Value scratch) {
+void copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level,
+           Value source, Value base, Value rows, Value k, const PlacedA &a) {
   Packer p{e, spec, plan, level};
-  PlacedA a = placeA(e, spec, plan, level, scratch);
+  bool needsPartner = level.step == StepKind::ConvertPair && spec.k % 2 != 0;
   if (acrossK(spec)) {
-    p.copyAcross(source, base, spec.a.columnStride, k, rows, a.buffer, e.index(0), a.kStride);
-    if (level.step == StepKind::ConvertPair && spec.k % 2 != 0) // the partner of the last k
-      e.loop(e.index(0), rows, 1, [&](Value r) {
-        e.storeScalar(e.zero(plan.accType), a.buffer, e.add(e.mul(k, a.kStride), r));
+    p.copyTiles(source, base, spec.a.columnStride, k, rows, level.tileRows, a.buffer, a.base,
+                a.tileStride);
+    if (needsPartner)
+      e.loop(e.index(0), rows, level.tileRows, [&](Value row) {
+        for (int64_t r = 0; r < level.tileRows; ++r)
+          e.storeScalar(
+              e.zero(plan.accType), a.buffer,
+              e.add(e.add(e.add(a.base, e.mul(row, a.tileStride)), e.mul(k, level.tileRows)), r));
       });
-    return a;
+    return;
   }
   e.loop(e.index(0), rows, 1, [&](Value r) {
-    Value from = e.add(base, e.mul(r, spec.a.rowStride)), to = e.mul(r, a.rowStride);
+    Value from = e.add(base, e.mul(r, spec.a.rowStride)), to = e.add(a.base, e.mul(r, a.rowStride));
     if (spec.a.columnStride == 1)
-      return p.alongRun(k, [&](Value i, auto load) {
+      p.alongRun(k, [&](Value i, auto load) {
         e.store(load(source, e.add(from, i)), a.buffer, e.add(to, e.div(i, p.perUnit())));
       });
-    e.loop(e.index(0), p.units(k), 1, [&](Value unit) {
-      Value first = e.mul(unit, p.perUnit());
-      Value at = e.add(from, e.mul(first, spec.a.columnStride));
-      e.storeScalar(p.scalarUnit(source, at, spec.a.columnStride, first, k), a.buffer,
-                    e.add(to, unit));
-    });
-    if (level.step == StepKind::ConvertPair && spec.k % 2 != 0)
+    else
+      e.loop(e.index(0), p.units(k), 1, [&](Value unit) {
+        Value first = e.mul(unit, p.perUnit());
+        Value at = e.add(from, e.mul(first, spec.a.columnStride));
+        e.storeScalar(p.scalarUnit(source, at, spec.a.columnStride, first, k), a.buffer,
+                      e.add(to, unit));
+      });
+    if (needsPartner)
       e.storeScalar(e.zero(plan.accType), a.buffer, e.add(to, k));
   });
-  return a;
 }
 
 /// A packed panel in another type: only a conversion.
@@ -174,24 +224,37 @@ static void convertPanel(Packer &p, Value source, Value base, Value k, Value pan
   });
 }
 
-/// k is contiguous: square blocks are transposed in registers. Columns beyond N repeat the last
-/// one; they are never stored in C.
+/// k is contiguous: square blocks are transposed in registers, of 16-bit elements as pairs. Columns
+/// beyond N repeat the last one; they are never stored in C.
 static void transposePanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel,
                            Value panelBase) {
   Emitter &e = p.e;
   int64_t nTile = p.spec.nTile, lanes = p.lanes();
+  bool convertsPairs = !p.level.dot && isPaired(p.spec.b.type) && p.plan.accType.isF32();
   Value last = e.index(p.spec.n - 1);
   e.loop(e.index(0), e.index(nTile), lanes, [&](Value x) {
     SmallVector<Value> rows;
     for (int64_t i = 0; i < lanes; ++i)
       rows.push_back(
           e.add(base, e.mul(e.min(e.add(e.add(n0, x), i), last), p.spec.b.columnStride)));
-    p.alongRun(k, [&](Value first, auto load) {
+    auto transposed = [&](Value first, llvm::function_ref<Value(Value, Value)> load) {
       SmallVector<Value> block;
       for (Value row : rows)
         block.push_back(load(source, e.add(row, first)));
+      return e.transpose(block);
+    };
+    if (convertsPairs)
+      return p.alongPairs(k, [&](Value first, auto load) {
+        Value to = e.add(e.add(panelBase, e.mul(first, nTile)), x);
+        for (auto [i, pairs] : llvm::enumerate(transposed(first, load))) {
+          auto [even, odd] = convertPair(e, pairs, p.spec.b.type);
+          e.store(even, panel, e.add(to, 2 * i * nTile));
+          e.store(odd, panel, e.add(to, (2 * i + 1) * nTile));
+        }
+      });
+    p.alongRun(k, [&](Value first, auto load) {
       Value to = e.add(e.add(panelBase, e.mul(e.div(first, p.perUnit()), nTile)), x);
-      for (auto [i, column] : llvm::enumerate(e.transpose(block)))
+      for (auto [i, column] : llvm::enumerate(transposed(first, load)))
         e.store(column, panel, e.add(to, i * nTile));
     });
   });

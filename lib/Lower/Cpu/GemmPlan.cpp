@@ -7,16 +7,22 @@ using namespace mlir;
 
 namespace shardc {
 
-/// k of one block: a panel of 32 columns is then at most 320 KiB. Where B is packed for each block
-/// of rows, blocks are shorter and taller, so that more rows share the packing.
+/// k of one block: a panel of 32 columns is then at most 320 KiB. Where B goes through scratch, a
+/// register tile's rows are then 24 KiB, half of L1.
 static constexpr int64_t kMaxKBytes = 2560 * 4;
-static constexpr int64_t kMaxKBytesPacking = 1024 * 4;
+static constexpr int64_t kMaxKBytesScratch = 640 * 4;
 /// A's block may take this much of L2.
 static constexpr int64_t kBlockBytes = 640 * 1024;
+/// Panels that are kept for other tiles may come from L3.
+static constexpr int64_t kKeptBytes = 8 * 1024 * 1024;
+/// A block of rows that share the copies of panels.
+static constexpr int64_t kMinCopiedRows = 96;
 /// Row blocks are multiples of the tile rows of every level (12 or 6).
 static constexpr int64_t kRowUnit = 12;
 /// Enough tiles for the threads of a big socket to share evenly.
 static constexpr int64_t kWantedTiles = 64;
+/// … where copies are made for each range of tiles.
+static constexpr int64_t kWantedTilesScratch = 16;
 
 static Type accumulatorType(const GemmSpec &spec) {
   Type a = spec.a.type, b = spec.b.type, c = spec.c.type;
@@ -32,9 +38,10 @@ static int64_t maxRowsAtEveryLevel() { return 6; }
 
 static bool canDot(const GemmSpec &spec) { return spec.a.type.isBF16() && spec.b.type.isBF16(); }
 
-/// Rows a multiple of 4 KiB apart fall into one set of L1 and evict each other.
+/// Rows a multiple of 4 KiB apart fall into one set of L1 and evict each other. With groups of
+/// panels they are read too rarely for a copy to pay.
 static bool rowsCollide(const GemmSpec &spec) {
-  return spec.m > 8 && spec.a.rowStride * elementBytes(spec.a.type) % 4096 == 0;
+  return spec.packedB && spec.m > 8 && spec.a.rowStride * elementBytes(spec.a.type) % 4096 == 0;
 }
 
 static bool mustCopyA(const GemmSpec &spec, Type accType, bool dot, bool pairsInB) {
@@ -52,6 +59,49 @@ static bool mustPrepareB(const GemmSpec &spec, Type accType, bool dot) {
   return !spec.packedB || (!dot && spec.b.type != accType);
 }
 
+/// Rows of a block of A and panels of a group of B, so that copies are few and tiles are enough;
+/// and what of them is kept for other tiles.
+static void cutRowsAndColumns(const GemmSpec &spec, GemmPlan &plan, bool copyA, bool prepareB) {
+  int64_t rowBytes = (prepareB ? spec.k : plan.kBlock) * elementBytes(plan.accType);
+  int64_t rows = kBlockBytes / rowBytes / kRowUnit * kRowUnit;
+  int64_t wantedTiles = prepareB ? kWantedTilesScratch : kWantedTiles, maxRows = 384;
+  auto groupOf = [&](int64_t panels) { return std::min(plan.panels, panels); };
+  plan.order = TileOrder::GroupsFastest;
+  if (!prepareB) {
+    plan.panelsPerUnit = plan.kBlocks == 1 ? 1 : groupOf(4);
+  } else if (!copyA) {
+    // Rows are read in place, once for each group. Nothing is done again for another block of them.
+    plan.order = TileOrder::RowsFastest;
+    plan.panelsPerUnit = groupOf(4);
+    maxRows = 48;
+  } else if (rows >= kMinCopiedRows) {
+    plan.panelsPerUnit = groupOf(2);
+  } else { // k is so long that A's rows do not fit: they are copied for each group
+    plan.order = TileOrder::RowsFastest;
+    plan.panelsPerUnit = groupOf(8);
+    maxRows = rows = kMinCopiedRows;
+  }
+  rows = std::clamp<int64_t>(rows, 48, maxRows);
+  plan.panelGroups = llvm::divideCeil(plan.panels, plan.panelsPerUnit);
+  int64_t wantedBlocks = llvm::divideCeil(wantedTiles, plan.batchCount * plan.panelGroups);
+  int64_t evenRows = llvm::alignTo(llvm::divideCeil(spec.m, wantedBlocks), kRowUnit);
+  rows = std::min(rows, std::max<int64_t>(evenRows, 48));
+  // Blocks of one height, so that threads have the same work.
+  int64_t blocks = llvm::divideCeil(spec.m, rows);
+  plan.blockRows =
+      std::min<int64_t>(spec.m, llvm::alignTo(llvm::divideCeil(spec.m, blocks), kRowUnit));
+  plan.rowBlocks = llvm::divideCeil(spec.m, plan.blockRows);
+
+  plan.keepA = copyA && plan.order == TileOrder::GroupsFastest &&
+               (plan.kBlocks == 1 || plan.blockRows * rowBytes <= 2 * kBlockBytes);
+  int64_t group = plan.panelsPerUnit * spec.nTile * rowBytes;
+  plan.groupsKept = !prepareB || plan.rowBlocks == 1       ? 0
+                    : plan.order == TileOrder::RowsFastest ? 1
+                                                           : plan.panelGroups;
+  if (plan.groupsKept * group > kKeptBytes)
+    plan.groupsKept = 0;
+}
+
 GemmPlan planGemm(const GemmSpec &spec) {
   GemmPlan plan;
   plan.accType = accumulatorType(spec);
@@ -60,43 +110,39 @@ GemmPlan planGemm(const GemmSpec &spec) {
   plan.panels = llvm::divideCeil(spec.n, spec.nTile);
   int64_t accBytes = elementBytes(plan.accType);
   bool prepareB = mustPrepareB(spec, plan.accType, false);
-  int64_t maxK = (!spec.packedB && spec.m > 96 ? kMaxKBytesPacking : kMaxKBytes) / accBytes;
+  int64_t maxK = (prepareB ? kMaxKBytesScratch : kMaxKBytes) / accBytes;
   plan.kBlocks = llvm::divideCeil(spec.k, maxK);
   plan.kBlock =
       plan.kBlocks == 1 ? spec.k : llvm::alignTo(llvm::divideCeil(spec.k, plan.kBlocks), 16);
   plan.kBlocks = llvm::divideCeil(spec.k, plan.kBlock);
 
-  int64_t rows = kBlockBytes / (plan.kBlock * accBytes) / kRowUnit * kRowUnit;
-  int64_t minRows = prepareB ? 96 : 48;
-  rows = std::clamp<int64_t>(rows, minRows, 384);
-  int64_t wantedBlocks = llvm::divideCeil(kWantedTiles, plan.batchCount * plan.panels);
-  int64_t evenRows = llvm::alignTo(llvm::divideCeil(spec.m, wantedBlocks), kRowUnit);
-  rows = std::min(rows, std::max(evenRows, minRows));
-  plan.blockRows = std::min(rows, spec.m);
-  plan.rowBlocks = llvm::divideCeil(spec.m, plan.blockRows);
-
   bool pairsInB = spec.packedB && isPaired(spec.b.type);
   bool copyA = mustCopyA(spec, plan.accType, false, pairsInB) ||
                (canDot(spec) && mustCopyA(spec, plan.accType, true, pairsInB));
-  plan.rowsFastest = prepareB && !copyA && plan.kBlocks == 1;
-  // With several blocks of k nothing is kept between tiles, so that a tile has to be large enough
-  // to pay for the copies.
-  plan.panelsPerUnit = plan.kBlocks == 1 ? 1 : std::min<int64_t>(plan.panels, 4);
-  plan.panelGroups = llvm::divideCeil(plan.panels, plan.panelsPerUnit);
+  cutRowsAndColumns(spec, plan, copyA, prepareB);
 
-  int64_t accRows = plan.kBlocks == 1 ? 24 : plan.blockRows;
+  int64_t accElements =
+      plan.kBlocks == 1 ? 24 * spec.nTile : plan.panelsPerUnit * spec.nTile * plan.blockRows;
   plan.accOffset = 0;
-  plan.aOffset = llvm::alignTo(plan.panelsPerUnit * spec.nTile * accRows * accBytes, 64);
-  int64_t aBytes =
-      copyA ? llvm::alignTo(plan.blockRows, 16) * (llvm::alignTo(plan.kBlock, 16) + 32) * accBytes
-            : 0;
+  plan.aOffset = llvm::alignTo(accElements * accBytes, 64);
+  int64_t aBytes = copyA ? blockElementsOfA(plan) * (plan.keepA ? plan.kBlocks : 1) * accBytes : 0;
   plan.bOffset = plan.aOffset + llvm::alignTo(aBytes, 64);
   bool inRegisters = spec.packedB && isPaired(spec.b.type) && plan.accType.isF32() &&
                      spec.m <= maxRowsAtEveryLevel();
-  int64_t bBytes =
-      prepareB && !inRegisters ? llvm::alignTo(plan.kBlock + 1, 16) * spec.nTile * accBytes : 0;
+  int64_t bBytes = prepareB && !inRegisters
+                       ? panelElementsOfB(spec, plan) * plan.panelsPerUnit *
+                             std::max<int64_t>(1, plan.groupsKept * plan.kBlocks) * accBytes
+                       : 0;
   plan.scratchBytes = plan.bOffset + llvm::alignTo(bBytes, 64);
   return plan;
+}
+
+int64_t blockElementsOfA(const GemmPlan &plan) {
+  return (llvm::alignTo(plan.blockRows, 16) + 16) * (llvm::alignTo(plan.kBlock, 16) + 32);
+}
+
+int64_t panelElementsOfB(const GemmSpec &spec, const GemmPlan &plan) {
+  return llvm::alignTo(plan.kBlock + 1, 32) * spec.nTile;
 }
 
 GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget &target) {
