@@ -8,6 +8,7 @@
 //===----------------------------------------------------------------------===//
 #include "Measure.h"
 #include "shardc/Lower/GemmKernel.h"
+#include "shardc/Lower/GroupedKernel.h"
 
 using namespace shardc;
 
@@ -56,6 +57,43 @@ static void bench(const CpuTarget &target, bool bf16, Layout layout, Case c) {
               (long long)kernel->scratchBytes, stats.lowerMs, stats.codegenCpuMs, stats.linkMs);
 }
 
+/// `rows` rows dealt out evenly to experts.
+static void benchGrouped(const CpuTarget &target, bool bf16, bool gradient, int64_t rows,
+                         int64_t experts, int64_t n, int64_t k) {
+  mlir::MLIRContext context;
+  loadKernelDialects(context);
+  mlir::OpBuilder builder(&context);
+  mlir::OwningOpRef<mlir::ModuleOp> module = mlir::ModuleOp::create(builder.getUnknownLoc());
+  GroupedSpec spec;
+  spec.symbol = "grouped";
+  spec.rows = rows;
+  spec.groups = experts;
+  spec.n = n;
+  spec.k = k;
+  spec.type = bf16 ? mlir::Type(builder.getBF16Type()) : builder.getF32Type();
+  spec.groupType = builder.getI64Type();
+  spec.groupStride = n * k;
+  spec.nStride = k;
+  auto kernel = gradient ? buildGroupedGrad(builder, *module, spec, target)
+                         : buildGrouped(builder, *module, spec, target);
+  EmitStatistics stats;
+  KernelLibrary library = compileOrExit(*module, target, stats);
+  int64_t bytes = elementBytes(spec.type);
+  Buffer x(rows * k * bytes), y(rows * n * bytes), w(experts * n * k * bytes), groups(rows * 8),
+      scratch(kernel->scratchBytes);
+  for (int64_t t = 0; t < rows; ++t)
+    static_cast<int64_t *>(groups.data)[t] = t * 7 % experts;
+  void *buffers[] = {x.data, gradient ? y.data : w.data, groups.data, gradient ? w.data : y.data};
+  auto function = library.find("grouped");
+  double flops = 2.0 * rows * n * k;
+  Speed speed =
+      speedOf(target, false, flops, [&] { function(buffers, 0, kernel->tiles, scratch.data); });
+  std::printf("%-5s grouped %-8s rows=%lld experts=%lld n=%-5lld k=%-5lld %8.1f GFLOP/s %5.1f %%\n",
+              bf16 ? "bf16" : "f32", gradient ? "gradient" : "product", (long long)rows,
+              (long long)experts, (long long)n, (long long)k, flops / speed.seconds * 1e-9,
+              100 * speed.peak);
+}
+
 int main(int argc, char **argv) {
   CpuTarget target = targetOrExit(argc, argv);
   double f32 = peakRate(target, /*dot=*/false), bf16 = peakRate(target, target.bf16Dot);
@@ -75,6 +113,10 @@ int main(int argc, char **argv) {
         run(isBF16, Layout::NN, {kTokens, in, out});
         run(isBF16, Layout::TN, {out, in, kTokens});
       }
+    for (bool isBF16 : {false, true})
+      for (bool gradient : {false, true})
+        for (int64_t experts : {8, 64})
+          benchGrouped(target, isBF16, gradient, 4 * kTokens, experts, 768, 512);
     return 0;
   }
   const Case cases[] = {{512, 512, 2048}, {256, 1408, 512}, {512, 2048, 512}, {128, 512, 512},

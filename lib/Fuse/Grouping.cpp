@@ -138,7 +138,12 @@ void Grouping::decide(Operation *op) {
         readByStrides(operand);
       return;
     }
-    return requireOperands(op);
+    if (auto product = dyn_cast<GroupedMatmulOp>(op)) // the gradient of its input reads the weight transposed
+      readByStrides(product.getWeightMutable());
+    for (OpOperand &operand : op->getOpOperands())
+      if (!strideBases.count(&operand))
+        required.insert(operand.get());
+    return;
   case LoweringClass::Loops:
     return requireOperands(op);
   }

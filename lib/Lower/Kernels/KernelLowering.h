@@ -48,6 +48,8 @@ bool isColumnReduction(mlir::Operation *op);
 KernelResult lowerEinsumKernel(KernelLowering &lowering);
 /// Attention, or its gradient.
 KernelResult lowerAttentionKernel(KernelLowering &lowering);
+/// A product of rows by groups, or its weight's gradient.
+KernelResult lowerGroupedKernel(KernelLowering &lowering);
 /// One op that fills whole buffers.
 KernelResult lowerLoopKernel(KernelLowering &lowering);
 

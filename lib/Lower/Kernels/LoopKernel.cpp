@@ -33,7 +33,6 @@ private:
   Kernel scatterNd(ScatterNdOp op);
   Kernel scatterSum(ScatterSumOp op);
   Kernel crossEntropy(SoftmaxCrossEntropyOp op);
-  Kernel grouped(GroupedMatmulOp op);
   Kernel conv(ConvOp op);
 
   /// Tiles over `count` independent items of about `work` elements each.
@@ -280,7 +279,7 @@ Kernel LoopBuilder::scatterSum(ScatterSumOp op) {
 }
 
 //===----------------------------------------------------------------------===//
-// Loss, experts, convolution
+// Loss, convolution
 //===----------------------------------------------------------------------===//
 
 Kernel LoopBuilder::crossEntropy(SoftmaxCrossEntropyOp op) {
@@ -312,31 +311,6 @@ Kernel LoopBuilder::crossEntropy(SoftmaxCrossEntropyOp op) {
     loss = arith::SelectOp::create(e.b, e.loc, inside, loss, nan);
     loss = arith::SelectOp::create(e.b, e.loc, ignored, e.scalar(type, 0), loss);
     out(0, e.convert(loss, computeType(op.getType().getElementType())), row);
-  });
-}
-
-/// Four columns at a time share the row of x; the sum over k is vector code.
-Kernel LoopBuilder::grouped(GroupedMatmulOp op) {
-  auto weight = op.getWeight().getType();
-  int64_t experts = weight.getDimSize(0), columns = weight.getDimSize(1), k = weight.getDimSize(2);
-  Type type = computeType(op.getType().getElementType());
-  constexpr int64_t kBlock = 64;
-  int64_t rows = op.getType().getDimSize(0), blocks = llvm::divideCeil(columns, kBlock);
-  return forEach(rows * blocks, kBlock * k, [&](Value item) {
-    Value t = e.div(item, blocks), n0 = e.mul(e.rem(item, blocks), kBlock);
-    Value end = e.min(e.add(n0, kBlock), e.index(columns));
-    Value group = toIndex(in(op.getGroups(), t)), inside = isInside(group, experts);
-    auto column = [&](Value n) {
-      Value sum = e.loop(e.index(0), e.index(k), 1, e.scalar(type, 0), [&](Value i, ValueRange held) {
-        Value product = arith::MulFOp::create(e.b, e.loc, in(op.getInput(), {t, i}), in(op.getWeight(), {group, n, i}));
-        auto next = arith::AddFOp::create(e.b, e.loc, held[0], product);
-        next.setFastmath(arith::FastMathFlags::reassoc | arith::FastMathFlags::contract);
-        return Values{next};
-      })[0];
-      out(0, sum, {t, n});
-    };
-    e.ifThenElse(inside, [&] { e.loop(n0, end, 1, column); },
-                 [&] { e.loop(n0, end, 1, [&](Value n) { out(0, e.scalar(type, 0), {t, n}); }); });
   });
 }
 
@@ -397,8 +371,6 @@ KernelResult LoopBuilder::build(Operation *op) {
     return scatterSum(found);
   if (auto found = dyn_cast<SoftmaxCrossEntropyOp>(op))
     return crossEntropy(found);
-  if (auto found = dyn_cast<GroupedMatmulOp>(op))
-    return grouped(found);
   if (auto found = dyn_cast<ConvOp>(op))
     return conv(found);
   return op->emitOpError() << "has no lowering to loops";

@@ -86,7 +86,7 @@ FailureOr<Kernel> lowerKernel(func::FuncOp function, ModuleOp kernels, const Cpu
       return lowerEinsumKernel(lowering);
     if (isa<graph::AttentionOp, graph::AttentionGradOp>(anchor))
       return lowerAttentionKernel(lowering);
-    return lowerLoopKernel(lowering);
+    return lowerGroupedKernel(lowering);
   case LoweringClass::Loops:
     return lowerLoopKernel(lowering);
   }

@@ -284,6 +284,10 @@ TEST_F(OpsTest, TransformerBlocks) {
     argument("%w", t("3x5x9"));
     argument("%g", "tensor<6xi64>");
     op("graph.grouped_matmul %x, %w by %g : " + t("6x9") + ", " + t("3x5x9") + ", tensor<6xi64> -> " + t("6x5"), t("6x5"));
+    argument("%dy", t("6x5"));
+    op("graph.grouped_matmul_grad %x, %dy by %g : " + t("6x9") + ", " + t("6x5") + ", tensor<6xi64> -> " + t("3x5x9"), t("3x5x9"));
+    body += "  %wt = graph.transpose %w [0, 2, 1] : " + t("3x5x9") + " -> " + t("3x9x5") + "\n";
+    op("graph.grouped_matmul %dy, %wt by %g : " + t("6x5") + ", " + t("3x9x5") + ", tensor<6xi64> -> " + t("6x9"), t("6x9"));
     argument("%y", t("2x4x9"));
     argument("%f", t("6x2x3"));
     op("graph.conv %y, %f {strides = array<i64: 2>, padLow = array<i64: 1>, padHigh = array<i64: 1>, dilations = array<i64: 1>, group = 2 : i64} : " +
