@@ -20,7 +20,8 @@ def suites(build: Path):
     yield "lit", [lit, "-q", "-j", jobs, str(build / "test")]
     for binary in sorted(p for p in (build / "bin").iterdir() if p.name.endswith(("test", "tests"))):
         yield f"unit:{binary.name}", [str(binary), "--gtest_brief=1"]
-    yield "python", [sys.executable, "-m", "pytest", "-q", str(ROOT / "test" / "python"), "--build", str(build)]
+    for folder in ("python", "train"):
+        yield folder, [sys.executable, "-m", "pytest", "-q", str(ROOT / "test" / folder), "--build", str(build)]
 
 
 def main() -> int:
