@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from reference_data import Reference, Run
+from shardc.tokens import shuffled, write_tokens
 
 COMPILE_SECONDS, RUN_SECONDS = 300, 120
 # Option of `shardc compile` for a key of a run's optimizer.
@@ -49,34 +50,10 @@ def processor_level() -> str:
     return "x86-64-v4" if "avx512vl" in flags else "x86-64-v3"
 
 
-# ---- the order of the data -----------------------------------------------------------------------------------------
-def _mix(x: int) -> int:
-    word = (1 << 64) - 1
-    x = (x + 0x9E3779B97F4A7C15) & word
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & word
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & word
-    return x ^ (x >> 31)
-
-
-def place(index: int, count: int, seed: int = 0, epoch: int = 0) -> int:
-    """The window of the file that the runtime trains on as the index-th of an epoch (runtime/train/TokenFile.cpp)."""
-    half = 1
-    while half < 31 and 1 << 2 * half < count:
-        half += 1
-    mask, key = (1 << half) - 1, _mix(_mix(seed) ^ epoch)
-    while True:
-        left, right = index >> half, index & mask
-        for step in range(6):
-            left, right = right, left ^ (_mix(key ^ (right << 3 | step)) & mask)
-        index = left << half | right
-        if index < count:
-            return index
-
-
-def write_tokens(run: Run, path: Path) -> Path:
+def write_data(run: Run, path: Path) -> Path:
     """The file from which the runtime takes the run's sequences in their order."""
     count = run.input_ids.shape[0] * run.input_ids.shape[1]
-    run.token_file([place(index, count) for index in range(count)]).astype("<u2").tofile(path)
+    write_tokens(path, run.token_file([shuffled(0, 0, count, index) for index in range(count)]))
     return path
 
 
@@ -101,21 +78,12 @@ def compile_training(tools: Path, reference: Reference, optimizer: dict, options
     call(*command, *optimizer_options(optimizer), *options, "-o", bundle, seconds=COMPILE_SECONDS)
 
 
-def train(tools: Path, bundle: Path, run: Run, folder: Path, options=(), steps: int | None = None) -> Result:
+def train(tools: Path, bundle: Path, run: Run, folder: Path) -> Result:
     folder.mkdir(exist_ok=True)
-    tokens, log, checkpoint = write_tokens(run, folder / "tokens.bin"), folder / "loss.jsonl", folder / "checkpoint"
-    command = [
-        tools / "shard-run",
-        bundle,
-        "--data",
-        tokens,
-        "--token-dtype",
-        "u16",
-        "--steps",
-        steps or len(run.losses),
-    ]
+    tokens, log, checkpoint = write_data(run, folder / "tokens.bin"), folder / "loss.jsonl", folder / "checkpoint"
+    command = [tools / "shard-run", bundle, "--data", tokens, "--steps", len(run.losses)]
     command += ["--threads", "1", "--timeout", "60", "--log", log, "--save", checkpoint, "--check-allocations"]
-    call(*command, *options, seconds=RUN_SECONDS)
+    call(*command, seconds=RUN_SECONDS)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     steps = [line for line in lines if "step" in line]
     columns = (np.array([line[key] for line in steps]) for key in ("loss", "grad_norm", "learning_rate"))
