@@ -247,8 +247,8 @@ void Entry::replaceOutputs() {
     for (graph::ParameterOp use : uses)
       if (Value part = cotangents->get(use))
         sum = sum ? graph::AddOp::create(builder, use.getLoc(), sum, part).getResult() : part;
-    if (!sum) // not on the way to the loss: its gradient is zero, and every rank agrees on that
-      sum = graph::ConstantOp::splat(builder, uses.front().getLoc(), uses.front().getType(), 0);
+    if (!sum) // no way to the loss (a bias that only chooses experts): not trained, or weight decay would still change it
+      continue;
     results.push_back(sum);
     NamedAttrList list;
     list.append("graph.gradient", name.first);
