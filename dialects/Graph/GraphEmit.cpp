@@ -59,6 +59,12 @@ static Value choose(OpBuilder &b, Location loc, Value condition, Type type,
   return branch.getResult(0);
 }
 
+/// `then` where `inside` holds, else zero.
+static Value readInside(OpBuilder &b, Location loc, Value inside, Type type, llvm::function_ref<Value()> then) {
+  return choose(b, loc, inside, type, then,
+                [&]() -> Value { return arith::ConstantOp::create(b, loc, b.getZeroAttr(type)); });
+}
+
 static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
 static Type scalarType(Value value) { return computeType(typeOf(value).getElementType()); }
@@ -310,12 +316,8 @@ Value GatherOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
   dataIndices.push_back(position);
   llvm::append_range(dataIndices, indices.drop_front(axis + indexRank));
   Value inside = math.less(position, getData().getType().getDimSize(axis));
-  return choose(b, getLoc(), inside, scalarType(getData()),
-                [&] { return emitter.operand(getDataMutable(), dataIndices); },
-                [&]() -> Value {
-                  Type type = scalarType(getData());
-                  return arith::ConstantOp::create(b, getLoc(), b.getZeroAttr(type));
-                });
+  return readInside(b, getLoc(), inside, scalarType(getData()),
+                    [&] { return emitter.operand(getDataMutable(), dataIndices); });
 }
 
 Value GatherNdOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
@@ -323,20 +325,27 @@ Value GatherNdOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) 
   auto indexType = getIndices().getType();
   int64_t batch = getBatchDims(), outer = indexType.getRank() - 1, depth = indexType.getShape().back();
   SmallVector<Value> dataIndices(indices.take_front(batch));
+  Value inside;
   for (int64_t n = 0; n < depth; ++n) {
     SmallVector<Value> at(indices.take_front(outer));
     at.push_back(math.constant(n));
     dataIndices.push_back(math.index(emitter.operand(getIndicesMutable(), at)));
+    Value isInside = math.less(dataIndices.back(), getData().getType().getDimSize(batch + n));
+    inside = inside ? math.b.createOrFold<arith::AndIOp>(getLoc(), inside, isInside) : isInside;
   }
   llvm::append_range(dataIndices, indices.drop_front(outer));
-  return emitter.operand(getDataMutable(), dataIndices);
+  auto read = [&] { return emitter.operand(getDataMutable(), dataIndices); };
+  return inside ? readInside(math.b, getLoc(), inside, scalarType(getData()), read) : read();
 }
 
 Value GatherElementsOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
   IndexMath math{emitter.builder, getLoc()};
   SmallVector<Value> dataIndices(indices);
-  dataIndices[getAxis()] = math.index(emitter.operand(getIndicesMutable(), indices));
-  return emitter.operand(getDataMutable(), dataIndices);
+  Value &position = dataIndices[getAxis()];
+  position = math.index(emitter.operand(getIndicesMutable(), indices));
+  Value inside = math.less(position, getData().getType().getDimSize(getAxis()));
+  return readInside(math.b, getLoc(), inside, scalarType(getData()),
+                    [&] { return emitter.operand(getDataMutable(), dataIndices); });
 }
 
 //===----------------------------------------------------------------------===//

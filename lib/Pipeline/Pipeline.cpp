@@ -26,6 +26,7 @@
 #include "shardc/Differentiate/Passes.h"
 #include "shardc/FSDP/Passes.h"
 #include "shardc/Fuse/Passes.h"
+#include "shardc/Lower/Passes.h"
 #include "shardc/Outline/Passes.h"
 #include "shardc/Partition/Passes.h"
 #include "shardc/Propagate/Passes.h"
@@ -146,6 +147,7 @@ void registerPasses() {
   registerPropagatePasses();
   registerRaisePasses();
   registerFusePasses();
+  registerLowerPasses();
   registerSchedulePasses();
   registerBundlePasses();
   PassPipelineRegistration<PipelineOptions>(

@@ -21,7 +21,7 @@ namespace {
 /// From an op (attention or its gradient) to the spec of its kernel.
 template <typename Op> class AttentionLowering {
 public:
-  AttentionLowering(KernelLowering &lowering, Op op) : lowering(lowering), op(op) {
+  AttentionLowering(CpuLowering &lowering, Op op) : lowering(lowering), op(op) {
     auto query = tensorType(op.getQuery()), key = tensorType(op.getKey()), value = tensorType(op.getValue());
     spec.symbol = lowering.function.getSymName().str();
     spec.batch = query.getDimSize(0);
@@ -90,7 +90,7 @@ private:
     return contiguousStrides(tensorType(result).getShape());
   }
 
-  KernelLowering &lowering;
+  CpuLowering &lowering;
   Op op;
   SmallVector<Value> buffers; ///< in the order of the generated kernel
   bool fits = true;
@@ -98,13 +98,13 @@ private:
 
 } // namespace
 
-static KernelResult lowerForward(KernelLowering &lowering, graph::AttentionOp op) {
+static KernelResult lowerForward(CpuLowering &lowering, graph::AttentionOp op) {
   AttentionLowering<graph::AttentionOp> attention(lowering, op);
   attention.spec.out = attention.write(op.getResult());
   return attention.finish([&] { return buildAttention(lowering.builder, lowering.module, attention.spec, lowering.target); });
 }
 
-static KernelResult lowerGradient(KernelLowering &lowering, graph::AttentionGradOp op) {
+static KernelResult lowerGradient(CpuLowering &lowering, graph::AttentionGradOp op) {
   AttentionLowering<graph::AttentionGradOp> attention(lowering, op);
   attention.spec.out = attention.read(op.getCotangent());
   AttentionGradSpec spec;
@@ -117,7 +117,7 @@ static KernelResult lowerGradient(KernelLowering &lowering, graph::AttentionGrad
   return attention.finish([&] { return buildAttentionGrad(lowering.builder, lowering.module, spec, lowering.target); });
 }
 
-KernelResult lowerAttentionKernel(KernelLowering &lowering) {
+KernelResult lowerAttentionKernel(CpuLowering &lowering) {
   for (Operation &op : lowering.function.getBody().front()) {
     if (auto attention = dyn_cast<graph::AttentionOp>(op))
       return lowerForward(lowering, attention);

@@ -20,8 +20,7 @@ namespace shardc {
 /// Results of a tile, and elements of a partial sum.
 static constexpr int64_t kBlock = 64, kDepth = 64;
 
-/// The last dimension in which neighbours in memory differ; -1 in a tensor of one element.
-static int64_t lastDim(ArrayRef<int64_t> shape) {
+int64_t lastDim(ArrayRef<int64_t> shape) {
   int64_t dim = static_cast<int64_t>(shape.size()) - 1;
   while (dim >= 0 && shape[dim] == 1)
     --dim;

@@ -33,7 +33,7 @@ static Value sumOver(BodyEmitter &emitter, graph::EinsumOp op, std::map<char, Va
   })[0];
 }
 
-static Kernel lowerBySums(KernelLowering &lowering, graph::EinsumOp op) {
+Kernel lowerEinsumBySums(KernelLowering &lowering, graph::EinsumOp op) {
   KernelBody body = lowering.begin(0);
   BodyEmitter emitter(lowering.builder, lowering.loc());
   lowering.bindArguments(emitter, body);
@@ -52,18 +52,17 @@ static Kernel lowerBySums(KernelLowering &lowering, graph::EinsumOp op) {
   });
   Value result = lowering.results()[0];
   auto type = tensorType(result);
-  int64_t count = type.getNumElements();
-  int64_t perTile = std::max<int64_t>(1, 256);
-  Value end = e.min(e.mul(body.tileEnd, perTile), e.index(count));
-  e.loop(e.mul(body.tileBegin, perTile), end, 1, [&](Value i) {
+  int64_t work = 1;
+  for (char letter : sum)
+    work *= op.getLetterSize(letter);
+  return lowering.forEach(e, body, type.getNumElements(), work, [&](Value i) {
     Value element = emitter.element(result, emitter.delinearize(i, type.getShape()));
     emitter.store(element, lowering.resultBuffer(body, 0), type.getElementType(), i);
   });
-  return {lowering.function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(count, perTile)), 0};
 }
 
 /// Arguments that the ops behind the contraction read; a factor may be one of them (a residual).
-static SmallVector<Value> extraTensors(KernelLowering &lowering, graph::EinsumOp op) {
+static SmallVector<Value> extraTensors(CpuLowering &lowering, graph::EinsumOp op) {
   DenseSet<Operation *> front = {op};
   for (Value operand : op->getOperands())
     for (Operation *at = operand.getDefiningOp(); at; at = at->getNumOperands() ? at->getOperand(0).getDefiningOp() : nullptr)
@@ -75,7 +74,7 @@ static SmallVector<Value> extraTensors(KernelLowering &lowering, graph::EinsumOp
   return extra;
 }
 
-KernelResult lowerEinsumKernel(KernelLowering &lowering) {
+KernelResult lowerEinsumKernel(CpuLowering &lowering) {
   graph::EinsumOp op;
   lowering.function.walk([&](graph::EinsumOp found) { op = found; });
   Value result = lowering.results()[0];
@@ -95,7 +94,7 @@ KernelResult lowerEinsumKernel(KernelLowering &lowering) {
   if (!plan && packed)
     return op.emitOpError() << "has a packed operand but is no matrix multiplication";
   if (!plan || plan->spec.m * plan->spec.n * plan->spec.k == 0 || (hasEpilogue && plan->n.size() != 1))
-    return lowerBySums(lowering, op);
+    return lowerEinsumBySums(lowering, op);
 
   GemmSpec &spec = plan->spec;
   spec.symbol = lowering.function.getSymName().str();

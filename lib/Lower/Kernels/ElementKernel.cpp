@@ -13,16 +13,14 @@ using namespace mlir;
 
 namespace shardc {
 
-/// Does no op care where in the tensor an element is?
-static bool isPositionFree(KernelLowering &lowering) {
+bool isPositionFree(KernelLowering &lowering) {
   for (Operation &op : lowering.function.getBody().front().without_terminator())
     if (!op.hasTrait<OpTrait::Elementwise>() && !isa<graph::ConstantOp, graph::ReshapeOp>(op))
       return false;
   return true;
 }
 
-/// In flat form a tensor has one dimension and a reshape is its input.
-static void bindFlat(KernelLowering &lowering, BodyEmitter &emitter, const KernelBody &body) {
+void bindFlat(KernelLowering &lowering, BodyEmitter &emitter, const KernelBody &body) {
   for (BlockArgument argument : lowering.function.getArguments()) {
     Value buffer = body.buffers[argument.getArgNumber()];
     Type element = tensorType(argument).getElementType();
@@ -33,8 +31,7 @@ static void bindFlat(KernelLowering &lowering, BodyEmitter &emitter, const Kerne
   });
 }
 
-/// Where along the last dimension an op of the kernel may change its rule. A guess is enough: cutting is always correct.
-static SmallVector<int64_t> cutsOf(KernelLowering &lowering, int64_t inner) {
+SmallVector<int64_t> cutsOf(KernelLowering &lowering, int64_t inner) {
   std::set<int64_t> cuts = {0, inner};
   auto add = [&](int64_t at) {
     if (at > 0 && at < inner)

@@ -12,7 +12,7 @@ using namespace mlir;
 
 namespace shardc {
 
-static GroupedSpec specOf(KernelLowering &lowering, int64_t rows, RankedTensorType weight,
+static GroupedSpec specOf(CpuLowering &lowering, int64_t rows, RankedTensorType weight,
                           Value groups) {
   GroupedSpec spec;
   spec.symbol = lowering.function.getSymName().str();
@@ -25,7 +25,7 @@ static GroupedSpec specOf(KernelLowering &lowering, int64_t rows, RankedTensorTy
   return spec;
 }
 
-static KernelResult lowerProduct(KernelLowering &lowering, graph::GroupedMatmulOp op) {
+static KernelResult lowerProduct(CpuLowering &lowering, graph::GroupedMatmulOp op) {
   GroupedSpec spec = specOf(lowering, op.getInput().getType().getDimSize(0),
                             op.getWeight().getType(), op.getGroups());
   StridedView weight = viewOf(op.getWeight());
@@ -42,7 +42,7 @@ static KernelResult lowerProduct(KernelLowering &lowering, graph::GroupedMatmulO
   return kernel;
 }
 
-static KernelResult lowerGradient(KernelLowering &lowering, graph::GroupedMatmulGradOp op) {
+static KernelResult lowerGradient(CpuLowering &lowering, graph::GroupedMatmulGradOp op) {
   GroupedSpec spec =
       specOf(lowering, op.getInput().getType().getDimSize(0), op.getType(), op.getGroups());
   KernelResult kernel = buildGroupedGrad(lowering.builder, lowering.module, spec, lowering.target);
@@ -51,7 +51,7 @@ static KernelResult lowerGradient(KernelLowering &lowering, graph::GroupedMatmul
   return kernel;
 }
 
-KernelResult lowerGroupedKernel(KernelLowering &lowering) {
+KernelResult lowerGroupedKernel(CpuLowering &lowering) {
   for (Operation &op : lowering.function.getBody().front()) {
     if (auto product = dyn_cast<graph::GroupedMatmulOp>(op))
       return lowerProduct(lowering, product);

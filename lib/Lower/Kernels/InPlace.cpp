@@ -78,6 +78,8 @@ void KernelLowering::shareBuffers(KernelBody &body) {
       shared =
           UnrealizedConversionCastOp::create(builder, loc(), place.getType(), shared).getResult(0);
     place = shared;
+    if (!body.function) // a target that has said so already
+      continue;
     body.function.setArgAttr(argument, LLVM::LLVMDialect::getNoAliasAttrName(),
                              builder.getUnitAttr());
   }

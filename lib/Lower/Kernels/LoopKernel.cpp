@@ -62,10 +62,7 @@ bool isUnsignedElement(Type element) { return element.isUnsignedInteger() || ele
 } // namespace
 
 Kernel LoopBuilder::forEach(int64_t count, int64_t work, llvm::function_ref<void(Value)> item) {
-  int64_t perTile = std::clamp<int64_t>(kTileElements / std::max<int64_t>(work, 1), 1, std::max<int64_t>(count, 1));
-  Value end = e.min(e.mul(body.tileEnd, perTile), e.index(count));
-  e.loop(e.mul(body.tileBegin, perTile), end, 1, item);
-  return {lowering.function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(count, perTile)), 0};
+  return lowering.forEach(e, body, count, work, item);
 }
 
 void LoopBuilder::nest(ArrayRef<int64_t> shape, Values outer, llvm::function_ref<void(ArrayRef<Value>)> inner) {
@@ -253,14 +250,14 @@ Kernel LoopBuilder::scatterNd(ScatterNdOp op) {
 Kernel LoopBuilder::scatterSum(ScatterSumOp op) {
   auto type = op.getType(), indices = op.getIndices().getType();
   Type element = type.getElementType();
-  constexpr int64_t kBlock = 64;
+  int64_t block = lowering.elementsPerItem;
   int64_t axis = op.getAxis(), size = type.getDimSize(axis), count = indices.getNumElements();
   int64_t outer = ShapedType::getNumElements(type.getShape().take_front(axis));
-  int64_t inner = ShapedType::getNumElements(type.getShape().drop_front(axis + 1)), blocks = llvm::divideCeil(inner, kBlock);
+  int64_t inner = ShapedType::getNumElements(type.getShape().drop_front(axis + 1)), blocks = llvm::divideCeil(inner, block);
   Value updates = body.buffers[cast<BlockArgument>(op.getUpdates()).getArgNumber()], result = lowering.resultBuffer(body, 0);
-  return forEach(outer * blocks, (size + count) * std::min(inner, kBlock), [&](Value item) {
-    Value o = e.div(item, blocks), begin = e.mul(e.rem(item, blocks), kBlock);
-    Value end = e.min(e.add(begin, kBlock), e.index(inner));
+  return forEach(outer * blocks, (size + count) * std::min(inner, block), [&](Value item) {
+    Value o = e.div(item, blocks), begin = e.mul(e.rem(item, blocks), block);
+    Value end = e.min(e.add(begin, block), e.index(inner));
     auto offset = [&](Value row, int64_t rows, Value column) { return e.add(e.mul(e.add(e.mul(o, rows), row), inner), column); };
     auto columns = [&](llvm::function_ref<void(Value)> each) { e.loop(begin, end, 1, each); };
     Value zero = e.scalar(computeType(element), 0);

@@ -12,7 +12,7 @@ using shardc::graph::LoweringClass;
 
 namespace shardc {
 
-KernelBody KernelLowering::begin(int64_t scratchBytes) {
+KernelBody CpuLowering::begin(int64_t scratchBytes) {
   SmallVector<MemRefType> buffers;
   for (Type type : function.getArgumentTypes())
     buffers.push_back(bufferType(cast<RankedTensorType>(type)));
@@ -25,12 +25,19 @@ KernelBody KernelLowering::begin(int64_t scratchBytes) {
   return body;
 }
 
+Kernel CpuLowering::forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work, llvm::function_ref<void(Value)> item) {
+  int64_t perTile = std::clamp<int64_t>(kTileElements / std::max<int64_t>(work, 1), 1, std::max<int64_t>(count, 1));
+  Value end = e.min(e.mul(body.tileEnd, perTile), e.index(count));
+  e.loop(e.mul(body.tileBegin, perTile), end, 1, item);
+  return {function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(count, perTile)), 0};
+}
+
 void KernelLowering::bindArguments(BodyEmitter &emitter, const KernelBody &body) {
   for (BlockArgument argument : function.getArguments())
     emitter.bindBuffer(argument, body.buffers[argument.getArgNumber()]);
 }
 
-void KernelLowering::adoptBuffers(ArrayRef<Value> buffers) {
+void CpuLowering::adoptBuffers(ArrayRef<Value> buffers) {
   auto generated = cast<func::FuncOp>(module.getBody()->back());
   unsigned arguments = function.getNumArguments(), count = buffers.size();
   auto placeOf = [&](Value value) -> unsigned {
@@ -60,7 +67,7 @@ void KernelLowering::adoptBuffers(ArrayRef<Value> buffers) {
 
 FailureOr<Kernel> lowerKernel(func::FuncOp function, ModuleOp kernels, const CpuTarget &target) {
   OpBuilder builder(kernels.getContext());
-  KernelLowering lowering{function, builder, kernels, target};
+  CpuLowering lowering(function, builder, kernels, target);
   if (failed(lowering.readInPlace()))
     return failure();
   auto strongest = LoweringClass::Source;

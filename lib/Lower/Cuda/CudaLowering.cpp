@@ -1,0 +1,126 @@
+//===- CudaLowering.cpp - Kernel functions of graph ops to gpu.func -------===//
+//
+// The kind of a kernel follows from the strongest op inside, as on CPUs
+// (lib/Lower/Kernels/LowerKernel.cpp). What is computed is shared with CPUs; here is who does it:
+//
+//   element ops      a thread has sixteen bytes of neighbouring elements, grid-stride
+//   rows             a warp or a block a row, by its length
+//   columns          a block 32 columns, its warps take turns on the rows
+//   the other loops  a thread an item
+//   contractions …   calls of libraries (LibraryCalls.cpp)
+//
+//===----------------------------------------------------------------------===//
+#include "CudaLowering.h"
+#include "LibraryCalls.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
+using namespace mlir;
+using shardc::graph::LoweringClass;
+
+namespace shardc {
+
+KernelBody CudaLowering::begin(int64_t) {
+  SmallVector<Type> types;
+  for (Type type : llvm::concat<const Type>(function.getArgumentTypes(), function.getResultTypes()))
+    types.push_back(bufferType(cast<RankedTensorType>(type)));
+  builder.setInsertionPointToEnd(kernels.getBody());
+  kernel = gpu::GPUFuncOp::create(builder, loc(), function.getSymName(),
+                                  builder.getFunctionType(types, {}));
+  kernel->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), builder.getUnitAttr());
+  // What is written overlaps nothing; what is only read may be cached without asking whether
+  // somebody writes it.
+  UnitAttr unit = builder.getUnitAttr();
+  unsigned arguments = function.getNumArguments();
+  for (unsigned i = 0, count = types.size(); i < count; ++i) {
+    kernel.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), unit);
+    kernel.setArgAttr(i, LLVM::LLVMDialect::getAlignAttrName(), builder.getI64IntegerAttr(64));
+    if (i < arguments && !inPlace.count(i))
+      kernel.setArgAttr(i, LLVM::LLVMDialect::getReadonlyAttrName(), unit);
+  }
+  KernelBody body;
+  Block &entry = kernel.getBody().front();
+  body.buffers.assign(entry.args_begin(), entry.args_begin() + types.size());
+  builder.setInsertionPointToEnd(&entry);
+  builder.setInsertionPoint(gpu::ReturnOp::create(builder, loc()));
+  shareBuffers(body);
+  return body;
+}
+
+void CudaLowering::setGrid(int64_t numBlocks, int64_t numThreads) {
+  blocks = numBlocks;
+  threads = numThreads;
+  kernel.setKnownBlockSizeAttr(builder.getDenseI32ArrayAttr({static_cast<int32_t>(threads), 1, 1}));
+  kernel.setKnownGridSizeAttr(builder.getDenseI32ArrayAttr({static_cast<int32_t>(blocks), 1, 1}));
+}
+
+Kernel CudaLowering::forEach(Emitter &e, KernelBody &, int64_t count, int64_t,
+                             llvm::function_ref<void(Value)> item) {
+  int64_t block = count >= 256 ? 256 : llvm::alignTo(std::max<int64_t>(count, 1), kWarp);
+  setGrid(std::clamp<int64_t>(llvm::divideCeil(count, block), 1, kMaxBlocks), block);
+  Value first = e.add(e.mul(blockIndex(), block), threadIndex());
+  if (count == blocks * threads)
+    item(first);
+  else if (count < blocks * threads)
+    e.ifThen(e.compare(arith::CmpIPredicate::ult, first, e.index(count)), [&] { item(first); });
+  else
+    e.loop(first, e.index(count), blocks * threads, item);
+  return {function.getSymName().str(), blocks, 0};
+}
+
+Value CudaLowering::sharedMemory(Type type, int64_t count) {
+  auto space = gpu::AddressSpaceAttr::get(builder.getContext(), gpu::AddressSpace::Workgroup);
+  return kernel.addWorkgroupAttribution(
+      MemRefType::get({count}, type, MemRefLayoutAttrInterface(), space), loc());
+}
+
+int64_t CudaLowering::vectorOf(int64_t size) {
+  int64_t bytes = 16;
+  for (Type type : llvm::concat<const Type>(function.getArgumentTypes(), function.getResultTypes()))
+    if (cast<RankedTensorType>(type).getNumElements() > 1)
+      bytes = std::min(bytes, elementBytes(cast<RankedTensorType>(type).getElementType()));
+  int64_t lanes = std::min<int64_t>(16 / bytes, 8);
+  while (size % lanes != 0)
+    lanes /= 2;
+  return lanes;
+}
+
+static FailureOr<CudaKernel> lowerGenerated(CudaLowering &lowering, LoweringClass strongest,
+                                            Operation *anchor) {
+  if (strongest <= LoweringClass::Element)
+    lowerElementGrid(lowering);
+  else if (strongest == LoweringClass::Row && isColumnReduction(anchor))
+    lowerColumnGrid(lowering, cast<graph::ReduceOp>(anchor));
+  else if (strongest == LoweringClass::Row || isa<graph::SoftmaxCrossEntropyOp>(anchor))
+    lowerRowGrid(lowering);
+  else if (auto einsum = dyn_cast<graph::EinsumOp>(anchor))
+    (void)lowerEinsumBySums(lowering, einsum);
+  else if (failed(lowerLoopKernel(lowering)))
+    return failure();
+  CudaKernel kernel;
+  kernel.name = lowering.function.getSymName().str();
+  kernel.launch = CudaLaunch{kernel.name, lowering.blocks, lowering.threads};
+  return kernel;
+}
+
+FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp kernels) {
+  OpBuilder builder(kernels.getContext());
+  CudaLowering lowering(function, builder, kernels);
+  if (failed(lowering.readInPlace()))
+    return failure();
+  auto strongest = LoweringClass::Source;
+  Operation *anchor = nullptr;
+  for (Operation &op : function.getBody().front().without_terminator()) {
+    auto lowerable = dyn_cast<graph::LoweringOpInterface>(&op);
+    if (!lowerable)
+      return op.emitOpError() << "cannot be part of a kernel";
+    if (lowerable.getLoweringClass() > strongest) {
+      strongest = lowerable.getLoweringClass();
+      anchor = &op;
+    }
+  }
+  if (anchor && isLibraryCall(anchor))
+    return libraryCall(function, anchor, kernels);
+  return lowerGenerated(lowering, strongest, anchor);
+}
+
+} // namespace shardc

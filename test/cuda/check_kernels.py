@@ -1,0 +1,172 @@
+"""Runs the generated kernels of a fused module in the PTX emulator and compares them with the reference evaluation of the same functions.
+
+Where a kernel is a matrix multiplication of a library's, what its record says is done by numpy, and the generated kernel behind it follows.
+"""
+
+import json
+import re
+
+import numpy as np
+import ptx_emulator
+from kernels import Failed, run
+
+DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.uint16, "i1": np.bool_}
+DTYPES.update({f"i{bits}": np.dtype(f"int{bits}").type for bits in (8, 16, 32, 64)})
+DTYPES.update({f"ui{bits}": np.dtype(f"uint{bits}").type for bits in (8, 16, 32, 64)})
+EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+
+
+class Tensor:
+    """Values in the form that kernels see; bf16 as its bits, bool as bytes."""
+
+    def __init__(self, text):
+        *shape, self.element = re.match(r"tensor<(.*)>", text).group(1).split("x")
+        self.shape = [int(size) for size in shape]
+        self.values = np.zeros(self.shape, DTYPES[self.element])
+
+    def randomise(self, generator):
+        if self.element == "i1":
+            self.values = generator.random(self.shape) < 0.75
+        elif "i" in self.element:
+            self.values = generator.integers(0 if self.element[0] == "u" else -1, 8, self.shape).astype(DTYPES[self.element])
+        else:
+            self.set(generator.uniform(-1, 1, self.shape))
+
+    def set(self, numbers):
+        self.values = ptx_emulator.to_bf16(np.asarray(numbers, np.float32)) if self.element == "bf16" else np.asarray(numbers).astype(DTYPES[self.element])
+        self.values = self.values.reshape(self.shape)
+
+    def numbers(self):
+        return ptx_emulator.from_bf16(self.values) if self.element == "bf16" else self.values
+
+    def memory(self):
+        return np.ascontiguousarray(self.values).view(np.uint8) if self.element == "i1" else np.ascontiguousarray(self.values)
+
+
+class KernelFunction:
+    """A `func.func private @…` of a fused module, as text."""
+
+    def __init__(self, name, text):
+        self.name, self.text = name, text
+        signature = text[: text.index(" attributes")] if " attributes" in text.split("\n")[0] else text.split("\n")[0]
+        arguments, _, results = signature.partition(") -> ")
+        self.arguments = re.findall(r"%\w+: (tensor<[^>]*>)", arguments)
+        self.results = re.findall(r"tensor<[^>]*>", results)
+        pairs = re.search(r"exec\.in_place = \[([^\]]*)\]", text.split("\n")[0])
+        self.in_place = [tuple(map(int, pair)) for pair in re.findall(r"array<i64: (\d+), (\d+)>", pairs.group(1))] if pairs else []
+
+
+def kernel_functions(text):
+    functions = {}
+    for match in re.finditer(r"^  func\.func private @(\S+?)\((?:.|\n)*?^  }$", text, re.M):
+        if "exec.kernel" in match.group(0).split("\n")[0]:
+            functions[match.group(1)] = KernelFunction(match.group(1), match.group(0))
+    return functions
+
+
+def evaluate(tools, function, inputs, work):
+    """The reference: the interpreter of graph ops."""
+    source = work / "kernel.mlir"
+    body = function.text.replace(f"func.func private @{function.name}", "func.func @main", 1)
+    source.write_text(body)
+    command = [tools / "shard-opt", "--shard-interpret", source]
+    for number, tensor in enumerate(inputs):
+        np.save(work / f"in{number}.npy", tensor.values)
+        command += ["--input", f"arg{number}={work / f'in{number}.npy'}"]
+    for number in range(len(function.results)):
+        command += ["--output", f"result{number}={work / f'out{number}.npy'}"]
+    run(*command)
+    results = []
+    for number, text in enumerate(function.results):
+        tensor = Tensor(text)
+        loaded = np.load(work / f"out{number}.npy")
+        tensor.values = (loaded.view(np.uint16) if tensor.element == "bf16" else loaded).reshape(tensor.shape)
+        results.append(tensor)
+    return results
+
+
+def strided(buffer, batch, sizes, strides):
+    """A view in elements, read only."""
+    size = buffer.itemsize
+    return np.lib.stride_tricks.as_strided(buffer.reshape(-1), [*batch[0], *sizes], [stride * size for stride in [*batch[1], *strides]])
+
+
+def multiply(call, buffers, tensors):
+    """What cuBLASLt is told to do."""
+    m, n, k, batch = call["m"], call["n"], call["k"], call["batch"]
+
+    def view(operand, sizes):
+        tensor = tensors[operand["buffer"]]
+        return strided(np.ascontiguousarray(tensor.numbers()), (batch, operand["batch"]), sizes, [operand["row"], operand["column"]])
+
+    kind = np.int64 if tensors[call["d"]["buffer"]].numbers().dtype.kind in "iu" else np.float64
+    product = view(call["a"], [m, k]).astype(kind) @ view(call["b"], [k, n]).astype(kind)
+    target, d = tensors[call["d"]["buffer"]], call["d"]
+    if target.element == "bf16":
+        product = ptx_emulator.to_bf16(product.astype(np.float32))
+    strided(buffers[d["buffer"]], (batch, d["batch"]), [m, n], [d["row"], d["column"]])[...] = product
+
+
+def execute(record, function, ptx, inputs):
+    """Results of the kernel's library call and generated code."""
+    results = [Tensor(text) for text in function.results]
+    tensors = [*inputs, *results]
+    buffers = [tensor.memory().copy() for tensor in tensors]
+    for argument, result in function.in_place:
+        buffers[len(inputs) + result] = buffers[argument].view(buffers[len(inputs) + result].dtype)
+    if "call" in record:
+        if record.get("scratch_bytes"):
+            d = record["call"]["d"]
+            scratch = Tensor(f"tensor<{record['scratch_bytes'] // np.dtype(DTYPES[d['dtype']]).itemsize}x{d['dtype']}>")
+            tensors.append(scratch)
+            buffers.append(scratch.memory())
+        multiply(record["call"], buffers, tensors)
+    if "launch" in record:
+        order = record["launch"].get("buffers", range(len(buffers)))
+        written = set(range(len(inputs), len(inputs) + len(results))) | {argument for argument, _ in function.in_place}
+        ptx_emulator.launch(
+            ptx[record["name"]], record["launch"]["blocks"], record["launch"]["threads"], [buffers[n] for n in order], [n in written for n in order]
+        )
+    for tensor, buffer in zip(results, buffers[len(inputs) :]):
+        tensor.values = buffer.view(DTYPES[tensor.element]).reshape(tensor.shape)
+    return results
+
+
+def difference(got, want):
+    """Largest difference in units in the last place of the result's largest value; integers differ or do not."""
+    x, y = got.numbers(), want.numbers()
+    if got.element not in EPSILON:
+        return 0.0 if np.array_equal(x, y) else np.inf
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    if same.all():
+        return 0.0
+    finite = np.abs(y[np.isfinite(y)])
+    scale = finite.max() if finite.size else 0.0
+    with np.errstate(invalid="ignore"):
+        error = np.abs(x - y)[~same].max()
+    return float("inf") if np.isnan(error) or scale == 0 else error / (EPSILON[got.element] * scale)
+
+
+def check(tools, fused, work, arch="sm_80", seed=0):
+    """Kernel names and how far each result is from the reference; None where a library does what numpy does not do here."""
+    out = work / "out"
+    run(tools / "shard-opt", fused, f"--shard-lower-cuda=arch={arch} output={out}", "-o", "/dev/null")
+    ptx = ptx_emulator.parse((out / f"{arch}.ptx").read_text())
+    functions, generator = kernel_functions(fused.read_text()), np.random.default_rng(seed)
+    distances = {}
+    for record in json.loads((out / "kernels.json").read_text())["kernels"]:
+        if record.get("library", "gemm") != "gemm":
+            distances[record["name"]] = None
+            continue
+        function = functions[record["name"]]
+        inputs = [Tensor(text) for text in function.arguments]
+        for tensor in inputs:
+            tensor.randomise(generator)
+        wanted = evaluate(tools, function, inputs, work)
+        got = execute(record, function, ptx, inputs)
+        distances[record["name"]] = [(x.element, difference(x, y)) for x, y in zip(got, wanted)]
+    return distances
+
+
+__all__ = ["Failed", "check", "kernel_functions"]
