@@ -7,7 +7,7 @@ import check_kernels
 import kernels
 import pytest
 
-PROGRAMS_FILE = Path(__file__).parent / "Inputs/programs.mlir"
+PROGRAMS = Path(__file__).parent / "Inputs/programs.mlir"
 # In units in the last place of a result's largest value. f32: sums are taken in another order, and may cancel; narrower floats are rounded
 # from f32 once or twice.
 BOUND = {"f64": 64, "f32": 64, "f16": 2, "bf16": 2}
@@ -35,14 +35,14 @@ def test_fixture(tools, tmp_path, family, options):
 
 def test_programs(tools, tmp_path):
     fused = tmp_path / "fused.mlir"
-    kernels.run(tools / "shard-opt", PROGRAMS_FILE, "-o", fused)
+    kernels.run(tools / "shard-opt", PROGRAMS, "-o", fused)
     checked = expect_close(check_kernels.check(tools, fused, tmp_path))
-    assert len(checked) == (PROGRAMS_FILE).read_text().count("func.func")
+    assert len(checked) == PROGRAMS.read_text().count("func.func")
 
 
 @pytest.mark.skipif(not kernels.find_ptxas(None), reason="there is no ptxas")
 def test_ptxas_accepts_them(tools, tmp_path):
-    compiled = kernels.compile_kernels(tools, PROGRAMS_FILE, tmp_path, "cubin")
+    compiled = kernels.compile_kernels(tools, PROGRAMS, tmp_path, "cubin")
     assert all(set(kernel["launch"]["compiled"]) == set(kernels.ARCHS) for kernel in compiled)
     assert not any(report["spill_bytes"] for kernel in compiled for report in kernel["launch"]["compiled"].values())
     assert all((tmp_path / f"{arch}.cubin").stat().st_size for arch in kernels.ARCHS)
@@ -50,7 +50,7 @@ def test_ptxas_accepts_them(tools, tmp_path):
 
 def test_no_ptxas(tools, tmp_path):
     with pytest.raises(kernels.Failed, match=f"there is no ptxas in {tmp_path}; give toolkit=DIR with bin/ptxas, or emit=ptx"):
-        kernels.compile_kernels(tools, PROGRAMS_FILE, tmp_path / "out", "cubin", toolkit=tmp_path)
-    kernels.compile_kernels(tools, PROGRAMS_FILE, tmp_path / "out", "ptx", toolkit=tmp_path)
+        kernels.compile_kernels(tools, PROGRAMS, tmp_path / "out", "cubin", toolkit=tmp_path)
+    kernels.compile_kernels(tools, PROGRAMS, tmp_path / "out", "ptx", toolkit=tmp_path)
     assert not list((tmp_path / "out").glob("*.cubin")) and len(list((tmp_path / "out").glob("*.ptx"))) == len(kernels.ARCHS)
     shutil.rmtree(tmp_path / "out")
