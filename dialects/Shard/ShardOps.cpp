@@ -270,25 +270,49 @@ LogicalResult AxisIndexOp::verifySymbolUses(SymbolTableCollection &tables) {
 // Buckets
 //===----------------------------------------------------------------------===//
 
+/// Elements of a rank's part of an item.
+static FailureOr<int64_t> localElements(BucketOp op, const Mesh &mesh, DictionaryAttr item) {
+  auto fail = [&](StringRef message) { return op.emitOpError() << "item " << item.get("tensor") << ": " << message; };
+  auto type = cast<RankedTensorType>(item.getAs<TypeAttr>("type").getValue());
+  auto attr = item.getAs<ShardingAttr>("sharding");
+  if (!attr)
+    return type.getNumElements();
+  Result<Sharding> sharding = attr.resolve(mesh);
+  if (!sharding)
+    return fail(sharding.error);
+  Shape shape(type.getShape().begin(), type.getShape().end());
+  if (Error error = verify(mesh, *sharding, shape))
+    return fail(*error);
+  return ShapedType::getNumElements(localShape(*sharding, shape));
+}
+
 LogicalResult BucketOp::verifySymbolUses(SymbolTableCollection &tables) {
   FailureOr<int64_t> group = groupSize(*this, tables);
   if (failed(group))
     return failure();
   if (getLength() % (*group * 64)) // bucket_c1
     return emitOpError() << "length " << getLength() << " is not a multiple of 64 times the group's size " << *group;
+  Mesh mesh = lookupMesh(*this, getMeshAttr()).getMesh();
   int64_t end = 0;
+  StringRef before;
   for (auto item : getItems().getAsRange<DictionaryAttr>()) { // bucket_c2
     auto tensor = item.getAs<StringAttr>("tensor");
     auto type = item.getAs<TypeAttr>("type");
     auto offset = item.getAs<IntegerAttr>("offset");
     if (!tensor || !type || !offset || !isa<RankedTensorType>(type.getValue()))
       return emitOpError() << "item " << item << " lacks tensor, type or offset";
-    if (offset.getInt() < end)
-      return emitOpError() << "item \"" << tensor.getValue() << "\" at " << offset.getInt() << " begins before " << end;
-    end = offset.getInt() + 1;
+    if (offset.getInt() < end) {
+      InFlightDiagnostic error = emitOpError() << "item \"" << tensor.getValue() << "\" at " << offset.getInt() << " begins before " << end;
+      return before.empty() ? error : error << ", where \"" << before << "\" ends";
+    }
+    FailureOr<int64_t> elements = localElements(*this, mesh, item);
+    if (failed(elements))
+      return failure();
+    end = offset.getInt() + *elements;
+    before = tensor.getValue();
   }
   if (end > static_cast<int64_t>(getLength()))
-    return emitOpError() << "an item begins at " << end - 1 << ", outside the length " << getLength();
+    return emitOpError() << "item \"" << before << "\" ends at " << end << ", outside the length " << getLength();
   return success();
 }
 
@@ -314,7 +338,9 @@ LogicalResult StateOp::verifySymbolUses(SymbolTableCollection &tables) {
 }
 
 LogicalResult BucketViewOp::verify() {
-  int64_t end = static_cast<int64_t>(getOffset()) + getType().getNumElements();
+  int64_t begin = static_cast<int64_t>(getOffset()), end = begin + getType().getNumElements();
+  if (begin < 0)
+    return emitOpError() << "begins at " << begin;
   if (getInput().getType().getRank() != 1 || end > getInput().getType().getNumElements())
     return emitOpError() << "ends at " << end << ", outside of " << getInput().getType();
   if (getInput().getType().getElementType() != getType().getElementType())
@@ -346,9 +372,9 @@ LogicalResult BucketPackOp::verify() {
 OpFoldResult AllGatherOp::fold(FoldAdaptor) {
   if (getAxes().empty())
     return getInput();
-  // all_gather(slice(x)) over the same axes along the same dimension is x
+  // all_gather(slice(x)) over the same axes along the same dimension is x; where FSDP asks for it, x is not to be kept meanwhile.
   auto slice = getInput().getDefiningOp<SliceOp>();
-  if (slice && slice.getAxes() == getAxes() && slice.getDim() == getDim() &&
+  if (slice && !(*this)->hasAttr(ShardDialect::kOverlapAttr) && slice.getAxes() == getAxes() && slice.getDim() == getDim() &&
       slice.getMesh() == getMesh() && slice.getInput().getType() == getType())
     return slice.getInput();
   return {};

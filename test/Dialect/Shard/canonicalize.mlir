@@ -38,3 +38,13 @@ func.func @slice_of_gather(%x: tensor<2xf32>) -> tensor<2xf32> {
   %1 = shard.slice %0 over {"tp"} of @mesh dim 0 : tensor<8xf32> -> tensor<2xf32>
   return %1 : tensor<2xf32>
 }
+
+// A gather that FSDP asks for: between the two the whole is not to be kept.
+// CHECK-LABEL: @gather_again
+func.func @gather_again(%x: tensor<8xf32>) -> tensor<8xf32> {
+  // CHECK: shard.slice
+  // CHECK: shard.all_gather
+  %0 = shard.slice %x over {"tp"} of @mesh dim 0 : tensor<8xf32> -> tensor<2xf32>
+  %1 = shard.all_gather %0 over {"tp"} of @mesh dim 0 {shard.overlap} : tensor<2xf32> -> tensor<8xf32>
+  return %1 : tensor<8xf32>
+}
