@@ -198,6 +198,15 @@ LogicalResult LocalFunction::convertCall(func::CallOp op) {
   return success();
 }
 
+/// `local` with zeros in the padding of all dimensions that are cut unevenly.
+Value LocalFunction::zeroPadding(Value global, Value local, const Sharding &sharding) {
+  for (auto [dim, size] : llvm::enumerate(tensorType(global).getShape()))
+    if (isUneven(sharding, dim, size))
+      local = maskPadding(builder, global.getLoc(), local, dim, size, begins.get(builder, global.getLoc(), sharding.dims[dim].axes, size),
+                          ReduceKind::Sum);
+  return local;
+}
+
 LogicalResult LocalFunction::convertReturn(func::ReturnOp op) {
   SmallVector<Value> operands;
   for (OpOperand &operand : op->getOpOperands()) {
@@ -210,6 +219,9 @@ LogicalResult LocalFunction::convertReturn(func::ReturnOp op) {
     FailureOr<Value> local = get(operand.get(), to, {op, "result " + std::to_string(number)});
     if (failed(local))
       return failure();
+    // The padding of a gradient takes part in norms and updates.
+    if (function.getResultAttr(number, "graph.gradient") && !zeroPadded.contains(*local))
+      local = zeroPadding(operand.get(), *local, to);
     operands.push_back(*local);
     signatures[function.getName()].results.push_back(to);
   }

@@ -49,6 +49,7 @@ private:
   mlir::LogicalResult convertReshard(mlir::Operation &op, shard::ShardingAttr to);
   mlir::LogicalResult convertCall(mlir::func::CallOp op);
   mlir::LogicalResult convertReturn(mlir::func::ReturnOp op);
+  mlir::Value zeroPadding(mlir::Value global, mlir::Value local, const Sharding &sharding);
   mlir::LogicalResult convertWithRule(graph::ShardingRuleOpInterface op);
   mlir::LogicalResult finish();
 
