@@ -62,8 +62,12 @@ static LogicalResult describePlacement(func::FuncOp function, const Mesh &mesh,
 
 static LogicalResult describeValue(func::FuncOp function, const Mesh &mesh, Type type,
                                    DictionaryAttr attrs, InterfaceValue &value, bool isLocal) {
-  if (auto name = attrs ? attrs.getAs<StringAttr>(GraphDialect::kNameAttr) : StringAttr())
-    value.name = name.str();
+  // A training step's states and gradients go by the names of what they belong to.
+  for (StringRef attr : {StringRef(GraphDialect::kNameAttr), StringRef(ShardDialect::kStateAttr), StringRef("graph.gradient")})
+    if (auto name = attrs ? attrs.getAs<StringAttr>(attr) : StringAttr()) {
+      value.name = name.str();
+      break;
+    }
   value.type = dyn_cast<RankedTensorType>(type);
   if (!value.type || !value.type.hasStaticShape())
     return emitError(function.getLoc())
