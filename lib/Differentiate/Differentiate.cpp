@@ -238,17 +238,29 @@ LogicalResult Entry::differentiate() {
   return cotangents->run(ops, [&](func::CallOp call) { return visitCall(call); });
 }
 
+/// Ops that make `values`.
+static DenseSet<Operation *> opsBehind(SmallVector<Value> values) {
+  DenseSet<Operation *> ops;
+  while (!values.empty())
+    if (Operation *op = values.pop_back_val().getDefiningOp(); op && ops.insert(op).second)
+      llvm::append_range(values, op->getOperands());
+  return ops;
+}
+
 void Entry::replaceOutputs() {
   SmallVector<Value> results = {loss.loss, loss.tokens};
   auto named = [&](StringRef name) { return builder.getNamedAttr(graph::GraphDialect::kNameAttr, builder.getStringAttr(name)); };
   SmallVector<DictionaryAttr> attrs = {builder.getDictionaryAttr(named("loss")), builder.getDictionaryAttr(named("tokens"))};
+  SmallVector<ArrayRef<graph::ParameterOp>> untrained;
   for (auto &[name, uses] : parameters) {
     Value sum;
     for (graph::ParameterOp use : uses)
       if (Value part = cotangents->get(use))
         sum = sum ? graph::AddOp::create(builder, use.getLoc(), sum, part).getResult() : part;
-    if (!sum) // no way to the loss (a bias that only chooses experts): not trained, or weight decay would still change it
+    if (!sum) { // no way to the loss (a bias that only chooses experts): not trained, or weight decay would still change it
+      untrained.push_back(uses);
       continue;
+    }
     results.push_back(sum);
     NamedAttrList list;
     list.append("graph.gradient", name.first);
@@ -259,6 +271,12 @@ void Entry::replaceOutputs() {
   ret()->setOperands(results);
   function.setFunctionType(builder.getFunctionType(function.getArgumentTypes(), ValueRange(results).getTypes()));
   function.setAllResultAttrs(attrs);
+  DenseSet<Operation *> needed = opsBehind(results);
+  for (ArrayRef<graph::ParameterOp> uses : untrained)
+    if (llvm::none_of(uses, [&](graph::ParameterOp use) { return needed.contains(use); })) {
+      graph::ParameterOp first = uses.front();
+      first.emitWarning() << "\"" << first.getName() << "\" has no influence on the loss: it is in no checkpoint";
+    }
 }
 
 namespace {

@@ -69,7 +69,7 @@ Loss buildCrossEntropy(OpBuilder &builder, Location loc, Value logits, Value lab
 
   Value softmax = s.unary<graph::ExpOp>(s.binary<graph::SubOp>(x, s.spread(logSum, vocabulary)));
   Value onehot = s.select(isLabel, s.splat(type, 1), s.splat(type, 0));
-  Value seed = s.binary<graph::MulOp>(s.binary<graph::SubOp>(softmax, onehot), s.spread(weight, vocabulary));
+  Value seed = s.select(s.spread(isCounted, vocabulary), s.binary<graph::MulOp>(s.binary<graph::SubOp>(softmax, onehot), s.splat(type, share)), s.splat(type, 0));
   result.seed = outputType == type ? seed : graph::CastOp::create(builder, loc, seed, outputType.getElementType()).getResult();
   return result;
 }
