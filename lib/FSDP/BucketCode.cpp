@@ -191,7 +191,7 @@ void BucketCode::update(const Bucket &bucket, Value gradient, Value scale) {
   in.scale = scale;
   in.hasDecay = bucket.hasDecay;
   SmallVector<Value> results = buildUpdate(builder, loc(), config.optimizer, in);
-  for (auto [from, to] : llvm::zip(before, results)) {
+  for (auto [from, to] : llvm::zip(before, MutableArrayRef<Value>(results))) {
     if (bucket.element != f32)
       to = graph::CastOp::create(builder, loc(), to, bucket.element);
     entry.setState(from, to);

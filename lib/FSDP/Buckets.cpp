@@ -82,6 +82,15 @@ static AxisList otherAxes(const Mesh &mesh, const Sharding &sharding, AxisList &
   return whole;
 }
 
+/// Do two pieces of one weight have an element in common? (Of every element there is one, that is trained.)
+static bool haveCommonPart(const TrainedParameter &a, const TrainedParameter &b) {
+  if (a.name != b.name)
+    return false;
+  if (!a.segment || !b.segment || a.segment[0] != b.segment[0])
+    return true;
+  return a.segment[1] < b.segment[1] + b.segment[2] && b.segment[1] < a.segment[1] + a.segment[2];
+}
+
 FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t parts, const llvm::Regex *noDecay) {
   BucketPlan plan;
   llvm::MapVector<std::pair<Attribute, Attribute>, SmallVector<graph::ParameterOp>> named;
@@ -123,6 +132,9 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t 
     for (graph::ParameterOp op : ops)
       if (op.getType() != first.getType() || shard::getSharding(op.getResult()) != shard::getSharding(first.getResult()))
         return op.emitOpError() << "\"" << op.getName() << "\" stands twice, under different shardings";
+    for (auto &other : plan.parameters)
+      if (haveCommonPart(*other, *parameter))
+        return first.emitOpError() << "\"" << first.getName() << "\" stands twice, in pieces that overlap";
     if (auto found = gradients.find(key); found != gradients.end())
       parameter->gradient = found->second;
     chooseUnit(*parameter, lastLayer);

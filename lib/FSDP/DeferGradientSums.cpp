@@ -157,8 +157,17 @@ LogicalResult GradientSums::run(func::FuncOp entry) {
     llvm::raw_string_ostream(text) << name << segment;
     return text;
   };
-  for (auto parameter : entry.getBody().getOps<graph::ParameterOp>())
+  for (auto parameter : entry.getBody().getOps<graph::ParameterOp>()) {
+    FailureOr<Sharding> sharding = shardingOf(parameter.getResult());
+    if (failed(sharding))
+      return failure();
+    for (const AxisRef &used : sharding->usedAxes())
+      for (const AxisRef &axis : data)
+        if (overlaps(used, axis))
+          return parameter.emitOpError() << "\"" << parameter.getName() << "\" is cut over \"" << str(mesh, used)
+                                         << "\", a data-parallel axis, over which gradients are summed";
     weights[key(parameter.getNameAttr(), parameter.getSegmentAttr())] = shard::getSharding(parameter.getResult());
+  }
   Operation *ret = entry.getBody().front().getTerminator();
   for (auto [n, value] : llvm::enumerate(ret->getOperands())) {
     Attribute name = entry.getResultAttr(n, "graph.gradient");

@@ -73,9 +73,10 @@ Value EntryFunction::addState(StringRef name, StringRef role, RankedTensorType t
   return update == updates.end() ? argument : update->second;
 }
 
-Value EntryFunction::state(const Bucket &bucket, StringRef role, Type element, bool sharded) {
+Value EntryFunction::state(const Bucket &bucket, StringRef role, Type element, bool sharded, const AxisList &pending) {
   Sharding sharding = Sharding::replicated(1);
   sharding.dims[0].axes = bucket.cut;
+  llvm::append_range(sharding.dims[0].axes, pending);
   if (sharded)
     llvm::append_range(sharding.dims[0].axes, layout.shards);
   auto type = RankedTensorType::get({bucket.length / (sharded ? layout.parts() : 1)}, element);
@@ -84,7 +85,7 @@ Value EntryFunction::state(const Bucket &bucket, StringRef role, Type element, b
 
 Value EntryFunction::scalarState(StringRef name) {
   // Zeroed with the gradients and, like them, in no checkpoint, so that programs with and without it exchange checkpoints.
-  return addState(name, "gradient", RankedTensorType::get({}, builder.getF32Type()), {}, false, Sharding::replicated(0));
+  return addState(("gradient/" + name).str(), "gradient", RankedTensorType::get({}, builder.getF32Type()), {}, false, Sharding::replicated(0));
 }
 
 void EntryFunction::finish(StringRef name) {

@@ -35,8 +35,8 @@ public:
   /// A named input, f32 [].
   mlir::Value scalar(llvm::StringRef name);
   /// The state's value now: what was last set, or what it has at the start.
-  /// `role`: what is before a '/' is the state's role, the whole its name.
-  mlir::Value state(const Bucket &bucket, llvm::StringRef role, mlir::Type element, bool sharded);
+  /// `role`: what is before a '/' is the state's role, the whole its name. `pending`: axes along which ranks hold terms of a sum.
+  mlir::Value state(const Bucket &bucket, llvm::StringRef role, mlir::Type element, bool sharded, const AxisList &pending = {});
   mlir::Value scalarState(llvm::StringRef name);
   void setState(mlir::Value before, mlir::Value now) { updates[before] = now; }
   void output(llvm::StringRef name, mlir::Value value) { outputs.push_back({name.str(), value}); }

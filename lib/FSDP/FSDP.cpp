@@ -47,8 +47,13 @@ private:
   /// What a bucket's gradient is between entries: whole and unreduced if it is deferred, in the type of the reduction.
   Value gradientState(EntryFunction &entry, const Bucket &bucket, bool reduced) {
     Type element = BucketCode(entry, layout, config).reduceType(bucket);
-    if (!reduced || !defers())
-      return entry.state(bucket, "gradient", element, layout.isSharded && !defers());
+    if (!reduced || !defers()) {
+      bool isScattered = layout.isSharded && !defers();
+      AxisList pending = layout.replicate;
+      if (!isScattered)
+        llvm::append_range(pending, layout.shards);
+      return entry.state(bucket, "gradient", element, isScattered, pending);
+    }
     return entry.state(bucket, "gradient/reduced", element, true);
   }
 
@@ -318,12 +323,13 @@ namespace {
 struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
   using FSDPPassBase::FSDPPassBase;
 
-  FailureOr<FSDPConfig> readOptions(int64_t parts) {
+  FailureOr<FSDPConfig> readOptions(const ShardLayout &layout) {
+    int64_t parts = layout.parts();
     auto error = [&]() { return getOperation().emitError(); };
     FSDPConfig config;
     config.zero = zero;
     if (zero < 0 || zero > 3)
-      return error() << "zero: " << zero << " is not 0, 1, 2 or 3";
+      return error() << "zero: " << zero.getValue() << " is not 0, 1, 2 or 3";
     if (reshard == "true" || reshard == "false") {
       config.reshard = reshard == "true" ? FSDPConfig::Always : FSDPConfig::Never;
     } else if (!reshard.empty()) {
@@ -331,10 +337,14 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
         return error() << "reshard: \"" << reshard << "\" is not true, false or a number of ranks";
       if (parts % config.reshardGroup)
         return error() << "reshard: groups of " << config.reshardGroup << " ranks do not divide the " << parts << " ranks along dp_shard";
+      // Neighbours along the innermost axis.
+      if (config.reshardGroup > 1 && config.reshardGroup < parts && axesSize({layout.shards.back()}) % config.reshardGroup)
+        return error() << "reshard: groups of " << config.reshardGroup << " ranks do not divide the " << axesSize({layout.shards.back()})
+                       << " ranks along \"" << str(layout.mesh, layout.shards.back()) << "\"";
       config.reshard = config.reshardGroup == 1 ? FSDPConfig::Never : config.reshardGroup == parts ? FSDPConfig::Always : FSDPConfig::Groups;
     }
     if (zero != 3 && config.reshard != FSDPConfig::Default && config.reshard != FSDPConfig::Never)
-      return error() << "reshard: needs zero 3, where parameters are sharded; zero is " << zero;
+      return error() << "reshard: needs zero 3, where parameters are sharded; zero is " << zero.getValue();
     if (optimizer != "adamw" && optimizer != "sgd")
       return error() << "optimizer: \"" << optimizer << "\" is not adamw or sgd";
     config.optimizer = {optimizer == "adamw" ? OptimizerSpec::AdamW : OptimizerSpec::Sgd, beta1, beta2, epsilon, momentum, weightDecay};
@@ -359,7 +369,7 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
       return signalPassFailure();
     }
     ShardLayout layout(meshOp, true);
-    FailureOr<FSDPConfig> config = readOptions(layout.parts());
+    FailureOr<FSDPConfig> config = readOptions(layout);
     if (failed(config))
       return signalPassFailure();
     llvm::Regex pattern(noDecay);
