@@ -78,7 +78,8 @@ training (compile)
   --no-weight-decay REGEX
                          parameters without weight decay
   --clip-grad-norm X     largest global norm of the gradient
-  --learning-rate X      default 1e-3; --lr-schedule constant|linear|cosine --lr-warmup-steps N --lr-decay-steps N --lr-minimum X
+  --learning-rate X      default 1e-3; --lr-schedule constant|linear|cosine --lr-warmup-steps N --lr-decay-steps N (behind
+                         the warm-up) --lr-minimum X
 
 verify
   --input NAME=FILE.npy  an input's value (default: seeded random numbers)

@@ -86,9 +86,8 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
   auto isOneOf = [](StringRef value, std::initializer_list<StringRef> values) { return llvm::is_contained(values, value); };
   if (!isOneOf(train.schedule, {"constant", "linear", "cosine"}))
     return refuse("--lr-schedule \"" + train.schedule + "\" is not constant, linear or cosine");
-  if (train.schedule != "constant" && train.decaySteps <= train.warmupSteps)
-    return refuse("--lr-schedule " + train.schedule + " needs --lr-decay-steps above --lr-warmup-steps " + llvm::Twine(train.warmupSteps) + ", it is " +
-                  llvm::Twine(train.decaySteps));
+  if (train.schedule != "constant" && train.decaySteps < 1) // counted from the end of the warm-up
+    return refuse("--lr-schedule " + train.schedule + " needs --lr-decay-steps of at least 1");
   if (train.accumulation > 1)
     pipeline.separateEntries = true;
   if (train.given.contains("--defer-fsdp-grad-sync") && !pipeline.separateEntries)

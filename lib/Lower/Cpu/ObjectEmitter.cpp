@@ -12,6 +12,8 @@
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
+#include "llvm/IR/DiagnosticInfo.h"
+#include "llvm/IR/DiagnosticPrinter.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
@@ -119,6 +121,15 @@ static void exportAbiVersion(llvm::Module &module) {
 
 static llvm::Expected<Object> emitObject(ModuleOp module, const CpuTarget &target, bool isFirst) {
   llvm::LLVMContext context;
+  // Remarks about loops are for those who write the kernels.
+  context.setDiagnosticHandlerCallBack([](const llvm::DiagnosticInfo *info, void *) {
+    if (info->getSeverity() != llvm::DS_Error)
+      return;
+    llvm::DiagnosticPrinterRawOStream printer(llvm::errs());
+    llvm::errs() << "error: ";
+    info->print(printer);
+    llvm::errs() << "\n";
+  });
   std::unique_ptr<llvm::Module> llvmModule = translateModuleToLLVMIR(module, context, "kernels");
   if (!llvmModule)
     return llvm::createStringError("cannot translate kernels to LLVM IR");
