@@ -285,18 +285,13 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return args.value(name, inlined, has, text) && parseConstant(args, text, p.model().import.constants);
     if (name == "--weights")
       return args.value(name, inlined, has, p.model().weights);
-    if (name == "--tp" && p.command == "compile" && args.number(name, inlined, has, p.compile.train.tp)) {
-      if (p.compile.train.tp < 1)
-        return args.fail("--tp " + llvm::Twine(p.compile.train.tp) + ": a mesh axis has at least one device");
-      pipeline.mesh = "tp=" + std::to_string(p.compile.train.tp);
-      return true;
-    }
     if (name == "--tp") {
       if (!args.number(name, inlined, has, tp))
         return false;
       if (tp < 1)
         return args.fail("--tp " + llvm::Twine(tp) + ": a mesh axis has at least one device");
       pipeline.mesh = "tp=" + std::to_string(tp);
+      p.compile.train.tp = tp; // with --train the mesh is made of all sizes
       return true;
     }
     if (name == "--mesh")

@@ -1,42 +1,15 @@
 //===- Explain.cpp - shardc explain and inspect: what a bundle's manifest says -------------------------===//
 
+#include "BundleJson.h"
 #include "shardc/Driver/Driver.h"
 
 #include "llvm/Support/Format.h"
-#include "llvm/Support/JSON.h"
-#include "llvm/Support/MemoryBuffer.h"
-#include "llvm/Support/Path.h"
 
 #include <map>
 
 namespace json = llvm::json;
 
 namespace shardc {
-
-static std::optional<json::Value> readManifest(const std::string &bundle) {
-  llvm::SmallString<128> path(bundle);
-  llvm::sys::path::append(path, "manifest.json");
-  auto buffer = llvm::MemoryBuffer::getFile(path);
-  if (!buffer) {
-    llvm::errs() << "error: " << bundle << " is not a bundle: cannot read manifest.json: "
-                 << buffer.getError().message() << "\n";
-    return std::nullopt;
-  }
-  auto manifest = json::parse((*buffer)->getBuffer());
-  if (!manifest) {
-    llvm::errs() << "error: " << path << ": " << llvm::toString(manifest.takeError()) << "\n";
-    return std::nullopt;
-  }
-  if (!manifest->getAsObject()) {
-    llvm::errs() << "error: " << path << " is not a JSON object\n";
-    return std::nullopt;
-  }
-  return std::move(*manifest);
-}
-
-static std::string text(const json::Object &object, llvm::StringRef key) {
-  return object.getString(key).value_or("").str();
-}
 
 /// Collectives that are the same but for the layer that they are in.
 namespace {
@@ -66,7 +39,7 @@ static std::vector<Line> collectLines(const json::Array &collectives) {
 }
 
 int explainCommand(const std::string &bundle, bool asJson) {
-  std::optional<json::Value> manifest = readManifest(bundle);
+  std::optional<json::Value> manifest = readBundleJson(bundle, "manifest.json");
   if (!manifest)
     return kFailed;
   const json::Object &root = *manifest->getAsObject();
@@ -107,7 +80,7 @@ static void printValues(const json::Object &root, llvm::StringRef key, llvm::Str
 }
 
 int inspectCommand(const std::string &bundle, bool asJson) {
-  std::optional<json::Value> manifest = readManifest(bundle);
+  std::optional<json::Value> manifest = readBundleJson(bundle, "manifest.json");
   if (!manifest)
     return kFailed;
   if (asJson) {

@@ -11,12 +11,11 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "BundleJson.h"
 #include "shardc/Driver/Driver.h"
 
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Format.h"
-#include "llvm/Support/JSON.h"
-#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 
 #include <algorithm>
@@ -73,24 +72,7 @@ private:
   double total = 0;
 };
 
-std::optional<json::Value> parseFile(const std::string &bundle, const char *name) {
-  llvm::SmallString<128> path(bundle);
-  llvm::sys::path::append(path, name);
-  auto buffer = llvm::MemoryBuffer::getFile(path);
-  if (!buffer) {
-    llvm::errs() << "error: " << bundle << " is not a bundle: cannot read " << name << ": " << buffer.getError().message() << "\n";
-    return std::nullopt;
-  }
-  auto value = json::parse((*buffer)->getBuffer());
-  if (!value) {
-    llvm::errs() << "error: " << path << ": " << llvm::toString(value.takeError()) << "\n";
-    return std::nullopt;
-  }
-  return std::move(*value);
-}
-
 int64_t integer(const json::Object &object, llvm::StringRef key) { return object.getInteger(key).value_or(0); }
-std::string text(const json::Object &object, llvm::StringRef key) { return object.getString(key).value_or("").str(); }
 
 std::vector<int64_t> buffersOf(const json::Object &command) {
   std::vector<int64_t> result;
@@ -108,14 +90,14 @@ std::string megabytes(int64_t bytes) { return llvm::formatv("{0:F2} MB", bytes /
 } // namespace
 
 bool StepPlan::read(const PlanOptions &options) {
-  auto programFile = parseFile(options.bundle, "program.json"), manifestFile = parseFile(options.bundle, "manifest.json");
+  auto programFile = readBundleJson(options.bundle, "program.json"), manifestFile = readBundleJson(options.bundle, "manifest.json");
   if (!programFile || !manifestFile)
     return false;
   program = std::move(*programFile);
   manifest = std::move(*manifestFile);
   const json::Object *root = program.getAsObject();
-  const json::Array *list = root ? root->getArray("buffers") : nullptr, *entries = root ? root->getArray("entries") : nullptr;
-  if (!list || !entries || !manifest.getAsObject())
+  const json::Array *list = root->getArray("buffers"), *entries = root->getArray("entries");
+  if (!list || !entries)
     return fail(options.bundle + "/program.json has no buffers or entries");
   for (const json::Value &value : *list)
     if (const json::Object *object = value.getAsObject())
