@@ -277,12 +277,9 @@ LogicalResult compileToBundle(ModuleOp module, const BundleOptions &options) {
   pm.addPass(createFusePass());
   if (failed(pm.run(module)))
     return failure();
-  FailureOr<Program> program = flattenProgram(module);
+  FailureOr<Program> program = scheduleProgram(module, options.overlap);
   if (failed(program))
     return failure();
-  placeStorage(*program, module);
-  overlapCollectives(*program, options.overlap);
-  planArena(*program);
   // The verifier of the exec form proves that no value is overwritten while it is needed.
   module.getContext()->loadDialect<exec::ExecDialect>();
   LogicalResult isProved = success();

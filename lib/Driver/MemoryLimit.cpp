@@ -30,12 +30,9 @@ static FailureOr<int64_t> arenaBytes(ModuleOp outlined, PipelineOptions &pipelin
   pm.addPass(createFusePass());
   if (failed(pm.run(*module)))
     return failure();
-  FailureOr<Program> program = flattenProgram(*module);
+  FailureOr<Program> program = scheduleProgram(*module, overlap);
   if (failed(program))
     return failure();
-  placeStorage(*program, *module);
-  overlapCollectives(*program, overlap);
-  planArena(*program);
   return program->arenaBytes;
 }
 

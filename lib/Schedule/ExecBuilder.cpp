@@ -153,13 +153,10 @@ exec::ProgramOp ExecBuilder::build(const ProgramEntry &entry) {
     }
     number[i] = count++;
     auto type = MemRefType::get(buffer.type.getShape(), buffer.type.getElementType());
-    int whole = buffer.whole;
-    while (whole >= 0 && program.buffers[whole].whole >= 0)
-      whole = program.buffers[whole].whole;
     buffers.push_back(exec::BufferOp::create(builder, module.getLoc(), type, static_cast<exec::Kind>(buffer.kind), buffer.name, buffer.offset,
                                              buffer.bytes, IntegerAttr(), values[i]));
-    if (whole >= 0)
-      wholes.push_back({i, whole});
+    if (buffer.whole >= 0)
+      wholes.push_back({i, program.wholeOf(i)});
   }
   for (auto [part, whole] : wholes) // a part may stand before its whole
     buffers[part].getDefiningOp<exec::BufferOp>().setWhole(number[whole]);

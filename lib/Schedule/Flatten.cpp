@@ -443,10 +443,8 @@ void Flattener::splitInit() {
   std::vector<ProgramCommand> rest;
   std::vector<size_t> kept = {0}; // of the first n commands
   for (ProgramCommand &command : entry.commands) {
-    ArrayRef<int> sources = ArrayRef<int>(command.buffers).drop_back(command.results);
-    ArrayRef<int> written = ArrayRef<int>(command.buffers).take_back(command.results);
-    bool isInit = command.kind != CommandKind::Zero && llvm::all_of(sources, [&](int b) { return isFixed[b]; });
-    for (int b : written)
+    bool isInit = command.kind != CommandKind::Zero && llvm::all_of(command.reads(), [&](int b) { return isFixed[b]; });
+    for (int b : command.writes())
       isFixed[b] = isInit;
     (isInit ? program.init : rest).push_back(std::move(command));
     kept.push_back(rest.size());

@@ -24,9 +24,6 @@ using namespace mlir;
 namespace shardc {
 namespace {
 
-ArrayRef<int> readBy(const ProgramCommand &command) { return ArrayRef<int>(command.buffers).drop_back(command.results); }
-ArrayRef<int> writtenBy(const ProgramCommand &command) { return ArrayRef<int>(command.buffers).take_back(command.results); }
-
 class Overlapper {
 public:
   Overlapper(Program &program, ProgramEntry &entry, const OverlapOptions &options) : program(program), entry(entry), options(options) {}
@@ -45,11 +42,7 @@ private:
     llvm::SmallDenseSet<int> sources; ///< that delayed commands read
   };
 
-  int wholeOf(int buffer) const {
-    while (program.buffers[buffer].whole >= 0)
-      buffer = program.buffers[buffer].whole;
-    return buffer;
-  }
+  int wholeOf(int buffer) const { return program.wholeOf(buffer); }
   bool isState(int buffer) const { return program.buffers[wholeOf(buffer)].kind == BufferKind::State; }
   bool isGather(const ProgramCommand &command) const { return command.kind == CommandKind::AllGather && command.canOverlap; }
   bool isReduction(const ProgramCommand &command) const {
@@ -96,7 +89,7 @@ void Overlapper::sinkSmallCollectives() {
     size_t to = n + 1;
     auto uses = [&](const ProgramCommand &other) {
       return llvm::any_of(other.buffers, [&](int b) { return wholeOf(b) == result; }) ||
-             llvm::any_of(writtenBy(other), [&](int b) { return wholeOf(b) == source; });
+             llvm::any_of(other.writes(), [&](int b) { return wholeOf(b) == source; });
     };
     // Collectives keep their order.
     while (to < commands.size() && !uses(commands[to]) && !(isCommunication(commands[to].kind) && !commands[to].canOverlap))
@@ -109,7 +102,7 @@ void Overlapper::sinkSmallCollectives() {
 size_t Overlapper::earliest(size_t gather, size_t first) const {
   int source = wholeOf(entry.commands[gather].buffers[0]);
   for (size_t n = gather; n > first; --n)
-    for (int written : writtenBy(entry.commands[n - 1]))
+    for (int written : entry.commands[n - 1].writes())
       if (wholeOf(written) == source)
         return n;
   return first;
@@ -130,8 +123,8 @@ void Overlapper::prefetchGathers() {
       continue;
     size_t target = k < depth ? 0 : gathers[k - depth] + 1;
     // The launch that casts the shard goes along, if it reads states only.
-    if (g > 0 && commands[g - 1].kind == CommandKind::Launch && writtenBy(commands[g - 1]) == ArrayRef<int>(commands[g].buffers[0]) &&
-        llvm::all_of(readBy(commands[g - 1]), [&](int b) { return isState(b); })) {
+    if (g > 0 && commands[g - 1].kind == CommandKind::Launch && commands[g - 1].writes() == ArrayRef<int>(commands[g].buffers[0]) &&
+        llvm::all_of(commands[g - 1].reads(), [&](int b) { return isState(b); })) {
       startingAt[target].push_back(g - 1);
       isMoved[g - 1] = true;
       startingAt[target].push_back(g);
@@ -161,7 +154,7 @@ void Overlapper::prefetchGathers() {
 bool Overlapper::dependsOn(const ProgramCommand &command, const Reduction &reduction) const {
   auto isResult = [&](int b) { return reduction.results.contains(wholeOf(b)); };
   return llvm::any_of(command.buffers, isResult) ||
-         llvm::any_of(writtenBy(command), [&](int b) { return reduction.sources.contains(wholeOf(b)); });
+         llvm::any_of(command.writes(), [&](int b) { return reduction.sources.contains(wholeOf(b)); });
 }
 
 /// Ends the oldest reduction; what waited for it follows, unless it waits for another one too.
@@ -191,9 +184,9 @@ void Overlapper::openReduction(ProgramCommand command, std::deque<Reduction> &op
 }
 
 void Overlapper::delay(ProgramCommand command, Reduction &behind) {
-  for (int b : writtenBy(command))
+  for (int b : command.writes())
     behind.results.insert(wholeOf(b));
-  for (int b : readBy(command))
+  for (int b : command.reads())
     behind.sources.insert(wholeOf(b));
   behind.delayed.push_back(std::move(command));
 }

@@ -77,20 +77,13 @@ private:
 
 } // namespace
 
-/// The buffer whose place decides where `buffer` lies.
-static int wholeOf(const Program &program, int buffer) {
-  while (program.buffers[buffer].whole >= 0)
-    buffer = program.buffers[buffer].whole;
-  return buffer;
-}
-
 /// Places what one entry uses and nothing else keeps; returns the end.
 static int64_t planEntry(Program &program, const ProgramEntry &entry, const std::vector<bool> &isPermanent, int64_t start,
                          std::vector<bool> &isPlaced) {
   std::vector<int64_t> lastUse(program.buffers.size(), -1);
   for (auto [n, command] : llvm::enumerate(entry.commands))
     for (int buffer : command.buffers)
-      lastUse[wholeOf(program, buffer)] = n;
+      lastUse[program.wholeOf(buffer)] = n;
   Arena arena(start);
   auto place = [&](int i) {
     if (isPlaced[i])
@@ -107,10 +100,10 @@ static int64_t planEntry(Program &program, const ProgramEntry &entry, const std:
     place(input.buffer);
   for (auto [n, command] : llvm::enumerate(entry.commands)) {
     for (int buffer : command.buffers)
-      place(wholeOf(program, buffer));
+      place(program.wholeOf(buffer));
     llvm::SmallDenseSet<int> done;
     for (int buffer : command.buffers)
-      if (int whole = wholeOf(program, buffer); lastUse[whole] == static_cast<int64_t>(n) && done.insert(whole).second)
+      if (int whole = program.wholeOf(buffer); lastUse[whole] == static_cast<int64_t>(n) && done.insert(whole).second)
         release(whole);
   }
   return arena.end;
@@ -123,7 +116,7 @@ void planArena(Program &program) {
                                           buffer.kind == BufferKind::AxisIndex || buffer.kind == BufferKind::State);
   for (const ProgramCommand &command : program.init)
     for (int buffer : command.buffers)
-      isPermanent[wholeOf(program, buffer)] = true;
+      isPermanent[program.wholeOf(buffer)] = true;
   int64_t offset = 0;
   for (auto [i, buffer] : llvm::enumerate(program.buffers))
     if (isPermanent[i]) {
@@ -136,7 +129,7 @@ void planArena(Program &program) {
   for (const ProgramEntry &entry : program.entries)
     end = std::max(end, planEntry(program, entry, isPermanent, offset, isPlaced));
   for (auto [i, buffer] : llvm::enumerate(program.buffers)) {
-    int whole = wholeOf(program, i);
+    int whole = program.wholeOf(i);
     int64_t begin = 0;
     for (int at = i; program.buffers[at].whole >= 0; at = program.buffers[at].whole)
       begin += program.buffers[at].begin;

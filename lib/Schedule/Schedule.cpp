@@ -8,6 +8,16 @@ using namespace mlir;
 
 namespace shardc {
 
+FailureOr<Program> scheduleProgram(ModuleOp module, const OverlapOptions &overlap) {
+  FailureOr<Program> program = flattenProgram(module);
+  if (failed(program))
+    return failure();
+  placeStorage(*program, module);
+  overlapCollectives(*program, overlap);
+  planArena(*program);
+  return program;
+}
+
 #define GEN_PASS_DEF_SCHEDULEPASS
 #include "lib/Schedule/Passes.h.inc"
 
@@ -18,12 +28,9 @@ struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    FailureOr<Program> program = flattenProgram(module);
+    FailureOr<Program> program = scheduleProgram(module, {forwardPrefetch, backwardPrefetch, reductions});
     if (failed(program))
       return signalPassFailure();
-    placeStorage(*program, module);
-    overlapCollectives(*program, {forwardPrefetch, backwardPrefetch, reductions});
-    planArena(*program);
     size_t commands = 0;
     for (const ProgramEntry &entry : program->entries)
       commands += entry.commands.size();

@@ -43,13 +43,10 @@ private:
 
 } // namespace
 
-static ArrayRef<int> readBy(const ProgramCommand &command) { return ArrayRef<int>(command.buffers).drop_back(command.results); }
-static ArrayRef<int> writtenBy(const ProgramCommand &command) { return ArrayRef<int>(command.buffers).take_back(command.results); }
-
 void StoragePlacer::indexProducers() {
   producer.assign(program.buffers.size(), -1);
   for (auto [n, command] : llvm::enumerate(entry.commands))
-    for (int buffer : writtenBy(command))
+    for (int buffer : command.writes())
       producer[buffer] = producer[buffer] == -1 ? static_cast<int>(n) : -2;
 }
 
@@ -133,21 +130,21 @@ bool StoragePlacer::canUpdateInPlace(int made, int state) {
   auto isState = [&](int b) { return b == state || program.buffers[b].whole == state; };
   for (size_t n = producer[made]; n < entry.commands.size(); ++n) {
     const ProgramCommand &command = entry.commands[n];
-    if (llvm::any_of(writtenBy(command), isState) || (n != static_cast<size_t>(producer[made]) && llvm::any_of(readBy(command), isState)))
+    if (llvm::any_of(command.writes(), isState) || (n != static_cast<size_t>(producer[made]) && llvm::any_of(command.reads(), isState)))
       return false;
   }
   ProgramCommand &command = entry.commands[producer[made]];
-  if (llvm::none_of(readBy(command), isState))
+  if (llvm::none_of(command.reads(), isState))
     return true;
   if (command.kind != CommandKind::Launch)
     return false;
   auto kernel = symbols.lookup<func::FuncOp>(program.kernels[command.kernel]);
-  unsigned result = llvm::find(writtenBy(command), made) - writtenBy(command).begin();
+  unsigned result = llvm::find(command.writes(), made) - command.writes().begin();
   SmallVector<Attribute> pairs;
   if (auto known = kernel->getAttrOfType<ArrayAttr>(kInPlaceAttr))
     pairs.assign(known.begin(), known.end());
   Builder b(kernel.getContext());
-  for (auto [argument, read] : llvm::enumerate(readBy(command))) {
+  for (auto [argument, read] : llvm::enumerate(command.reads())) {
     if (!isState(read))
       continue;
     if (read != state || !canRunInPlace(kernel, argument, result))

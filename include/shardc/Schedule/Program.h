@@ -76,6 +76,9 @@ struct ProgramCommand {
   int64_t ticket = -1;      ///< of a collective: it is only started; of a wait: completes it (buffers: those of the collective)
   int64_t layer = -1;       ///< number of the layer call
   std::string origin, path; ///< of a collective: why, and where
+
+  llvm::ArrayRef<int> reads() const { return llvm::ArrayRef<int>(buffers).drop_back(results); }
+  llvm::ArrayRef<int> writes() const { return llvm::ArrayRef<int>(buffers).take_back(results); }
 };
 
 /// Parameters that lie in one flat buffer (docs/contracts.md §5.2).
@@ -131,6 +134,13 @@ struct Program {
   std::vector<std::string> kernels;
   std::vector<ProgramCommand> init; ///< once, when a bundle is loaded: what depends on weights and constants only
 
+  /// The buffer whose place decides where `buffer` lies: itself, or what it is a part of.
+  int wholeOf(int buffer) const {
+    while (buffers[buffer].whole >= 0)
+      buffer = buffers[buffer].whole;
+    return buffer;
+  }
+
   int64_t arenaBytes = 0;
   int64_t bytesOf(BufferKind kind) const;
   int64_t temporaryBytes = 0; ///< the part of the arena that buffers share over time
@@ -154,6 +164,9 @@ void overlapCollectives(Program &program, const OverlapOptions &options = {});
 
 /// Gives every buffer its place: loaded ones first, then the others by lifetime, best fit.
 void planArena(Program &program);
+
+/// All of it: from a module that went through Fuse to a program with places and times. Marks kernels that work in place.
+mlir::FailureOr<Program> scheduleProgram(mlir::ModuleOp module, const OverlapOptions &overlap = {});
 
 /// The same as one op for each entry at the end of `module`, beside the kernels.
 llvm::SmallVector<exec::ProgramOp> buildExecPrograms(const Program &program, mlir::ModuleOp module);
