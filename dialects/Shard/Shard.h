@@ -40,6 +40,8 @@ MeshOp lookupMesh(mlir::Operation *from, mlir::FlatSymbolRefAttr symbol);
 
 /// The only mesh of a module; null if there is none or more than one.
 MeshOp getOnlyMesh(mlir::ModuleOp module);
+/// The same for a pass that needs it: an error says how many there are instead.
+MeshOp requireOnlyMesh(mlir::ModuleOp module);
 
 /// What moving bytes costs on a mesh: its bandwidths and latencies, defaults where it has none.
 MeshCosts getMeshCosts(MeshOp mesh);

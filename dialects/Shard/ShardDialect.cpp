@@ -38,6 +38,13 @@ MeshOp shard::getOnlyMesh(ModuleOp module) {
   return *meshes.begin();
 }
 
+MeshOp shard::requireOnlyMesh(ModuleOp module) {
+  MeshOp mesh = getOnlyMesh(module);
+  if (!mesh)
+    module.emitError() << "module has " << llvm::range_size(module.getOps<MeshOp>()) << " meshes, expected one shard.mesh";
+  return mesh;
+}
+
 MeshCosts shard::getMeshCosts(MeshOp mesh) {
   MeshCosts costs = MeshCosts::uniform(mesh.getMesh());
   for (size_t axis = 0; axis < costs.axes.size(); ++axis) {

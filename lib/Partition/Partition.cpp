@@ -59,12 +59,9 @@ namespace {
 struct ShardPartition : shardc::impl::ShardPartitionBase<ShardPartition> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    shard::MeshOp mesh = shard::getOnlyMesh(module);
-    if (!mesh) {
-      auto count = llvm::range_size(module.getOps<shard::MeshOp>());
-      module.emitError() << "module has " << count << " meshes, expected one shard.mesh";
+    shard::MeshOp mesh = shard::requireOnlyMesh(module);
+    if (!mesh)
       return signalPassFailure();
-    }
     SymbolTable symbols(module);
     llvm::DenseMap<Operation *, int> state;
     SmallVector<func::FuncOp> order;

@@ -42,11 +42,15 @@ using namespace mlir;
 
 namespace shardc {
 
+static void addCleanUp(OpPassManager &pm) {
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+}
+
 static void buildRaise(OpPassManager &pm, const PipelineOptions &) {
   pm.addPass(createRaisePass());
   pm.addPass(createUnpackParametersPass());
-  pm.addPass(createCanonicalizerPass());
-  pm.addPass(createCSEPass());
+  addCleanUp(pm);
   pm.addPass(createFindRolesPass());
 }
 
@@ -81,8 +85,7 @@ static void buildDifferentiate(OpPassManager &pm, const PipelineOptions &options
   differentiate.checkpoint = options.activationCheckpointing;
   differentiate.checkpointLayers = options.checkpointLayers;
   pm.addPass(createDifferentiatePass(differentiate));
-  pm.addPass(createCanonicalizerPass());
-  pm.addPass(createCSEPass());
+  addCleanUp(pm);
 }
 
 static void buildPropagate(OpPassManager &pm, const PipelineOptions &options) {
@@ -109,14 +112,12 @@ static void buildFSDP(OpPassManager &pm, const PipelineOptions &options) {
   fsdp.separateEntries = options.separateEntries;
   fsdp.deferSync = options.deferGradSync;
   pm.addPass(createFSDPPass(fsdp));
-  pm.addPass(createCanonicalizerPass());
-  pm.addPass(createCSEPass());
+  addCleanUp(pm);
 }
 
 static void buildPartition(OpPassManager &pm, const PipelineOptions &) {
   pm.addPass(createShardPartition());
-  pm.addPass(createCanonicalizerPass());
-  pm.addPass(createCSEPass());
+  addCleanUp(pm);
 }
 
 llvm::ArrayRef<Stage> pipelineStages() {

@@ -26,12 +26,9 @@ namespace {
 struct ShardPropagate : shardc::impl::ShardPropagateBase<ShardPropagate> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    shard::MeshOp mesh = shard::getOnlyMesh(module);
-    if (!mesh) {
-      auto count = llvm::range_size(module.getOps<shard::MeshOp>());
-      module.emitError() << "module has " << count << " meshes, expected one shard.mesh";
+    shard::MeshOp mesh = shard::requireOnlyMesh(module);
+    if (!mesh)
       return signalPassFailure();
-    }
     for (auto function : module.getOps<func::FuncOp>())
       splitConstants(function);
     specialiseCallees(module);
