@@ -63,12 +63,13 @@ $(TORCH)/.stamp: python/requirements-torch.txt python/tools/stub_cuda_libs.py | 
 test-torch: $(TORCH)/.stamp
 	$(TORCH)/bin/python -m pytest -q test/torch --build $(BUILD)
 
-bench: build .venv-bench/.stamp
+bench: build .venv-bench/.stamp $(TORCH)/.stamp
 	$(PY) bench/run.py --build $(BUILD)
+	$(PY) bench/train.py --build $(BUILD)
 
 .venv-bench/.stamp:
 	python3 -m venv .venv-bench
-	.venv-bench/bin/pip install -q --disable-pip-version-check onnxruntime onnx numpy
+	.venv-bench/bin/pip install -q --disable-pip-version-check jax onnx numpy
 	@touch $@
 
 format:

@@ -117,7 +117,7 @@ def main():
     parser.add_argument("--build", default="build", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=10, help="timed runs of each system a round")
-    parser.add_argument("--baseline-python", default=ROOT / ".venv-bench/bin/python", help="the Python that has onnxruntime and torch")
+    parser.add_argument("--baseline-python", default=ROOT / ".venv-torch/bin/python", help="the Python that has onnxruntime and torch")
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/benchmarks.md, the numbers into bench/results")
     args = parser.parse_args()
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Cost of a training step, side by side in one run: a Llama (bench/make_llama.py) compiled with `shardc compile --train`
-against PyTorch's FSDP2, DDP and tensor parallelism (bench/train_peers.py), two ranks of one thread each, AdamW.
+against PyTorch's FSDP2, DDP and tensor parallelism (bench/train_peers.py) and against XLA (bench/train_xla.py), two ranks
+of one thread each, AdamW.
 
     .venv/bin/python bench/train.py --build build [--rounds 3] [--steps 7] [--only f32,bf16] [--write-docs]
 
@@ -50,7 +51,7 @@ class Case:
 CASES = {
     "f32": Case(
         sequences=8,
-        peers={"FSDP2": ["fsdp2"], "FSDP2, layers compiled": ["fsdp2", "--compile"], "DDP": ["ddp"]},
+        peers={"FSDP2": ["fsdp2"], "FSDP2, layers compiled": ["fsdp2", "--compile"], "DDP": ["ddp"], "XLA": ["xla", "fsdp"]},
         compiled={"shardc": FSDP2, "shardc, no overlap": [*FSDP2, *NO_OVERLAP]},
     ),
     "f32 checkpointing": Case(
@@ -65,7 +66,7 @@ CASES = {
         loss_tolerance=1e-2,
         dtype="bf16",
     ),
-    "tp 2": Case(sequences=4, peers={"DTensor": ["tp"]}, compiled={"shardc": ["--tp", RANKS]}),
+    "tp 2": Case(sequences=4, peers={"DTensor": ["tp"], "XLA": ["xla", "tp"]}, compiled={"shardc": ["--tp", RANKS]}),
 }
 
 
@@ -118,9 +119,14 @@ class Compiled:
 
 
 class Peer:
-    def __init__(self, name, python, data, options, case):
+    """A system of bench/train_peers.py, or with "xla" in front of its options of bench/train_xla.py."""
+
+    def __init__(self, name, args, data, options, case):
         self.name = name
-        self.command = [python, ROOT / "bench" / "train_peers.py", options[0], data.model, data.tokens, *options[1:]]
+        python, script = args.peer_python, "train_peers.py"
+        if options[0] == "xla":
+            python, script, options = args.xla_python, "train_xla.py", options[1:]
+        self.command = [python, ROOT / "bench" / script, options[0], data.model, data.tokens, *options[1:]]
         self.command += ["--ranks", RANKS, "--sequences", case.sequences, "--warm-up", WARM_UP]
 
     def measure(self, steps):
@@ -171,7 +177,7 @@ def measure_case(name, case, args, tools, peak, folder):
     onnx.save(make_llama(config), data.model)
     count = (WARM_UP + args.steps + MEMORY_STEPS) * case.sequences * config.sequence + 1
     write_tokens(data.tokens, np.random.default_rng(0).integers(0, config.vocab, count))
-    systems = [Peer(peer, args.peer_python, data, options, case) for peer, options in case.peers.items()]
+    systems = [Peer(peer, args, data, options, case) for peer, options in case.peers.items()]
     systems += [Compiled(ours, tools, data, options, folder) for ours, options in case.compiled.items()]
     measured = [[] for _ in systems]
     for _ in range(args.rounds):
@@ -191,10 +197,12 @@ def main():
     parser.add_argument("--steps", type=int, default=7, help="timed steps of each system a round")
     parser.add_argument("--only", help=f"comma-separated beginnings of cases: {'; '.join(CASES)}")
     parser.add_argument("--peer-python", default=ROOT / ".venv-torch/bin/python", help="the Python that has torch (make test-torch)")
+    parser.add_argument("--xla-python", default=ROOT / ".venv-bench/bin/python", help="the Python that has jax (make bench installs it)")
     parser.add_argument("--write-docs", action="store_true", help="put the tables into docs/benchmarks.md, the numbers into bench/results")
     args = parser.parse_args()
-    if not os.access(args.peer_python, os.X_OK):
-        fail(f"{args.peer_python} is not there: make .venv-torch/.stamp installs torch")
+    for python, target in ((args.peer_python, ".venv-torch"), (args.xla_python, ".venv-bench")):
+        if not os.access(python, os.X_OK):
+            fail(f"{python} is not there: make {target}/.stamp installs it")
     wanted = tuple(args.only.split(",")) if args.only else ("",)
     chosen = {name: case for name, case in CASES.items() if name.startswith(wanted)}
     if not chosen:
