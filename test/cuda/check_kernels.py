@@ -1,6 +1,6 @@
 """Runs the generated kernels of a fused module in the PTX emulator and compares them with the reference evaluation of the same functions.
 
-Where a kernel is a matrix multiplication of a library's, what its record says is done by numpy, and the generated kernel behind it follows.
+Where a kernel calls cuBLASLt, what the call says is done by numpy.
 """
 
 import json
@@ -91,42 +91,48 @@ def strided(buffer, batch, sizes, strides):
     return np.lib.stride_tricks.as_strided(buffer.reshape(-1), [*batch[0], *sizes], [stride * size for stride in [*batch[1], *strides]])
 
 
-def multiply(call, buffers, tensors):
-    """What cuBLASLt is told to do."""
+def decoded(array, element):
+    return ptx_emulator.from_bf16(array) if element == "bf16" else array
+
+
+def multiply(call, memory):
+    """What cuBLASLt is told to do; `memory` maps an argument to its bytes."""
     m, n, k, batch = call["m"], call["n"], call["k"], call["batch"]
 
     def view(operand, sizes):
-        tensor = tensors[operand["buffer"]]
-        return strided(np.ascontiguousarray(tensor.numbers()), (batch, operand["batch"]), sizes, [operand["row"], operand["column"]])
+        values = decoded(memory(operand["argument"]).view(DTYPES[operand["dtype"]]), operand["dtype"])
+        strides = [operand["row"], operand["column"]]
+        assert 1 in strides, f"neither rows nor columns are contiguous: {operand}"
+        return strided(values, (batch, operand["batch"]), sizes, strides).astype(np.float64)
 
-    kind = np.int64 if tensors[call["d"]["buffer"]].numbers().dtype.kind in "iu" else np.float64
-    product = view(call["a"], [m, k]).astype(kind) @ view(call["b"], [k, n]).astype(kind)
-    target, d = tensors[call["d"]["buffer"]], call["d"]
-    if target.element == "bf16":
+    product, d = view(call["a"], [m, k]) @ view(call["b"], [k, n]), call["d"]
+    if d["dtype"] == "bf16":
         product = ptx_emulator.to_bf16(product.astype(np.float32))
-    strided(buffers[d["buffer"]], (batch, d["batch"]), [m, n], [d["row"], d["column"]])[...] = product
+    target = memory(d["argument"]).view(DTYPES[d["dtype"]])
+    strided(target, (batch, d["batch"]), [m, n], [d["row"], d["column"]])[...] = product
 
 
 def execute(record, function, ptx, inputs):
-    """Results of the kernel's library call and generated code."""
+    """Results of the kernel's calls."""
     results = [Tensor(text) for text in function.results]
-    tensors = [*inputs, *results]
-    buffers = [tensor.memory().copy() for tensor in tensors]
+    buffers = [np.ascontiguousarray(tensor.memory()).reshape(-1).view(np.uint8).copy() for tensor in [*inputs, *results]]
     for argument, result in function.in_place:
-        buffers[len(inputs) + result] = buffers[argument].view(buffers[len(inputs) + result].dtype)
-    if "call" in record:
-        if record.get("scratch_bytes"):
-            d = record["call"]["d"]
-            scratch = Tensor(f"tensor<{record['scratch_bytes'] // np.dtype(DTYPES[d['dtype']]).itemsize}x{d['dtype']}>")
-            tensors.append(scratch)
-            buffers.append(scratch.memory())
-        multiply(record["call"], buffers, tensors)
-    if "launch" in record:
-        order = record["launch"].get("buffers", range(len(buffers)))
-        written = set(range(len(inputs), len(inputs) + len(results))) | {argument for argument, _ in function.in_place}
-        ptx_emulator.launch(
-            ptx[record["name"]], record["launch"]["blocks"], record["launch"]["threads"], [buffers[n] for n in order], [n in written for n in order]
-        )
+        buffers[len(inputs) + result] = buffers[argument]
+    scratch = np.full(record["scratch_bytes"], 0xFF, np.uint8)  # NaN: nothing is read that was not written
+    written = set(range(len(inputs), len(buffers))) | {argument for argument, _ in function.in_place}
+
+    def memory(argument):
+        return buffers[argument] if isinstance(argument, int) else scratch[argument["scratch"] :]
+
+    for call in record["calls"]:
+        if call["kind"] == "gemm":
+            multiply(call, memory)
+        elif call["kind"] == "memset":
+            memory(call["argument"])[: call["bytes"]] = 0
+        else:
+            arguments = call["arguments"]
+            may_write = [not isinstance(argument, int) or argument in written for argument in arguments]
+            ptx_emulator.launch(ptx[call["symbol"]], call["blocks"], call["threads"], [memory(argument) for argument in arguments], may_write)
     for tensor, buffer in zip(results, buffers[len(inputs) :]):
         tensor.values = buffer.view(DTYPES[tensor.element]).reshape(tensor.shape)
     return results
@@ -149,14 +155,14 @@ def difference(got, want):
 
 
 def check(tools, fused, work, arch="sm_80", seed=0):
-    """Kernel names and how far each result is from the reference; None where a library does what numpy does not do here."""
+    """Kernel names and how far each result is from the reference; None for what nothing calls yet."""
     out = work / "out"
     run(tools / "shard-opt", fused, f"--shard-lower-cuda=arch={arch} output={out}", "-o", "/dev/null")
     ptx = ptx_emulator.parse((out / f"{arch}.ptx").read_text())
     functions, generator = kernel_functions(fused.read_text()), np.random.default_rng(seed)
     distances = {}
     for record in json.loads((out / "kernels.json").read_text())["kernels"]:
-        if record.get("library", "gemm") != "gemm":
+        if "library" in record:
             distances[record["name"]] = None
             continue
         function = functions[record["name"]]

@@ -55,18 +55,18 @@ def find_ptxas(toolkit):
 
 
 def summarise(kernels):
-    generated = [kernel["launch"] for kernel in kernels if "launch" in kernel]
-    compiled = [report for launch in generated for report in launch.get("compiled", {}).values()]
+    calls = [call["kind"] for kernel in kernels for call in kernel.get("calls", [])]
+    compiled = [report for kernel in kernels for reports in kernel.get("compiled", {}).values() for report in reports.values()]
 
     def largest(key):
         return max((report[key] for report in compiled), default=None)
 
-    libraries = {}
+    libraries = {"gemm": calls.count("gemm")} if "gemm" in calls else {}
     for kernel in kernels:
         if "library" in kernel:
             libraries[kernel["library"]] = libraries.get(kernel["library"], 0) + 1
     return {
-        "generated": len(generated),
+        "generated": calls.count("launch"),
         "libraries": ", ".join(f"{count} {name}" for name, count in sorted(libraries.items())),
         "registers": largest("registers"),
         "spills": sum(report["spill_bytes"] for report in compiled) if compiled else None,

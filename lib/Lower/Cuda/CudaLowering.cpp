@@ -19,22 +19,19 @@ using shardc::graph::LoweringClass;
 
 namespace shardc {
 
-KernelBody CudaLowering::begin(int64_t) {
-  SmallVector<Type> types;
-  for (Type type : llvm::concat<const Type>(function.getArgumentTypes(), function.getResultTypes()))
-    types.push_back(bufferType(cast<RankedTensorType>(type)));
+KernelBody CudaLowering::beginKernel(StringRef name, ArrayRef<MemRefType> buffers,
+                                     llvm::function_ref<bool(unsigned)> isWritten) {
+  SmallVector<Type> types(buffers.begin(), buffers.end());
   builder.setInsertionPointToEnd(kernels.getBody());
-  kernel = gpu::GPUFuncOp::create(builder, loc(), function.getSymName(),
-                                  builder.getFunctionType(types, {}));
+  kernel = gpu::GPUFuncOp::create(builder, loc(), name, builder.getFunctionType(types, {}));
   kernel->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), builder.getUnitAttr());
   // What is written overlaps nothing; what is only read may be cached without asking whether
   // somebody writes it.
   UnitAttr unit = builder.getUnitAttr();
-  unsigned arguments = function.getNumArguments();
   for (unsigned i = 0, count = types.size(); i < count; ++i) {
     kernel.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), unit);
     kernel.setArgAttr(i, LLVM::LLVMDialect::getAlignAttrName(), builder.getI64IntegerAttr(64));
-    if (i < arguments && !inPlace.count(i))
+    if (!isWritten(i))
       kernel.setArgAttr(i, LLVM::LLVMDialect::getReadonlyAttrName(), unit);
   }
   KernelBody body;
@@ -42,8 +39,25 @@ KernelBody CudaLowering::begin(int64_t) {
   body.buffers.assign(entry.args_begin(), entry.args_begin() + types.size());
   builder.setInsertionPointToEnd(&entry);
   builder.setInsertionPoint(gpu::ReturnOp::create(builder, loc()));
+  return body;
+}
+
+KernelBody CudaLowering::begin(int64_t) {
+  SmallVector<MemRefType> types;
+  for (Type type : llvm::concat<const Type>(function.getArgumentTypes(), function.getResultTypes()))
+    types.push_back(bufferType(cast<RankedTensorType>(type)));
+  KernelBody body = beginKernel(function.getSymName(), types, [&](unsigned i) {
+    return i >= function.getNumArguments() || inPlace.count(i);
+  });
   shareBuffers(body);
   return body;
+}
+
+CudaLaunch CudaLowering::launch() {
+  CudaLaunch made{kernel.getName().str(), blocks, threads};
+  for (unsigned i = 0, count = kernel.getNumArguments(); i < count; ++i)
+    made.arguments.push_back(CudaArgument::ofBuffer(i));
+  return made;
 }
 
 void CudaLowering::setGrid(int64_t numBlocks, int64_t numThreads) {
@@ -98,7 +112,7 @@ static FailureOr<CudaKernel> lowerGenerated(CudaLowering &lowering, LoweringClas
     return failure();
   CudaKernel kernel;
   kernel.name = lowering.function.getSymName().str();
-  kernel.launch = CudaLaunch{kernel.name, lowering.blocks, lowering.threads};
+  kernel.calls.push_back(lowering.launch());
   return kernel;
 }
 

@@ -4,6 +4,7 @@
 
 #include "lib/Lower/Kernels/KernelLowering.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "shardc/Lower/CudaKernels.h"
 
 namespace shardc {
 
@@ -19,7 +20,13 @@ struct CudaLowering : KernelLowering {
     elementsPerItem = 1; // the next thread has the next element
   }
 
+  /// The kernel over all buffers of the function.
   KernelBody begin(int64_t scratchBytes) override;
+  /// A kernel over these buffers, where one function takes several.
+  KernelBody beginKernel(llvm::StringRef name, llvm::ArrayRef<mlir::MemRefType> buffers,
+                         llvm::function_ref<bool(unsigned)> isWritten);
+  /// The call of the kernel that was begun last, with buffers 0, 1, … as its arguments.
+  CudaLaunch launch();
   /// Items go to neighbouring threads.
   Kernel forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work,
                  llvm::function_ref<void(mlir::Value)> item) override;

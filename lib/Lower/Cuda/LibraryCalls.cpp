@@ -73,9 +73,34 @@ static std::optional<EinsumPlan> planOf(graph::EinsumOp op) {
   return planEinsum(op, lhs.strides, rhs.strides, stored, /*packed=*/false);
 }
 
+/// A matrix as cuBLASLt takes it: rows or columns that are contiguous, and do not overlap. Where a
+/// dimension has one element, its stride is anything.
+static bool fixStrides(int64_t rows, int64_t columns, int64_t &row, int64_t &column) {
+  if (rows == 1)
+    column == 1 || columns == 1 ? (row = columns, column = 1) : (row = 1);
+  else if (columns == 1)
+    row == 1 ? (column = rows) : (column = 1);
+  return (column == 1 && row >= columns) || (row == 1 && column >= rows);
+}
+
+static std::optional<EinsumPlan> gemmPlanOf(graph::EinsumOp op) {
+  Type type = op.getType().getElementType();
+  if (!type.isF32() && !type.isF64() && !type.isF16() && !type.isBF16())
+    return std::nullopt;
+  std::optional<EinsumPlan> plan = planOf(op);
+  if (!plan)
+    return std::nullopt;
+  GemmSpec &spec = plan->spec;
+  bool fits = spec.m * spec.n * spec.k > 0 &&
+              fixStrides(spec.m, spec.k, spec.a.rowStride, spec.a.columnStride) &&
+              fixStrides(spec.k, spec.n, spec.b.rowStride, spec.b.columnStride) &&
+              fixStrides(spec.m, spec.n, spec.c.rowStride, spec.c.columnStride);
+  return fits ? plan : std::nullopt;
+}
+
 bool isLibraryCall(Operation *anchor) {
   if (auto einsum = dyn_cast<graph::EinsumOp>(anchor))
-    return planOf(einsum).has_value();
+    return gemmPlanOf(einsum).has_value();
   return isa<graph::AttentionOp, graph::AttentionGradOp, graph::GroupedMatmulOp,
              graph::GroupedMatmulGradOp>(anchor);
 }
@@ -95,47 +120,63 @@ static OwningOpRef<func::FuncOp> splitEpilogue(func::FuncOp function, graph::Ein
   return epilogue;
 }
 
+/// Appends the generated kernel behind a contraction whose product is at the start of the scratch
+/// area.
+static LogicalResult addEpilogue(CudaKernel &kernel, func::FuncOp function, graph::EinsumOp op,
+                                 gpu::GPUModuleOp kernels) {
+  OwningOpRef<func::FuncOp> epilogue = splitEpilogue(function, op);
+  FailureOr<CudaKernel> generated = lowerCudaKernel(*epilogue, kernels);
+  if (failed(generated))
+    return failure();
+  int64_t product = llvm::alignTo(tensorBytes(op.getType()), kCudaAlignment);
+  int64_t arguments = function.getNumArguments();
+  for (CudaCall &call : generated->calls) {
+    forEachArgument(call, [&](CudaArgument &argument) {
+      if (argument.buffer < 0)
+        argument.scratch += product;
+      else if (argument.buffer == arguments)
+        argument = CudaArgument::ofScratch(0);
+      else if (argument.buffer > arguments)
+        --argument.buffer;
+    });
+    kernel.calls.push_back(std::move(call));
+  }
+  kernel.scratchBytes = product + generated->scratchBytes;
+  return success();
+}
+
 static FailureOr<CudaKernel> gemm(func::FuncOp function, graph::EinsumOp op,
                                   gpu::GPUModuleOp kernels) {
-  StridedView lhs = viewOf(op.getLhs()), rhs = viewOf(op.getRhs());
-  Value result = function.getBody().front().getTerminator()->getOperand(0);
-  std::optional<EinsumPlan> plan = planOf(op);
+  EinsumPlan plan = *gemmPlanOf(op);
+  const GemmSpec &spec = plan.spec;
   bool hasEpilogue = !storedStrides(op);
-  const GemmSpec &spec = plan->spec;
-  auto operand = [&](int64_t buffer, Value tensor, const GemmOperand &how) {
-    return json::Object{{"buffer", buffer},
-                        {"dtype", nameOf(elementOf(tensor))},
-                        {"row", how.rowStride},
-                        {"column", how.columnStride},
-                        {"batch", list(how.batch)}};
+  std::string dtype = nameOf(op.getType().getElementType());
+  auto matrix = [&](CudaArgument argument, const GemmOperand &how) {
+    return CudaMatrix{argument, dtype, how.rowStride, how.columnStride, how.batch};
   };
+  auto operand = [&](Value tensor) {
+    return CudaArgument::ofBuffer(bufferOf(function, viewOf(tensor).base));
+  };
+  Value a = op.getLhs(), b = op.getRhs(),
+        result = function.getBody().front().getTerminator()->getOperand(0);
+  if (plan.swapped)
+    std::swap(a, b);
+  CudaGemm call{spec.batch,
+                spec.m,
+                spec.n,
+                spec.k,
+                matrix(operand(a), spec.a),
+                matrix(operand(b), spec.b),
+                matrix(hasEpilogue ? CudaArgument::ofScratch(0)
+                                   : CudaArgument::ofBuffer(bufferOf(function, result)),
+                       spec.c)};
+  if (dtype == "f64")
+    call.compute = "f64";
   CudaKernel kernel;
-  kernel.library = "gemm";
-  Value a = plan->swapped ? rhs.base : lhs.base, b = plan->swapped ? lhs.base : rhs.base;
-  int64_t scratch = function.getNumArguments() + function.getNumResults();
-  if (hasEpilogue) {
-    OwningOpRef<func::FuncOp> epilogue = splitEpilogue(function, op);
-    FailureOr<CudaKernel> generated = lowerCudaKernel(*epilogue, kernels);
-    if (failed(generated))
-      return failure();
-    kernel.launch = generated->launch;
-    kernel.scratchBytes =
-        op.getType().getNumElements() * elementBytes(op.getType().getElementType());
-    for (int64_t i = 0; i < scratch; ++i) {
-      if (i == function.getNumArguments())
-        kernel.buffers.push_back(scratch);
-      kernel.buffers.push_back(i);
-    }
-  }
   kernel.name = function.getSymName().str();
-  kernel.call = json::Object{
-      {"batch", list(spec.batch)},
-      {"m", spec.m},
-      {"n", spec.n},
-      {"k", spec.k},
-      {"a", operand(bufferOf(function, a), a, spec.a)},
-      {"b", operand(bufferOf(function, b), b, spec.b)},
-      {"d", operand(hasEpilogue ? scratch : bufferOf(function, result), op.getResult(), spec.c)}};
+  kernel.calls.push_back(std::move(call));
+  if (hasEpilogue && failed(addEpilogue(kernel, function, op, kernels)))
+    return failure();
   return kernel;
 }
 
@@ -172,21 +213,21 @@ static FailureOr<CudaKernel> attention(func::FuncOp function, Operation *anchor)
       return;
     FailureOr<json::Object> described = writeResult(function, result);
     if (succeeded(described))
-      kernel.call[name] = std::move(*described);
+      kernel.record[name] = std::move(*described);
     fits &= succeeded(described);
   };
   if (auto op = dyn_cast<graph::AttentionOp>(anchor)) {
     kernel.library = "attention";
-    fits = describeAttention(function, op, kernel.call);
+    fits = describeAttention(function, op, kernel.record);
     write("result", op.getResult());
   } else {
     auto grad = cast<graph::AttentionGradOp>(anchor);
     kernel.library = "attention_grad";
-    fits = describeAttention(function, grad, kernel.call);
+    fits = describeAttention(function, grad, kernel.record);
     FailureOr<json::Object> cotangent = readOperand(function, grad.getCotangent());
     fits &= succeeded(cotangent);
     if (succeeded(cotangent))
-      kernel.call["cotangent"] = std::move(*cotangent);
+      kernel.record["cotangent"] = std::move(*cotangent);
     write("dquery", grad.getDquery());
     write("dkey", grad.getDkey());
     write("dvalue", grad.getDvalue());
@@ -206,12 +247,12 @@ static FailureOr<CudaKernel> grouped(func::FuncOp function, Operation *op, Strin
   FailureOr<json::Object> result = writeResult(function, op->getResult(0));
   bool fits = succeeded(result);
   if (fits)
-    kernel.call["result"] = std::move(*result);
+    kernel.record["result"] = std::move(*result);
   for (auto [name, operand] : llvm::zip(names, op->getOperands())) {
     FailureOr<json::Object> described = readOperand(function, operand);
     fits &= succeeded(described);
     if (succeeded(described))
-      kernel.call[name] = std::move(*described);
+      kernel.record[name] = std::move(*described);
   }
   if (!fits)
     return op->emitOpError() << "is not between transposes and reshapes of memory";

@@ -116,18 +116,18 @@ json::Object LowerCudaPass::describe(CudaKernel &kernel, func::FuncOp function) 
   json::Object object{{"name", kernel.name}, {"ops", std::move(ops)}};
   if (!kernel.library.empty()) {
     object["library"] = kernel.library;
-    object["call"] = std::move(kernel.call);
-  }
-  if (kernel.launch) {
-    json::Object launch{{"blocks", kernel.launch->blocks}, {"threads", kernel.launch->threads}};
-    if (!kernel.buffers.empty())
-      launch["buffers"] = json::Array(kernel.buffers);
-    if (auto known = compiled.find(kernel.launch->symbol); known != compiled.end())
-      launch["compiled"] = std::move(known->second);
-    object["launch"] = std::move(launch);
-  }
-  if (kernel.scratchBytes)
+    object["record"] = std::move(kernel.record);
+  } else {
+    object["calls"] = callsJson(kernel);
     object["scratch_bytes"] = kernel.scratchBytes;
+  }
+  json::Object reports;
+  for (const CudaCall &call : kernel.calls)
+    if (auto *launch = std::get_if<CudaLaunch>(&call))
+      if (auto known = compiled.find(launch->symbol); known != compiled.end())
+        reports[launch->symbol] = std::move(known->second);
+  if (!reports.empty())
+    object["compiled"] = std::move(reports);
   return object;
 }
 
@@ -151,7 +151,9 @@ void LowerCudaPass::runOnOperation() {
     FailureOr<CudaKernel> kernel = lowerCudaKernel(function, *kernels);
     hasFailed |= failed(kernel);
     if (succeeded(kernel)) {
-      hasGenerated |= kernel->launch.has_value();
+      hasGenerated |= llvm::any_of(kernel->calls, [](const CudaCall &call) {
+        return std::holds_alternative<CudaLaunch>(call);
+      });
       done.push_back({std::move(*kernel), function});
     }
   }

@@ -1,0 +1,81 @@
+//===- CudaCalls.cpp - Calls as data ---------------------------------------===//
+//
+// The JSON of docs/contracts.md §6.
+//
+//===----------------------------------------------------------------------===//
+#include "shardc/Lower/CudaKernels.h"
+
+namespace json = llvm::json;
+
+namespace shardc {
+
+void forEachArgument(CudaCall &call, llvm::function_ref<void(CudaArgument &)> visit) {
+  if (auto *launch = std::get_if<CudaLaunch>(&call)) {
+    for (CudaArgument &argument : launch->arguments)
+      visit(argument);
+  } else if (auto *gemm = std::get_if<CudaGemm>(&call)) {
+    for (CudaMatrix *matrix : {&gemm->a, &gemm->b, &gemm->d})
+      visit(matrix->argument);
+    if (gemm->bias)
+      visit(*gemm->bias);
+  } else {
+    visit(std::get<CudaMemset>(call).argument);
+  }
+}
+
+static json::Value toJson(const CudaArgument &argument) {
+  if (argument.buffer >= 0)
+    return argument.buffer;
+  return json::Object{{"scratch", argument.scratch}};
+}
+
+static json::Value toJson(const CudaMatrix &matrix) {
+  return json::Object{{"argument", toJson(matrix.argument)},
+                      {"dtype", matrix.dtype},
+                      {"row", matrix.row},
+                      {"column", matrix.column},
+                      {"batch", json::Array(matrix.batch)}};
+}
+
+static json::Value toJson(const CudaLaunch &launch) {
+  json::Array arguments;
+  for (const CudaArgument &argument : launch.arguments)
+    arguments.push_back(toJson(argument));
+  return json::Object{{"kind", "launch"},
+                      {"symbol", launch.symbol},
+                      {"blocks", launch.blocks},
+                      {"threads", launch.threads},
+                      {"shared", launch.sharedBytes},
+                      {"arguments", std::move(arguments)}};
+}
+
+static json::Value toJson(const CudaGemm &gemm) {
+  json::Object object{{"kind", "gemm"},
+                      {"batch", json::Array(gemm.batch)},
+                      {"m", gemm.m},
+                      {"n", gemm.n},
+                      {"k", gemm.k},
+                      {"a", toJson(gemm.a)},
+                      {"b", toJson(gemm.b)},
+                      {"d", toJson(gemm.d)},
+                      {"accumulate", gemm.accumulate},
+                      {"compute", gemm.compute},
+                      {"epilogue", gemm.epilogue}};
+  if (gemm.bias)
+    object["bias"] = toJson(*gemm.bias);
+  return object;
+}
+
+static json::Value toJson(const CudaMemset &memset) {
+  return json::Object{
+      {"kind", "memset"}, {"argument", toJson(memset.argument)}, {"bytes", memset.bytes}};
+}
+
+json::Array callsJson(const CudaKernel &kernel) {
+  json::Array calls;
+  for (const CudaCall &call : kernel.calls)
+    calls.push_back(std::visit([](const auto &one) { return toJson(one); }, call));
+  return calls;
+}
+
+} // namespace shardc
