@@ -45,7 +45,7 @@ const char *shardrt_status_name(shardrt_status status) {
   static const char *const names[] = {
       "ok",          "internal error",     "invalid argument", "bad bundle",       "bad input",
       "bad weights", "input/output error", "unsupported cpu",  "wrong rank count", "rank lost",
-      "timeout",     "out of memory",      "not finite"};
+      "timeout",     "out of memory",      "not finite",       "no device",        "device failed"};
   unsigned index = static_cast<unsigned>(status);
   return index < sizeof(names) / sizeof(names[0]) ? names[index] : "unknown status";
 }

@@ -66,9 +66,9 @@ Started by mpirun, torchrun or srun, shard-run joins the ranks of that job inste
 
 exit codes
   0 done                  1 internal error         2 wrong option            3 damaged or unreadable bundle
-  4 wrong model input     5 missing or wrong weight  6 file not readable or writable  7 no kernels for this processor
+  4 wrong model input     5 missing or wrong weight  6 file not readable or writable  7 no kernels for this processor or GPU
   8 wrong number of ranks 9 a rank died            10 a rank waited too long  11 out of memory
-  12 a loss or gradient is not finite
+  12 a loss or gradient is not finite               13 no GPU, driver or library of CUDA   14 a GPU or NCCL failed
 )";
 }
 

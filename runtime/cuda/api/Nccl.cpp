@@ -1,0 +1,44 @@
+#include "runtime/cuda/api/Nccl.h"
+
+using namespace shardrt;
+using namespace shardrt::cuda;
+
+static const int oldestVersion = 22800; // ncclConfig's layout, ncclCommWindowRegister
+
+Nccl::Nccl()
+    : Library({{"libnccl.so.2"},
+               "SHARDRT_NCCL",
+               "ranks on GPUs talk through NCCL 2.28 or newer: install it (PyPI: nvidia-nccl-cu13, "
+               "nvidia-nccl-cu12) and put its folder into LD_LIBRARY_PATH"}) {}
+
+std::string cuda::ncclVersionText(int version) {
+  return cat(version / 10000, ".", version % 10000 / 100, ".", version % 100);
+}
+
+int Nccl::checkedVersion() const {
+  int found = 0;
+  ncclGetVersion(&found);
+  if (found < oldestVersion)
+    throw Error(SHARDRT_NO_DEVICE,
+                cat(file(), ": is NCCL ", ncclVersionText(found), ", this runtime needs ",
+                    ncclVersionText(oldestVersion), " or newer"));
+  return found;
+}
+
+static std::string meaningIn(const Library &library, int status) {
+  const char *text = plainFunction<const char *(int)>(library, "ncclGetErrorString")(status);
+  return text ? text : cat("error ", status);
+}
+
+std::string cuda::ncclMeaning(int status) { return meaningIn(nccl(), status); }
+
+void Nccl::fail(const char *symbol, int status) const {
+  const char *last = plainFunction<const char *(ncclComm_t)>(*this, "ncclGetLastError")(nullptr);
+  throw Error(SHARDRT_DEVICE_FAILED, cat(symbol, ": ", meaningIn(*this, status),
+                                         last && *last ? cat(" (", last, ")") : ""));
+}
+
+const Nccl &cuda::nccl() {
+  static const Nccl instance;
+  return instance;
+}
