@@ -34,7 +34,7 @@ static std::string hashOf(const std::string &path) {
   return sha256Hex(file.data(), bytes);
 }
 
-static void checkFile(const Bundle &bundle, const FileEntry &entry) {
+static void checkFile(const Bundle &bundle, const FileEntry &entry, bool withHash) {
   std::string path = bundle.pathOf(entry.path);
   struct stat info;
   if (stat(path.c_str(), &info) != 0)
@@ -43,7 +43,7 @@ static void checkFile(const Bundle &bundle, const FileEntry &entry) {
   if (info.st_size != entry.bytes)
     throw Error(SHARDRT_BAD_BUNDLE,
                 cat(path, ": has ", info.st_size, " bytes, manifest.json says ", entry.bytes));
-  if (entry.sha256.empty() || isKernelOfOtherLevel(bundle, entry.path))
+  if (entry.sha256.empty() || !withHash)
     return;
   if (std::string actual = hashOf(path); actual != entry.sha256)
     throw Error(SHARDRT_BAD_BUNDLE,
@@ -52,7 +52,7 @@ static void checkFile(const Bundle &bundle, const FileEntry &entry) {
 
 static KernelEntry chooseKernels(const Manifest &manifest, const std::string &isa) {
   std::vector<std::string> offered;
-  if (manifest.kernels.empty()) // a program of collectives only
+  if (manifest.kernels.empty() || manifest.target == Target::Cuda) // only collectives, or later
     return {};
   for (const KernelEntry &entry : manifest.kernels)
     offered.push_back(entry.level);
@@ -76,6 +76,24 @@ static void checkEntryPoints(const Bundle &bundle, const std::string &manifestPa
                                         ", program.json has the entries ", present));
 }
 
+void shardrt::checkBundleFile(const Bundle &bundle, const std::string &path) {
+  for (const FileEntry &entry : bundle.manifest.files)
+    if (entry.path == path)
+      return checkFile(bundle, entry, true);
+  throw Error(SHARDRT_BAD_BUNDLE,
+              cat(bundle.pathOf("manifest.json"), ": files: \"", path, "\" is not listed"));
+}
+
+static bool launchesKernels(const Program &program) {
+  if (program.target == Target::Cpu)
+    return !program.kernels.empty();
+  for (const CudaKernel &kernel : program.cuda.kernels)
+    for (const CudaCall &call : kernel.calls)
+      if (std::holds_alternative<CudaLaunch>(call))
+        return true;
+  return false;
+}
+
 std::unique_ptr<Bundle> shardrt::openBundle(const std::string &directory, const std::string &isa) {
   auto bundle = std::make_unique<Bundle>();
   bundle->directory = directory;
@@ -88,16 +106,21 @@ std::unique_ptr<Bundle> shardrt::openBundle(const std::string &directory, const 
   if (stat(manifestPath.c_str(), &info) != 0)
     throw Error(SHARDRT_BAD_BUNDLE, cat(directory, ": not a bundle, manifest.json is missing"));
   bundle->manifest = readManifest(MappedFile(manifestPath).text(), manifestPath);
+  bundle->isa = isa;
   bundle->kernels = chooseKernels(bundle->manifest, isa);
   for (const FileEntry &entry : bundle->manifest.files)
-    checkFile(*bundle, entry);
+    checkFile(*bundle, entry, !isKernelOfOtherLevel(*bundle, entry.path));
   mapIfPresent(bundle->constants, bundle->pathOf("constants.bin"));
   MappedFile program(bundle->pathOf("program.json"));
   int64_t constantBytes = bundle->constants ? static_cast<int64_t>(bundle->constants->size()) : 0;
   bundle->program =
       readProgram(program.text(), program.path(), bundle->manifest.mesh, constantBytes);
   checkEntryPoints(*bundle, manifestPath);
-  if (bundle->kernels.file.empty() && !bundle->program.kernels.empty())
+  if (bundle->manifest.target != bundle->program.target)
+    throw Error(SHARDRT_BAD_BUNDLE,
+                cat(manifestPath, ": target is ", targetName(bundle->manifest.target),
+                    ", program.json is for ", targetName(bundle->program.target)));
+  if (bundle->manifest.kernels.empty() && launchesKernels(bundle->program))
     throw Error(SHARDRT_BAD_BUNDLE,
                 cat(manifestPath, ": kernels: empty, but program.json launches kernels"));
   if (bundle->manifest.arenaBytes >= 0 && bundle->manifest.arenaBytes != bundle->program.arenaBytes)

@@ -13,11 +13,14 @@ struct FileEntry {
   int64_t bytes;
 };
 
+/// Code for one kind of processor (a level), or of GPU (an architecture).
 struct KernelEntry {
   std::string level, file;
+  bool isPtx = false;
 };
 
 struct Manifest {
+  Target target = Target::Cpu;
   std::string producer, model, launchOrderHash;
   std::vector<std::string> entryPoints;
   Mesh mesh;
@@ -33,13 +36,17 @@ struct Bundle {
   std::string directory;
   Manifest manifest;
   Program program;
-  KernelEntry kernels;                   // of the chosen level
+  KernelEntry kernels;                   // of the chosen level; a GPU's rank chooses later
+  std::string isa;                       // asked for, or empty
   std::unique_ptr<MappedFile> constants; // null when the bundle has none
   uint64_t fingerprint = 0;              // of program and mesh
 
   int ranks() const { return static_cast<int>(manifest.mesh.ranks()); }
   std::string pathOf(const std::string &file) const { return directory + "/" + file; }
 };
+
+/// Throws unless the file is what manifest.json lists.
+void checkBundleFile(const Bundle &bundle, const std::string &path);
 
 /// `isa` forces a level; empty takes the best that this processor runs.
 std::unique_ptr<Bundle> openBundle(const std::string &directory, const std::string &isa);

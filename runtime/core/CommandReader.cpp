@@ -47,6 +47,8 @@ static void readLaunch(const JsonNode &node, const Program &program, Command &co
       node.get("results").fail(cat(results, " results of ", buffers.size(), " buffers"));
     command.results = static_cast<int>(results);
   }
+  if (program.target == Target::Cuda)
+    return checkCudaLaunch(node, program, command);
   command.tiles = node.get("tiles").integer(0);
   command.scratch = node.integerOr("scratch", 0, 0);
   if (command.scratch > int64_t(1) << 40)
@@ -144,6 +146,8 @@ static void readCollective(const JsonNode &node, const Program &program, Command
   checkNoOverlap(node, program, command, *bytes, sameIsFine);
   if (!slice)
     command.ticket = node.integerOr("ticket", -1, 0);
+  if (program.target == Target::Cuda)
+    checkCudaCollective(node, program, command);
 }
 
 static Command readCommand(const JsonNode &node, const Program &program) {

@@ -91,6 +91,8 @@ JsonNode JsonNode::get(const char *key) const {
   return JsonNode(document, &*it);
 }
 
+bool JsonNode::isObject() const { return value->is_object(); }
+
 bool JsonNode::has(const char *key) const {
   if (!value->is_object())
     fail(cat("expected an object, found ", kindOf(*value)));

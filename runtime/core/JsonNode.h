@@ -13,7 +13,8 @@ public:
   /// A missing key, or a value of another type or range, throws SHARDRT_BAD_BUNDLE (or `status`).
   JsonNode get(const char *key) const;
   bool has(const char *key) const; // present and not null
-  size_t size() const;             // of an array
+  bool isObject() const;
+  size_t size() const; // of an array
   JsonNode at(size_t index) const;
   int64_t integer(int64_t min, int64_t max = INT64_MAX) const;
   int64_t integerOr(const char *key, int64_t fallback, int64_t min) const;

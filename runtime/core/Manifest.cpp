@@ -1,6 +1,6 @@
 // manifest.json: only what the runtime needs; the rest is for people and other tools.
 #include "runtime/core/Bundle.h"
-#include "runtime/core/JsonNode.h"
+#include "runtime/core/ProgramReader.h"
 
 #include <algorithm>
 
@@ -39,6 +39,15 @@ static std::string readPath(const JsonNode &node) {
   return path;
 }
 
+static KernelEntry readKernels(const JsonNode &node, Target target) {
+  if (target == Target::Cpu)
+    return {node.get("level").string(), readPath(node.get("file"))};
+  std::string format = node.get("format").string();
+  if (format != "cubin" && format != "ptx")
+    node.get("format").fail(cat("unknown format \"", format, "\", it is cubin or ptx"));
+  return {node.get("arch").string(), readPath(node.get("file")), format == "ptx"};
+}
+
 Manifest shardrt::readManifest(std::string_view text, const std::string &file) {
   JsonDocument document(text, file);
   JsonNode root = document.root();
@@ -48,6 +57,7 @@ Manifest shardrt::readManifest(std::string_view text, const std::string &file) {
     format.fail(cat("bundle format ", major, ".", minor, ", this runtime reads format ",
                     formatMajor, ".x"));
   Manifest manifest;
+  manifest.target = readTarget(root);
   manifest.mesh = readMesh(root);
   manifest.producer = root.has("producer") ? root.get("producer").string() : "unknown";
   manifest.model = root.has("model") ? root.get("model").string() : "unnamed";
@@ -58,8 +68,7 @@ Manifest shardrt::readManifest(std::string_view text, const std::string &file) {
     entryPoints.fail("there is no entry point");
   JsonNode kernels = root.get("kernels");
   for (size_t i = 0; i < kernels.size(); ++i)
-    manifest.kernels.push_back(
-        {kernels.at(i).get("level").string(), readPath(kernels.at(i).get("file"))});
+    manifest.kernels.push_back(readKernels(kernels.at(i), manifest.target));
   JsonNode files = root.get("files");
   for (size_t i = 0; i < files.size(); ++i) {
     JsonNode item = files.at(i);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/channels/Collective.h"
+#include "runtime/core/CudaProgram.h"
 #include "runtime/core/Mesh.h"
 
 namespace shardrt {
@@ -112,10 +113,10 @@ struct Command {
   int src = -1, dst = -1;
   int kernel = -1;
   std::vector<int> buffers;
-  int results = -1; // how many of the last buffers a launch writes; -1: not said
-  int64_t tiles = 0, scratch = 0;
-  int64_t bytes = 0;     // copy, zero
-  Collective collective; // pointers are filled in by the executor
+  int results = -1;               // how many of the last buffers a launch writes; -1: not said
+  int64_t tiles = 0, scratch = 0; // on processors
+  int64_t bytes = 0;              // copy, zero
+  Collective collective;          // pointers are filled in by the executor
 };
 
 /// What a caller can run. An input that several entries have is the same value in all of them.
@@ -126,6 +127,7 @@ struct Entry {
 };
 
 struct Program {
+  Target target = Target::Cpu;
   int64_t arenaBytes = 0;
   std::vector<Buffer> buffers;
   std::vector<Parameter> parameters;
@@ -134,9 +136,10 @@ struct Program {
   std::vector<SubAxes> groups;
   std::vector<Bucket> buckets;
   std::vector<State> states;
-  std::vector<std::string> kernels;
-  std::vector<Command> init;  // once, after loading
-  std::vector<Entry> entries; // at least one; names differ
+  std::vector<std::string> kernels; // names
+  CudaProgram cuda;                 // empty for processors
+  std::vector<Command> init;        // once, after loading
+  std::vector<Entry> entries;       // at least one; names differ
 
   bool isTraining() const { return !states.empty(); }
   /// Null if there is none of this name; the first one for an empty name.
@@ -147,5 +150,8 @@ struct Program {
     return nullptr;
   }
 };
+
+/// Bytes of the staging area that a collective of so many ranks takes; 0: none.
+int64_t cudaStagingBytes(const Collective &call, int64_t ranks);
 
 } // namespace shardrt

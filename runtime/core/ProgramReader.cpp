@@ -5,7 +5,8 @@
 //   3. Storage that is filled while loading (parameters, constants, axis indices, state) never
 //      overlaps other storage; another buffer may only be a view that lies wholly inside it.
 //   4. Buckets and states (StateReader.cpp).
-//   5. Groups, kernels, entries (EntryReader.cpp) with their commands (CommandReader.cpp).
+//   5. Groups, kernels (of GPUs: CudaReader.cpp), entries (EntryReader.cpp) with their commands
+//      (CommandReader.cpp).
 #include "runtime/core/ProgramReader.h"
 
 #include <algorithm>
@@ -117,13 +118,16 @@ static std::vector<int> readDims(const JsonNode &node, size_t dims, std::vector<
   return result;
 }
 
-static Layout readLayout(const JsonNode &node, size_t dims) {
+static Layout readLayout(const JsonNode &node, Target target, size_t dims) {
   Layout layout;
   std::string kind = node.get("kind").string();
   if (kind == "row_major")
     return layout;
   if (kind != "panels")
     node.get("kind").fail(cat("unknown layout \"", kind, "\""));
+  if (target != Target::Cpu)
+    node.get("kind").fail(
+        cat("panels are a layout of processors, the target is ", targetName(target)));
   std::vector<bool> used(dims);
   layout.nDims = readDims(node.get("n_dims"), dims, used);
   layout.kDims = readDims(node.get("k_dims"), dims, used);
@@ -175,7 +179,7 @@ static Parameter readParameter(const JsonNode &node, const Program &program, con
   parameter.shape = node.get("shape").shape();
   parameter.segment = readSegment(node, parameter.shape);
   parameter.sharding = readSharding(node.get("shard"), mesh, parameter.shape);
-  parameter.layout = readLayout(node.get("layout"), parameter.shape.size());
+  parameter.layout = readLayout(node.get("layout"), program.target, parameter.shape.size());
   std::optional<int64_t> bytes = layoutBytes(
       parameter.layout, localShape(parameter.shape, parameter.sharding), parameter.dtype);
   parameter.buffer = readBufferIndex(node.get("buffer"), program, parameter.tensor.c_str(), bytes);
@@ -249,6 +253,7 @@ Program shardrt::readProgram(std::string_view text, const std::string &file, con
                                  programVersion,
                                  version < programVersion ? "; compile the model again" : ""));
   Program program;
+  program.target = readTarget(root);
   program.arenaBytes = root.get("arena").get("bytes").integer(0, int64_t(1) << 48);
   JsonNode buffers = root.get("buffers");
   for (size_t i = 0; i < buffers.size(); ++i)
@@ -268,7 +273,10 @@ Program shardrt::readProgram(std::string_view text, const std::string &file, con
   program.groups = readGroups(root.get("groups"), mesh);
   JsonNode kernels = root.get("kernels");
   for (size_t i = 0; i < kernels.size(); ++i)
-    program.kernels.push_back(kernels.at(i).string());
+    program.kernels.push_back(program.target == Target::Cuda ? kernels.at(i).get("name").string()
+                                                             : kernels.at(i).string());
+  if (program.target == Target::Cuda)
+    program.cuda = readCudaProgram(root, program);
   if (root.has("buckets"))
     program.buckets = readBuckets(root.get("buckets"), mesh);
   if (root.has("states"))

@@ -25,6 +25,12 @@ std::vector<Entry> readEntries(const JsonNode &node, const Program &program, con
 int readBufferIndex(const JsonNode &node, const Program &program, const char *what,
                     std::optional<int64_t> bytes);
 
+/// What programs for GPUs have besides (CudaReader.cpp). Absent: cpu.
+Target readTarget(const JsonNode &root);
+CudaProgram readCudaProgram(const JsonNode &root, const Program &program);
+void checkCudaLaunch(const JsonNode &node, const Program &program, const Command &command);
+void checkCudaCollective(const JsonNode &node, const Program &program, const Command &command);
+
 /// Bytes of a parameter in its layout, for this local shape; empty on overflow.
 std::optional<int64_t> layoutBytes(const Layout &layout, const Shape &local, DType dtype);
 

@@ -148,8 +148,10 @@ Json BundleBuilder::axis(int axis, int size, int pre) {
 
 void BundleBuilder::write(const std::string &path) {
   fs::create_directories(path + "/weights");
-  std::map<std::string, std::string> files = {{"program.json", program.dump()},
-                                              {"kernels-x86-64.so", readText(kernelFile)}};
+  std::map<std::string, std::string> files = this->files;
+  files["program.json"] = program.dump();
+  if (!kernelFile.empty())
+    files["kernels-x86-64.so"] = readText(kernelFile);
   if (!constants.empty())
     files["constants.bin"] = constants;
   Json list = Json::array();

@@ -59,7 +59,8 @@ public:
   Json manifest, program;
   std::string constants;
   std::map<std::string, Tensor> weights;
-  std::string kernelFile;
+  std::string kernelFile;                   // empty: none
+  std::map<std::string, std::string> files; // others, by name
 
   /// Writes the bundle; the manifest lists the files with their hashes.
   void write(const std::string &path);
@@ -70,5 +71,9 @@ BundleBuilder sumBundle();
 /// As sumBundle, with another kernel ("test_die", "test_sleep") that gets the rank's index before
 /// the sum.
 BundleBuilder sumBundleWith(const std::string &kernel);
+
+/// For GPUs: y = x · w, accumulated into zeros, by a kernel of three calls whose result passes
+/// through the scratch area; then y is summed over 2 ranks. x is f32 [2, 3], w f32 [3, 4].
+BundleBuilder cudaBundle();
 
 } // namespace shardrt_test
