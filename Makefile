@@ -32,6 +32,8 @@ $(VENV)/.stamp: python/requirements.txt
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq python3-venv >/dev/null; }
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install -q --disable-pip-version-check -r python/requirements.txt
+	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps nvidia-cuda-nvcc==13.0.88  # for its ptxas
+	cd $(VENV)/bin && ln -sf ../lib/python3*/site-packages/nvidia/cu13/bin/ptxas ptxas
 	@touch $@
 
 configure: setup

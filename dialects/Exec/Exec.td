@@ -23,16 +23,23 @@ def Exec_Buffer : MemRefOf<[AnyType]>;
 
 class Exec_Op<string mnemonic, list<Trait> traits = []> : Op<Exec_Dialect, mnemonic, traits>;
 
-def Exec_ProgramOp : Exec_Op<"program", [Symbol, NoTerminator, SingleBlock, NoRegionArguments]> {
+def Exec_ProgramOp : Exec_Op<"program", [Symbol, NoTerminator, SingleBlock, NoRegionArguments, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "Buffers and commands of one entry point";
   let description = [{
-    * program_c1: every buffer lies inside the arena, at a multiple of 64.
+    `cuda`: the program is for GPUs; {scratch, workspace, staging}, each [offset, bytes], are ranges of the arena that commands on the compute
+    stream use one after the other.
+
+    * program_c1: every buffer lies inside the arena, at a multiple of 64; for GPUs at a multiple of 256, unless it is a part of another.
     * program_c2: buffers that are filled on loading (parameter, constant, axis_index) overlap no other.
     * program_c3: while a value is needed, no command writes over it but into the same buffer or a part of it.
+    * program_c4: ranges of GPUs lie inside the arena at multiples of 256, and overlap neither each other nor any buffer.
+    * program_c5: on GPUs a collective whose data NCCL cannot take as it lies fits the staging range, and completes where it stands: there
+      is one such range for all of them.
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$arena, OptionalAttr<FlatSymbolRefAttr>:$mesh);
+  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$arena, OptionalAttr<FlatSymbolRefAttr>:$mesh,
+                       OptionalAttr<DictionaryAttr>:$cuda);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "$sym_name (`on` $mesh^)? `arena` $arena attr-dict-with-keyword $body";
+  let assemblyFormat = "$sym_name (`on` $mesh^)? `arena` $arena (`cuda` $cuda^)? attr-dict-with-keyword $body";
   let hasRegionVerifier = 1;
 }
 
@@ -64,6 +71,7 @@ def Exec_LaunchOp : Exec_Op<"launch", [HasParent<"ProgramOp">, DeclareOpInterfac
 
     * launch_c1: the kernel is a function with `exec.kernel`, and has as many arguments and results.
     * launch_c2: outputs are as large as the kernel's results.
+    * launch_c3: on GPUs the kernel's scratch memory (`exec.scratch`) fits the program's range.
   }];
   let arguments = (ins FlatSymbolRefAttr:$kernel, Variadic<Exec_Buffer>:$inputs, Variadic<Exec_Buffer>:$outputs, UnitAttr:$init,
                        OptionalAttr<I64Attr>:$layer);

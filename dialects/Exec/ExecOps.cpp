@@ -7,6 +7,9 @@
 
 #include "dialects/Exec/Exec.h"
 
+#include "shardc/Support/ElementBytes.h"
+#include "shardrt/staging.h"
+
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
 
@@ -78,8 +81,9 @@ static bool isWrittenOnce(BufferOp buffer) {
 static LogicalResult checkPlaces(ProgramOp program) {
   for (auto buffer : program.getOps<BufferOp>()) {
     // program_c1
-    if (static_cast<int64_t>(buffer.getOffset()) % 64 != 0)
-      return buffer.emitOpError() << "\"" << buffer.getName() << "\" is at " << buffer.getOffset() << ", not a multiple of 64";
+    int64_t alignment = program.getCuda() && !buffer.getWhole() ? 256 : 64;
+    if (static_cast<int64_t>(buffer.getOffset()) % alignment != 0)
+      return buffer.emitOpError() << "\"" << buffer.getName() << "\" is at " << buffer.getOffset() << ", not a multiple of " << alignment;
     if (static_cast<int64_t>(buffer.getOffset()) < 0 || static_cast<int64_t>(buffer.getBytes()) < 0 ||
         endOf(buffer) > static_cast<int64_t>(program.getArena()))
       return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer)
@@ -204,6 +208,36 @@ LogicalResult ArenaProof::run() {
   return success();
 }
 
+/// Offset and bytes of a range of GPUs.
+static std::pair<int64_t, int64_t> rangeOf(ProgramOp program, StringRef name) {
+  auto range = program.getCuda()->getAs<DenseI64ArrayAttr>(name);
+  return range && range.size() == 2 ? std::pair(range[0], range[1]) : std::pair<int64_t, int64_t>(-1, 0);
+}
+
+static LogicalResult checkRanges(ProgramOp program) {
+  if (!program.getCuda())
+    return success();
+  // program_c4
+  SmallVector<std::tuple<int64_t, int64_t, StringRef>> ranges;
+  for (StringRef name : {"scratch", "workspace", "staging"}) {
+    auto [begin, bytes] = rangeOf(program, name);
+    if (begin < 0 || begin % 256 != 0 || bytes < 0 || begin + bytes > static_cast<int64_t>(program.getArena()))
+      return program.emitOpError() << "range \"" << name << "\" at " << begin << " of " << bytes << " bytes is not inside the arena of "
+                                   << program.getArena() << " bytes at a multiple of 256";
+    for (auto [otherBegin, otherEnd, other] : ranges)
+      if (bytes > 0 && begin < otherEnd && otherBegin < begin + bytes)
+        return program.emitOpError() << "range \"" << name << "\" [" << begin << ", " << begin + bytes << ") overlaps range \"" << other << "\" ["
+                                     << otherBegin << ", " << otherEnd << ")";
+    ranges.push_back({begin, begin + bytes, name});
+  }
+  for (auto buffer : program.getOps<BufferOp>())
+    for (auto [begin, end, name] : ranges)
+      if (begin < endOf(buffer) && static_cast<int64_t>(buffer.getOffset()) < end)
+        return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer) << ") overlaps range \""
+                                    << name << "\" [" << begin << ", " << end << ")";
+  return success();
+}
+
 LogicalResult ProgramOp::verifyRegions() {
   for (Operation &op : getBody().front()) {
     if (!isa<BufferOp, LaunchOp, CollectiveOp, ZeroOp, WaitOp>(op))
@@ -212,7 +246,49 @@ LogicalResult ProgramOp::verifyRegions() {
       if (!operand.getDefiningOp<BufferOp>())
         return op.emitOpError() << "has an operand that is no buffer of the program";
   }
-  return failed(checkPlaces(*this)) ? failure() : ArenaProof(*this).run();
+  if (failed(checkPlaces(*this)) || failed(checkRanges(*this)))
+    return failure();
+  return ArenaProof(*this).run();
+}
+
+/// Bytes of the staging range that a collective takes.
+static int64_t stagingBytes(CollectiveOp op, const AxisList &group) {
+  int64_t ranks = 1;
+  for (const AxisRef &axis : group)
+    ranks *= axis.size;
+  auto source = cast<MemRefType>(op.getSource().getType());
+  auto number = [&](StringRef name) {
+    auto attr = op.getPayload().getAs<IntegerAttr>(name);
+    return attr ? attr.getInt() : 0;
+  };
+  int64_t size = elementBytes(source.getElementType());
+  if (op.getKind() == "all_gather" || op.getKind() == "reduce_scatter")
+    return shardrt_rows_staging(ranks, size, number("outer"), number("inner"), number("total"));
+  if (op.getKind() == "all_to_all")
+    return shardrt_all_to_all_staging(ranks, size, source.getShape().data(), source.getRank(), number("split_dim"), number("split_total"));
+  return 0;
+}
+
+LogicalResult ProgramOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  if (!getMesh())
+    return success();
+  auto mesh = symbols.lookupNearestSymbolFrom<shard::MeshOp>(*this, getMeshAttr());
+  if (!mesh)
+    return emitOpError() << "mesh \"" << *getMesh() << "\" does not exist";
+  if (!getCuda())
+    return success();
+  // program_c5
+  for (auto op : getOps<CollectiveOp>()) {
+    Result<AxisList> group = op.getAxes() ? shard::resolveAxes(mesh.getMesh(), *op.getAxes()) : Result<AxisList>(AxisList());
+    if (!group)
+      return op.emitOpError() << group.error;
+    int64_t bytes = stagingBytes(op, *group), given = rangeOf(*this, "staging").second;
+    if (bytes > given)
+      return op.emitOpError() << "\"" << op.getKind() << "\" needs " << bytes << " bytes of staging, there are " << given;
+    if (bytes && op.getTicket())
+      return op.emitOpError() << "\"" << op.getKind() << "\" goes through the staging range, but ticket " << *op.getTicket() << " leaves it open";
+  }
+  return success();
 }
 
 LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
@@ -232,6 +308,12 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
       return emitOpError() << "output \"" << output.getDefiningOp<BufferOp>().getName() << "\" has " << given << " bytes, kernel \""
                            << getKernel() << "\" writes " << needed;
   }
+  // launch_c3
+  auto program = (*this)->getParentOfType<ProgramOp>();
+  auto scratch = kernel->getAttrOfType<IntegerAttr>("exec.scratch");
+  if (program.getCuda() && scratch && scratch.getInt() > rangeOf(program, "scratch").second)
+    return emitOpError() << "kernel \"" << getKernel() << "\" needs " << scratch.getInt() << " bytes of scratch memory, there are "
+                         << rangeOf(program, "scratch").second;
   return success();
 }
 

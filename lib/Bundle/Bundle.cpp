@@ -1,11 +1,12 @@
 //===- Bundle.cpp - A partitioned module to a directory on disk -----------===//
 //
 // 1. Fuse. 2. Flatten to a command list, plan the arena. 3. For each ISA level, lower the kernels that the list launches and emit a
-// shared object. 4. Write everything into a temporary sibling directory, the manifest last, and rename it.
+// shared object; for GPUs, compile what was lowered to an image for each architecture. 4. Write everything into a temporary sibling directory, the manifest last, and rename it.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Bundle/Bundle.h"
 #include "BundleFiles.h"
+#include "CudaImages.h"
 #include "dialects/Exec/Exec.h"
 #include "shardc/Fuse/Passes.h"
 #include "shardc/Lower/LowerKernels.h"
@@ -181,13 +182,11 @@ static std::string launchOrderHash(const Program &program) {
   return sha256(text);
 }
 
-static std::string manifestJson(ModuleOp module, const Program &program, const BundleOptions &options, const BundleDirectory &directory) {
-  json::Array axes, kernels;
+static std::string manifestJson(ModuleOp module, const Program &program, const BundleOptions &options, json::Array kernels,
+                                const BundleDirectory &directory) {
+  json::Array axes;
   for (const MeshAxis &axis : program.mesh.axes)
     axes.push_back(json::Object{{"name", axis.name}, {"size", axis.size}});
-  if (!program.kernels.empty())
-    for (const std::string &level : options.levels)
-      kernels.push_back(json::Object{{"level", level}, {"file", "kernels-" + level + ".so"}});
   int64_t bytes = 0, launches = 0, communications = 0;
   json::Array collectives = collectivesJson(program, bytes);
   json::Array entries;
@@ -201,6 +200,7 @@ static std::string manifestJson(ModuleOp module, const Program &program, const B
   json::Object manifest{
       {"format", json::Object{{"major", 1}, {"minor", 0}}},
       {"producer", "shardc " SHARDC_VERSION},
+      {"target", program.cuda ? "cuda" : "cpu"},
       {"model", options.model},
       {"entry_points", std::move(entries)},
       {"mesh", json::Object{{"axes", std::move(axes)}}},
@@ -248,14 +248,22 @@ static LogicalResult writeBundle(ModuleOp module, const Program &program, const 
   if (!directory)
     return fail(directory.takeError());
   llvm::StringMap<Kernel> kernels;
-  if (!program.kernels.empty())
+  json::Array images;
+  if (program.cuda) {
+    llvm::Expected<json::Array> written = writeCudaImages(*program.cuda, options, *directory);
+    if (!written)
+      return fail(written.takeError());
+    images = std::move(*written);
+  } else if (!program.kernels.empty()) {
     for (const std::string &level : options.levels) {
       std::string file = "kernels-" + level + ".so";
       if (failed(emitKernels(module, program, level, directory->pathOf(file), kernels)))
         return failure();
       if (llvm::Error error = directory->list(file))
         return fail(std::move(error));
+      images.push_back(json::Object{{"level", level}, {"file", file}});
     }
+  }
   FailureOr<std::string> constants = constantBytes(module, program);
   if (failed(constants))
     return failure();
@@ -265,7 +273,7 @@ static LogicalResult writeBundle(ModuleOp module, const Program &program, const 
     return failure();
   if (llvm::Error error = directory->write("program.json", programJson(program, kernels)))
     return fail(std::move(error));
-  if (llvm::Error error = directory->write("manifest.json", manifestJson(module, program, options, *directory)))
+  if (llvm::Error error = directory->write("manifest.json", manifestJson(module, program, options, std::move(images), *directory)))
     return fail(std::move(error));
   if (llvm::Error error = directory->commit())
     return fail(std::move(error));
@@ -273,11 +281,14 @@ static LogicalResult writeBundle(ModuleOp module, const Program &program, const 
 }
 
 LogicalResult compileToBundle(ModuleOp module, const BundleOptions &options) {
+  if (options.schedule.target == Target::Cuda)
+    if (llvm::Error error = checkCudaOptions(options))
+      return module.emitError() << llvm::toString(std::move(error));
   PassManager pm(module.getContext(), ModuleOp::getOperationName());
-  pm.addPass(createFusePass());
+  pm.addPass(createFusePass({options.schedule.target}));
   if (failed(pm.run(module)))
     return failure();
-  FailureOr<Program> program = scheduleProgram(module, options.overlap);
+  FailureOr<Program> program = scheduleProgram(module, options.schedule);
   if (failed(program))
     return failure();
   // The verifier of the exec form proves that no value is overwritten while it is needed.

@@ -18,6 +18,7 @@ static const char kHelp[] = R"(shardc: compile exported transformers for a mesh 
 usage: shardc COMMAND ...
 
   shardc compile MODEL.onnx --tp 4 -o llama.bundle    a program for four ranks; run it with shard-run
+  shardc compile MODEL.onnx --tp 4 --target cuda …    the same for four GPUs; none is needed here
   shardc verify  MODEL.onnx --tp 4                    numbers against the unsharded program, stage by stage
   shardc plan    llama.train --html report.html       memory and time of a step before it runs, what stays exposed
   shardc explain llama.bundle                         every collective: why, bytes, what would remove it
@@ -42,7 +43,11 @@ mesh and plan (compile, verify)
 compile
   -o, --output DIR       the bundle
   --force                replace an existing one
-  --isa LEVELS           processor levels to compile for (default x86-64-v4,x86-64-v3)
+  --target cpu|cuda      what ranks are: processors (default), or NVIDIA GPUs
+  --isa LEVELS           cpu: processor levels to compile for (default x86-64-v4,x86-64-v3)
+  --arch LIST            cuda: architectures; compute_XX is PTX for it and later ones (default sm_80,sm_90a,sm_100a,compute_80)
+  --toolkit DIR          cuda: a folder with bin/ptxas, which sm_XX need (default: $CUDA_ROOT, $CUDA_HOME, $CUDA_PATH, PATH, /usr/local/cuda)
+  --cuda-workspace SIZE  cuda: memory of a rank for cuBLASLt (default 32MiB)
   --progress             a line for each stage on stderr, with its time
   --stop-after STAGE     import, or a stage of the pipeline; writes no bundle
   --json                 print the bundle's facts as JSON
@@ -179,6 +184,25 @@ static bool parseConstant(Arguments &args, const std::string &text, llvm::String
   return true;
 }
 
+/// "2GiB", "500MB", "4096".
+static bool parseSize(Arguments &args, llvm::StringRef option, llvm::StringRef text, int64_t &bytes) {
+  llvm::StringRef digits = text.take_while([](char c) { return std::isdigit(static_cast<unsigned char>(c)) || c == '.'; });
+  int64_t unit = llvm::StringSwitch<int64_t>(text.drop_front(digits.size()).trim())
+                     .Cases({"", "B"}, 1).Case("KiB", 1 << 10).Case("MiB", 1 << 20).Case("GiB", 1 << 30)
+                     .Case("kB", 1000).Case("MB", 1000000).Case("GB", 1000000000).Default(0);
+  double number = 0;
+  if (digits.getAsDouble(number) || unit == 0 || number <= 0)
+    return args.fail(option + " \"" + text + "\" is not a size like 2GiB or 500MB");
+  bytes = static_cast<int64_t>(number * unit);
+  return true;
+}
+
+static std::vector<std::string> splitList(llvm::StringRef text) {
+  llvm::SmallVector<llvm::StringRef> items;
+  text.split(items, ',', -1, /*KeepEmpty=*/false);
+  return {items.begin(), items.end()};
+}
+
 static bool isModelCommand(llvm::StringRef command) { return command == "compile" || command == "verify"; }
 
 /// One option of training.
@@ -215,19 +239,7 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     if (name == "--zero-dp-strategy") return integer(pipeline.zeroDpStrategy, 0);
     if (name == "--reshard-after-forward") return string(pipeline.reshardAfterForward);
     if (name == "--activation-checkpointing") return string(pipeline.activationCheckpointing);
-    if (name == "--memory-limit") {
-      if (!string(text))
-        return false;
-      llvm::StringRef digits = llvm::StringRef(text).take_while([](char c) { return std::isdigit(static_cast<unsigned char>(c)) || c == '.'; });
-      int64_t unit = llvm::StringSwitch<int64_t>(llvm::StringRef(text).drop_front(digits.size()).trim())
-                         .Cases({"", "B"}, 1).Case("KiB", 1 << 10).Case("MiB", 1 << 20).Case("GiB", 1 << 30)
-                         .Case("kB", 1000).Case("MB", 1000000).Case("GB", 1000000000).Default(0);
-      double number = 0;
-      if (digits.getAsDouble(number) || unit == 0 || number <= 0)
-        return args.fail(name + " \"" + text + "\" is not a size like 2GiB or 500MB");
-      train.memoryLimit = static_cast<int64_t>(number * unit);
-      return true;
-    }
+    if (name == "--memory-limit") return string(text) && parseSize(args, name, text, train.memoryLimit);
     if (name == "--forward-prefetch") return integer(train.overlap.forwardPrefetch, 0);
     if (name == "--backward-prefetch") return integer(train.overlap.backwardPrefetch, 0);
     if (name == "--reductions-in-flight") return integer(train.overlap.reductions, 0);
@@ -324,12 +336,21 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     if (name == "--isa") {
       if (!args.value(name, inlined, has, text))
         return false;
-      llvm::SmallVector<llvm::StringRef> levels;
-      llvm::StringRef(text).split(levels, ',', -1, /*KeepEmpty=*/false);
-      for (llvm::StringRef level : levels)
-        p.compile.levels.push_back(level.str());
+      p.compile.levels = splitList(text);
       return true;
     }
+    if (name == "--target")
+      return args.value(name, inlined, has, p.compile.target);
+    if (name == "--arch") {
+      if (!args.value(name, inlined, has, text))
+        return false;
+      p.compile.archs = splitList(text);
+      return true;
+    }
+    if (name == "--toolkit")
+      return args.value(name, inlined, has, p.compile.toolkit);
+    if (name == "--cuda-workspace")
+      return args.value(name, inlined, has, text) && parseSize(args, name, text, p.compile.workspaceBytes);
   }
   if (p.command == "plan") {
     auto positive = [&](double &out) {

@@ -18,6 +18,19 @@ static LogicalResult checkOptions(const CompileOptions &options) {
     llvm::errs() << "error: compile needs an output: -o NAME.bundle (or --print-plan, --stop-after)\n";
     return failure();
   }
+  if (options.target != "cpu" && options.target != "cuda") {
+    llvm::errs() << "error: --target \"" << options.target << "\" is not cpu or cuda\n";
+    return failure();
+  }
+  // What the other target has.
+  auto refuse = [&](StringRef option, bool isGiven, StringRef target) {
+    if (isGiven && options.target != target)
+      llvm::errs() << "error: " << option << " is for --target " << target << ", the target is " << options.target << "\n";
+    return isGiven && options.target != target;
+  };
+  if (refuse("--isa", !options.levels.empty(), "cpu") || refuse("--arch", !options.archs.empty(), "cuda") ||
+      refuse("--toolkit", !options.toolkit.empty(), "cuda") || refuse("--cuda-workspace", options.workspaceBytes >= 0, "cuda"))
+    return failure();
   if (options.stopAfter.empty())
     return success();
   if (!options.output.empty()) {
@@ -34,9 +47,32 @@ static LogicalResult checkOptions(const CompileOptions &options) {
   return success();
 }
 
+static BundleOptions bundleOptions(const CompileOptions &options) {
+  BundleOptions bundle;
+  bundle.path = options.output;
+  bundle.force = options.force;
+  bundle.model = llvm::sys::path::stem(options.model.import.path).str();
+  bundle.schedule.overlap = options.train.overlap;
+  bundle.schedule.target = options.target == "cuda" ? Target::Cuda : Target::Cpu;
+  bundle.toolkit = options.toolkit;
+  if (options.workspaceBytes >= 0)
+    bundle.schedule.workspaceBytes = options.workspaceBytes;
+  if (!options.levels.empty())
+    bundle.levels = options.levels;
+  if (!options.archs.empty())
+    bundle.archs = options.archs;
+  return bundle;
+}
+
 int compileCommand(CompileOptions &options) {
   if (failed(checkOptions(options)))
     return kUsage;
+  BundleOptions bundle = bundleOptions(options);
+  if (bundle.schedule.target == Target::Cuda)
+    if (llvm::Error error = checkCudaOptions(bundle)) {
+      llvm::errs() << "error: --arch: " << llvm::toString(std::move(error)) << "\n";
+      return kUsage;
+    }
   if (llvm::Error error = applyTrainOptions(options.train, options.model.pipeline)) {
     llvm::errs() << "error: " << llvm::toString(std::move(error)) << "\n";
     return kUsage;
@@ -60,7 +96,7 @@ int compileCommand(CompileOptions &options) {
     if (failed(pm.run(*model->module)))
       return kFailed;
     progress.done(stage.name);
-    if (stage.name == "outline" && failed(fitMemory(*model->module, options.train, options.model.pipeline)))
+    if (stage.name == "outline" && failed(fitMemory(*model->module, options.train, options.model.pipeline, bundle.schedule)))
       return kFailed;
     if (stage.name == options.stopAfter)
       return kOk;
@@ -68,16 +104,10 @@ int compileCommand(CompileOptions &options) {
       return kOk; // --print-plan alone
   }
 
-  BundleOptions bundle;
-  bundle.path = options.output;
-  bundle.force = options.force;
-  bundle.model = llvm::sys::path::stem(options.model.import.path).str();
   bundle.weights = &model->weights;
-  bundle.overlap = options.train.overlap;
+  bundle.schedule.overlap = options.train.overlap; // the memory limit may have changed it
   if (options.train.enabled)
     bundle.trainingJson = trainingJson(options.train, options.model.pipeline, *model->module);
-  if (!options.levels.empty())
-    bundle.levels = options.levels;
   if (failed(compileToBundle(*model->module, bundle)))
     return kFailed;
   progress.done("bundle", options.output);

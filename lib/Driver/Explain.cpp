@@ -90,6 +90,13 @@ int inspectCommand(const std::string &bundle, bool asJson) {
   const json::Object &root = *manifest->getAsObject();
   llvm::outs() << "model     " << text(root, "model") << ", by " << text(root, "producer") << "\n";
   llvm::outs() << "ranks     " << root.getInteger("ranks").value_or(0) << "\n";
+  llvm::StringRef title = "code";
+  for (const json::Value &value : root.getArray("kernels") ? *root.getArray("kernels") : json::Array()) {
+    const json::Object &image = *value.getAsObject();
+    std::string machine = image.get("arch") ? text(image, "arch") : text(image, "level");
+    llvm::outs() << llvm::left_justify(title, 10) << llvm::left_justify(machine, 12) << text(image, "file") << "\n";
+    title = "";
+  }
   printValues(root, "inputs", "inputs");
   printValues(root, "outputs", "outputs");
   for (llvm::StringRef section : {"memory", "communication"})

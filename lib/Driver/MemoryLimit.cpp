@@ -1,6 +1,6 @@
 //===- MemoryLimit.cpp - the peak is known before anything runs ---------------------------------===//
 //
-// The arena of a training step follows from its schedule, without kernels: milliseconds. `auto` looks for the least recomputation that fits:
+// The arena of a training step follows from its schedule, without compiled kernels: milliseconds. `auto` looks for the least recomputation that fits:
 //
 //   1. nothing is recomputed; 2. the first K layers are, K by bisection (the arena shrinks with K: what a layer keeps lives from its forward
 //   to its backward pass, and all of them live at the turn); 3. all are, and nothing is gathered ahead of use.
@@ -18,7 +18,7 @@ using namespace mlir;
 
 namespace shardc {
 
-static FailureOr<int64_t> arenaBytes(ModuleOp outlined, PipelineOptions &pipeline, const OverlapOptions &overlap) {
+static FailureOr<int64_t> arenaBytes(ModuleOp outlined, PipelineOptions &pipeline, const ScheduleOptions &schedule) {
   OwningOpRef<ModuleOp> module = outlined.clone();
   PassManager pm(outlined.getContext());
   bool isBehind = false;
@@ -27,16 +27,16 @@ static FailureOr<int64_t> arenaBytes(ModuleOp outlined, PipelineOptions &pipelin
       stage.build(pm, pipeline);
     isBehind |= stage.name == "outline";
   }
-  pm.addPass(createFusePass());
+  pm.addPass(createFusePass({schedule.target}));
   if (failed(pm.run(*module)))
     return failure();
-  FailureOr<Program> program = scheduleProgram(*module, overlap);
+  FailureOr<Program> program = scheduleProgram(*module, schedule);
   if (failed(program))
     return failure();
   return program->arenaBytes;
 }
 
-LogicalResult fitMemory(ModuleOp outlined, TrainOptions &train, PipelineOptions &pipeline) {
+LogicalResult fitMemory(ModuleOp outlined, TrainOptions &train, PipelineOptions &pipeline, ScheduleOptions schedule) {
   bool isAuto = pipeline.activationCheckpointing == "auto";
   if (!train.memoryLimit)
     return success();
@@ -45,7 +45,8 @@ LogicalResult fitMemory(ModuleOp outlined, TrainOptions &train, PipelineOptions 
       pipeline.activationCheckpointing = layers == 0 ? "none" : "full";
       pipeline.checkpointLayers = layers;
     }
-    FailureOr<int64_t> bytes = arenaBytes(outlined, pipeline, train.overlap);
+    schedule.overlap = train.overlap;
+    FailureOr<int64_t> bytes = arenaBytes(outlined, pipeline, schedule);
     if (failed(bytes))
       return failure();
     train.arenaBytes = *bytes;

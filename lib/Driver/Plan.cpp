@@ -85,6 +85,11 @@ std::vector<int64_t> buffersOf(const json::Object &command) {
   return result;
 }
 
+/// A symbol, or, for GPUs, an object with a name.
+std::string kernelName(const json::Value &kernel) {
+  return kernel.getAsObject() ? text(*kernel.getAsObject(), "name") : kernel.getAsString().value_or("").str();
+}
+
 std::string megabytes(int64_t bytes) { return llvm::formatv("{0:F2} MB", bytes / 1e6); }
 
 } // namespace
@@ -221,7 +226,7 @@ void StepPlan::simulate(const PlanOptions &options) {
       const json::Object *cost = costs && kernel < static_cast<int64_t>(costs->size()) ? (*costs)[kernel].getAsObject() : nullptr;
       double flops = cost ? cost->getNumber("flops").value_or(0) : 0, bytes = cost ? cost->getNumber("bytes").value_or(0) : 0;
       double micros = std::max(flops / options.gflops / 1e3, copyMicros(bytes));
-      computation.push_back({now, now + micros, kernels ? (*kernels)[kernel].getAsString().value_or("").str() : ""});
+      computation.push_back({now, now + micros, kernels ? kernelName((*kernels)[kernel]) : ""});
       now += micros;
       continue;
     }

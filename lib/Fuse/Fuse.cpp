@@ -85,6 +85,8 @@ void splitBroadcasts(func::FuncOp function) {
 }
 
 struct FusePass : impl::FusePassBase<FusePass> {
+  using FusePassBase::FusePassBase;
+
   void runOnOperation() override {
     ModuleOp module = getOperation();
     ParameterArguments parameters(module);
@@ -100,7 +102,7 @@ struct FusePass : impl::FusePassBase<FusePass> {
       }
       relabel(function);
       splitBroadcasts(function);
-      outliner.outline(function, Grouping(function), [&](Value value) { return parameters.isWeight(value); });
+      outliner.outline(function, Grouping(function, target), [&](Value value) { return target == Target::Cpu && parameters.isWeight(value); });
     }
   }
 };

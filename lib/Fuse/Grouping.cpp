@@ -1,7 +1,7 @@
 //===- Grouping.cpp - Which ops become one kernel -------------------------===//
 //
 // 1. Every op that is not an index lambda founds a group (contraction, attention, row op, op of class Loops) and takes in what can be done
-//    on its result while it is in registers: elementwise ops behind a contraction, transposes behind an attention, ops over the same rows
+//    on its result while it is in registers: elementwise ops behind a contraction (of CPUs: on GPUs they join the rows that follow), transposes behind an attention, ops over the same rows
 //    around a row op.
 // 2. From the last op to the first, each index lambda is either inlined into its consumers or founds a group of its own, whichever is
 //    less work: computing it again per evaluation against writing it once and reading it back. A value that somebody needs in memory
@@ -51,7 +51,7 @@ static double workPerElement(Value value, int depth = 0) {
   return work;
 }
 
-Grouping::Grouping(func::FuncOp function) : function(function) {
+Grouping::Grouping(func::FuncOp function, Target target) : function(function), target(target) {
   Block &block = function.getBody().front();
   for (Operation &op : block)
     if (loweringClass(&op) > LoweringClass::Element)
@@ -77,13 +77,15 @@ void Grouping::formAnchorGroup(Operation *op) {
   if (memberOf.count(op))
     return; // a row op that joined another
   KernelGroup &group = newGroup(op, op);
-  if (auto einsum = dyn_cast<EinsumOp>(op))
-    growEpilogue(group, einsum);
-  else if (isa<AttentionOp, AttentionGradOp>(op))
+  if (auto einsum = dyn_cast<EinsumOp>(op)) {
+    if (target == Target::Cpu)
+      growEpilogue(group, einsum);
+  } else if (isa<AttentionOp, AttentionGradOp>(op)) {
     for (Value result : op->getResults())
       absorbResultViews(group, result);
-  else if (loweringClass(op) == LoweringClass::Row)
+  } else if (loweringClass(op) == LoweringClass::Row) {
     growRows(group);
+  }
 }
 
 /// An operand as strides over memory. What a group computes is only in memory at its end.
@@ -107,7 +109,10 @@ void Grouping::planEinsumOperands(EinsumOp op) {
   StridedView lhs = stridedView(op.getLhs()), rhs = stridedView(op.getRhs());
   Strides plainLhs = contiguousStrides(op.getLhs().getType().getShape()), plainRhs = contiguousStrides(op.getRhs().getType().getShape());
   Strides result = contiguousStrides(op.getType().getShape());
-  auto works = [&](ArrayRef<int64_t> l, ArrayRef<int64_t> r) { return planEinsum(op, l, r, result, false).has_value(); };
+  auto works = [&](ArrayRef<int64_t> l, ArrayRef<int64_t> r) {
+    std::optional<EinsumPlan> plan = planEinsum(op, l, r, result, false);
+    return plan && (target == Target::Cpu || fitBlas(plan->spec));
+  };
   bool useLhs = true, useRhs = true;
   if (!works(lhs.strides, rhs.strides)) {
     useLhs = works(lhs.strides, plainRhs);

@@ -4,6 +4,7 @@
 
 #include "dialects/Graph/Graph.h"
 #include "shardc/Lower/StridedView.h"
+#include "shardc/Support/Target.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/SmallPtrSet.h"
@@ -20,7 +21,7 @@ struct KernelGroup {
 /// every group that wants its value; or stays (sources, calls, collectives, and reshapes as other names of the same memory).
 class Grouping {
 public:
-  explicit Grouping(mlir::func::FuncOp function);
+  Grouping(mlir::func::FuncOp function, Target target);
 
   llvm::ArrayRef<std::unique_ptr<KernelGroup>> getGroups() const { return groups; }
   const KernelGroup *groupOf(mlir::Operation *op) const { return memberOf.lookup(op); }
@@ -50,6 +51,7 @@ private:
   KernelGroup &newGroup(mlir::Operation *anchor, mlir::Operation *member);
 
   mlir::func::FuncOp function;
+  Target target;
   llvm::SmallVector<std::unique_ptr<KernelGroup>> groups;
   llvm::DenseMap<mlir::Operation *, KernelGroup *> memberOf;
   llvm::DenseMap<mlir::OpOperand *, mlir::Value> strideBases;

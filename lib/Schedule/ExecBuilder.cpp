@@ -34,6 +34,7 @@ private:
   std::vector<bool> buffersOf(const ProgramEntry &entry);
   std::vector<DictionaryAttr> bufferValues(const ProgramEntry &entry);
   DictionaryAttr payload(const ProgramCommand &command);
+  DictionaryAttr cudaRanges();
   void addCommand(const ProgramCommand &command, bool init);
 
   const Program &program;
@@ -89,6 +90,14 @@ DictionaryAttr ExecBuilder::payload(const ProgramCommand &command) {
   return dictionary({});
 }
 
+/// Null for CPUs.
+DictionaryAttr ExecBuilder::cudaRanges() {
+  if (!program.cuda)
+    return {};
+  auto range = [&](const ArenaRange &range) { return builder.getDenseI64ArrayAttr({range.offset, range.bytes}); };
+  return dictionary({{"scratch", range(program.cuda->scratch)}, {"workspace", range(program.cuda->workspace)}, {"staging", range(program.cuda->staging)}});
+}
+
 void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
   SmallVector<Value> operands;
   for (int buffer : command.buffers)
@@ -140,7 +149,7 @@ exec::ProgramOp ExecBuilder::build(const ProgramEntry &entry) {
   buffers.clear();
   SmallVector<std::pair<size_t, int>> wholes;
   builder.setInsertionPointToEnd(module.getBody());
-  auto op = exec::ProgramOp::create(builder, module.getLoc(), builder.getStringAttr(entry.name), builder.getI64IntegerAttr(program.arenaBytes), symbol);
+  auto op = exec::ProgramOp::create(builder, module.getLoc(), builder.getStringAttr(entry.name), builder.getI64IntegerAttr(program.arenaBytes), symbol, cudaRanges());
   builder.createBlock(&op.getBody());
   std::vector<DictionaryAttr> values = bufferValues(entry);
   std::vector<bool> isOwn = buffersOf(entry);

@@ -44,9 +44,11 @@ private:
 
   int wholeOf(int buffer) const { return program.wholeOf(buffer); }
   bool isState(int buffer) const { return program.buffers[wholeOf(buffer)].kind == BufferKind::State; }
-  bool isGather(const ProgramCommand &command) const { return command.kind == CommandKind::AllGather && command.canOverlap; }
+  /// On GPUs there is one staging area: what goes through it completes where it stands.
+  bool canOverlap(const ProgramCommand &command) const { return command.canOverlap && (!program.cuda || stagingBytes(program, command) == 0); }
+  bool isGather(const ProgramCommand &command) const { return command.kind == CommandKind::AllGather && canOverlap(command); }
   bool isReduction(const ProgramCommand &command) const {
-    return (command.kind == CommandKind::ReduceScatter || command.kind == CommandKind::AllReduce) && command.canOverlap;
+    return (command.kind == CommandKind::ReduceScatter || command.kind == CommandKind::AllReduce) && canOverlap(command);
   }
   ProgramCommand start(ProgramCommand command) {
     command.ticket = tickets++;

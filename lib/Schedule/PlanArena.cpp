@@ -13,8 +13,9 @@ using namespace mlir;
 namespace shardc {
 namespace {
 
-constexpr int64_t kAlignment = 64;
-int64_t aligned(int64_t bytes) { return std::max<int64_t>(kAlignment, llvm::alignTo(bytes, kAlignment)); }
+int64_t aligned(const Program &program, int64_t bytes) {
+  return std::max<int64_t>(program.alignment(), llvm::alignTo(bytes, program.alignment()));
+}
 
 /// Holes below `end`, by offset and by size; neighbours are merged.
 class Arena {
@@ -88,12 +89,12 @@ static int64_t planEntry(Program &program, const ProgramEntry &entry, const std:
   auto place = [&](int i) {
     if (isPlaced[i])
       return;
-    program.buffers[i].offset = arena.take(aligned(program.buffers[i].bytes));
+    program.buffers[i].offset = arena.take(aligned(program, program.buffers[i].bytes));
     isPlaced[i] = true;
   };
   auto release = [&](int i) {
     if (!isPermanent[i] && program.buffers[i].kind != BufferKind::Output)
-      arena.give(program.buffers[i].offset, aligned(program.buffers[i].bytes));
+      arena.give(program.buffers[i].offset, aligned(program, program.buffers[i].bytes));
   };
   // Every input is copied in before a run, also one that nobody reads.
   for (const ProgramValue &input : entry.inputs)
@@ -121,7 +122,7 @@ void planArena(Program &program) {
   for (auto [i, buffer] : llvm::enumerate(program.buffers))
     if (isPermanent[i]) {
       buffer.offset = offset;
-      offset += aligned(buffer.bytes);
+      offset += aligned(program, buffer.bytes);
     }
   // Entries run one after the other: their temporaries share the rest.
   int64_t end = offset;

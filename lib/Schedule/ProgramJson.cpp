@@ -156,8 +156,10 @@ static json::Array commandsJson(ArrayRef<ProgramCommand> commands, const Program
       object["kernel"] = command.kernel;
       object["buffers"] = std::move(buffers);
       object["results"] = command.results;
-      object["tiles"] = kernel == kernels.end() ? 1 : kernel->second.tiles;
-      object["scratch"] = kernel == kernels.end() ? 0 : kernel->second.scratchBytes;
+      if (!program.cuda) {
+        object["tiles"] = kernel == kernels.end() ? 1 : kernel->second.tiles;
+        object["scratch"] = kernel == kernels.end() ? 0 : kernel->second.scratchBytes;
+      }
     } else if (command.kind == CommandKind::Zero) {
       object["dst"] = command.buffers[0];
       object["bytes"] = command.count;
@@ -193,7 +195,16 @@ template <typename Range, typename Fn> static json::Array mapJson(const Range &r
 std::string programJson(const Program &program, const llvm::StringMap<Kernel> &kernels) {
   std::string result;
   llvm::raw_string_ostream os(result);
-  os << "{\n  \"version\": 2,\n  \"arena\": {\"bytes\": " << program.arenaBytes << "},\n";
+  os << "{\n  \"version\": 2,\n";
+  if (program.cuda) {
+    auto range = [](const ArenaRange &range) { return json::Object{{"offset", range.offset}, {"bytes", range.bytes}}; };
+    os << "  \"target\": \"cuda\",\n  \"cuda\": "
+       << json::Value(json::Object{{"scratch", range(program.cuda->scratch)},
+                                   {"workspace", range(program.cuda->workspace)},
+                                   {"staging", range(program.cuda->staging)}})
+       << ",\n";
+  }
+  os << "  \"arena\": {\"bytes\": " << program.arenaBytes << "},\n";
   printList(os, "buffers", mapJson(program.buffers, bufferJson));
   printList(os, "parameters", mapJson(program.parameters, parameterJson));
   json::Array constants;
@@ -208,7 +219,12 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
               return json::Object{{"buffer", index.buffer}, {"axes", toJson(index.axes)}};
             }));
   printList(os, "groups", mapJson(program.groups, [](const AxisList &axes) { return json::Object{{"axes", toJson(axes)}}; }));
-  printList(os, "kernels", mapJson(program.kernels, [](const std::string &name) { return json::Value(name); }));
+  if (program.cuda)
+    printList(os, "kernels", mapJson(program.cuda->kernels, [](const CudaKernel &kernel) {
+                return json::Object{{"name", kernel.name}, {"calls", callsJson(kernel)}};
+              }));
+  else
+    printList(os, "kernels", mapJson(program.kernels, [](const std::string &name) { return json::Value(name); }));
   int64_t origin = 0;
   printList(os, "init", commandsJson(program.init, program, kernels, origin));
   if (!program.buckets.empty())

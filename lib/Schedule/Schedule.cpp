@@ -1,5 +1,6 @@
 //===- Schedule.cpp - one command list ------------------------------------===//
 #include "dialects/Shard/Shard.h"
+#include "shardc/Lower/CudaKernels.h"
 #include "shardc/Lower/LowerKernels.h"
 #include "shardc/Schedule/Passes.h"
 #include "shardc/Schedule/Program.h"
@@ -8,13 +9,17 @@ using namespace mlir;
 
 namespace shardc {
 
-FailureOr<Program> scheduleProgram(ModuleOp module, const OverlapOptions &overlap) {
+FailureOr<Program> scheduleProgram(ModuleOp module, const ScheduleOptions &options) {
   FailureOr<Program> program = flattenProgram(module);
   if (failed(program))
     return failure();
+  if (options.target == Target::Cuda)
+    program->cuda.emplace();
   placeStorage(*program, module);
-  overlapCollectives(*program, overlap);
+  overlapCollectives(*program, options.overlap);
   planArena(*program);
+  if (program->cuda && failed(lowerForCuda(*program, module, options.workspaceBytes)))
+    return failure();
   return program;
 }
 
@@ -26,9 +31,14 @@ namespace {
 struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
   using SchedulePassBase::SchedulePassBase;
 
+  void getDependentDialects(DialectRegistry &registry) const override {
+    registry.insert<exec::ExecDialect>();
+    registerCudaDialects(registry);
+  }
+
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    FailureOr<Program> program = scheduleProgram(module, {forwardPrefetch, backwardPrefetch, reductions});
+    FailureOr<Program> program = scheduleProgram(module, {{forwardPrefetch, backwardPrefetch, reductions}, target, workspace});
     if (failed(program))
       return signalPassFailure();
     size_t commands = 0;

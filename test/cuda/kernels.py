@@ -5,6 +5,7 @@ Fails if a program does not compile, or a kernel spills registers. Without ptxas
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -49,9 +50,12 @@ def compile_kernels(tools, fused, out, emit, toolkit=None):
     return json.loads((out / "kernels.json").read_text())["kernels"]
 
 
-def find_ptxas(toolkit):
-    candidates = [pathlib.Path(toolkit) / "bin/ptxas"] if toolkit else [shutil.which("ptxas"), "/usr/local/cuda/bin/ptxas"]
-    return next((path for path in candidates if path and pathlib.Path(path).exists()), None)
+def find_toolkit(toolkit=None):
+    """A folder with bin/ptxas: this one, the virtual environment (`make setup` puts one there), or where the compiler looks by itself; None if there is none."""
+    folders = [toolkit] if toolkit else [sys.prefix, *(os.environ.get(name) for name in ("CUDA_ROOT", "CUDA_HOME", "CUDA_PATH")), "/usr/local/cuda"]
+    found = [pathlib.Path(folder) for folder in folders if folder and (pathlib.Path(folder) / "bin/ptxas").exists()]
+    on_path = shutil.which("ptxas") if not toolkit else None
+    return found[0] if found else pathlib.Path(on_path).parent.parent if on_path else None
 
 
 def summarise(kernels):
@@ -81,8 +85,8 @@ def main():
     parser.add_argument("--toolkit", help="CUDA toolkit: a folder with bin/ptxas")
     parser.add_argument("--only", help="families, comma-separated")
     args = parser.parse_args()
-    tools, ptxas = args.build.resolve() / "bin", find_ptxas(args.toolkit)
-    if not ptxas:
+    tools, toolkit = args.build.resolve() / "bin", find_toolkit(args.toolkit)
+    if not toolkit:
         print("there is no ptxas: PTX only, no registers", file=sys.stderr)
     rows, failures = [], []
     for family, model in fixtures():
@@ -94,7 +98,7 @@ def main():
                 try:
                     fused = fuse(tools, model, options, work)
                     start = time.perf_counter()
-                    row = summarise(compile_kernels(tools, fused, work / "out", "cubin" if ptxas else "ptx", args.toolkit))
+                    row = summarise(compile_kernels(tools, fused, work / "out", "cubin" if toolkit else "ptx", toolkit))
                     row["seconds"] = time.perf_counter() - start
                 except Failed as failure:
                     failures.append(f"{family} {program}: {failure}")

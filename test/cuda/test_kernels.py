@@ -40,9 +40,9 @@ def test_programs(tools, tmp_path):
     assert len(checked) == PROGRAMS.read_text().count("func.func")
 
 
-@pytest.mark.skipif(not kernels.find_ptxas(None), reason="there is no ptxas")
+@pytest.mark.skipif(not kernels.find_toolkit(), reason="there is no ptxas")
 def test_ptxas_accepts_them(tools, tmp_path):
-    compiled = kernels.compile_kernels(tools, PROGRAMS, tmp_path, "cubin")
+    compiled = kernels.compile_kernels(tools, PROGRAMS, tmp_path, "cubin", kernels.find_toolkit())
     reports = [report for kernel in compiled for report in kernel["compiled"].values()]
     assert len(reports) >= len(compiled) and all(set(report) == set(kernels.ARCHS) for report in reports)
     assert not any(arch["spill_bytes"] for report in reports for arch in report.values())

@@ -6,6 +6,7 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Support/LLVM.h"
+#include "llvm/Support/Error.h"
 #include <string>
 #include <vector>
 
@@ -19,13 +20,18 @@ struct BundleOptions {
   std::string model = "model";      ///< name for people
   std::vector<std::string> levels = {"x86-64-v4", "x86-64-v3"};
   const WeightStore *weights = nullptr; ///< null: the inline values of the parameters
-  OverlapOptions overlap;
+  ScheduleOptions schedule;             ///< also the target
+  std::vector<std::string> archs = {"sm_80", "sm_90a", "sm_100a", "compute_80"}; ///< of GPUs, instead of levels
+  std::string toolkit;                  ///< a folder with bin/ptxas; empty: searched
   bool writeWeights = true;         ///< false: they are given at run time, as also when the store lacks a value
   std::string planJson = "null";    ///< for manifest.json, as it is
   std::string trainingJson = "null"; ///< likewise: what the trainer must know (docs/contracts.md §5.3)
 };
 
-/// Compiles a module of the local view (the output of Partition) for CPU ranks and writes a bundle (docs/contracts.md §3). The
+/// Whether the architectures exist, and there is a ptxas if they need one.
+llvm::Error checkCudaOptions(const BundleOptions &options);
+
+/// Compiles a module of the local view (the output of Partition) and writes a bundle (docs/contracts.md §3). The
 /// module is left as Fuse made it.
 mlir::LogicalResult compileToBundle(mlir::ModuleOp module, const BundleOptions &options);
 

@@ -57,7 +57,11 @@ struct CompileOptions {
   std::string output;
   std::string stopAfter; ///< name of the last stage to run; empty: all, and the bundle
   bool force = false, progress = false, json = false;
-  std::vector<std::string> levels;
+  std::vector<std::string> levels; ///< of CPUs
+  std::string target = "cpu";
+  std::vector<std::string> archs; ///< of GPUs
+  std::string toolkit;
+  int64_t workspaceBytes = -1; ///< -1: not given
 };
 /// Applies the training options to the pipeline first.
 int compileCommand(CompileOptions &options);

@@ -32,8 +32,8 @@ struct TrainOptions {
 llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeline);
 
 /// Under a memory limit: chooses what is recomputed if that is `auto`, and fails if the step does not fit. `outlined`: the module after
-/// the stage "outline", which stays.
-mlir::LogicalResult fitMemory(mlir::ModuleOp outlined, TrainOptions &train, PipelineOptions &pipeline);
+/// the stage "outline", which stays. `schedule`: but for its overlap, which is the training options'.
+mlir::LogicalResult fitMemory(mlir::ModuleOp outlined, TrainOptions &train, PipelineOptions &pipeline, ScheduleOptions schedule);
 
 /// The manifest's "training" object. `module` has gone through the pipeline.
 std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipeline, mlir::ModuleOp module);

@@ -10,83 +10,21 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "shardc/Lower/CudaCalls.h"
 #include "llvm/Support/Error.h"
-#include "llvm/Support/JSON.h"
-#include <optional>
 #include <string>
-#include <variant>
-#include <vector>
 
 namespace shardc {
 
 struct CudaTarget {
+  std::string name;     ///< as given: "sm_90a", or "compute_90": PTX for it and what comes later
   std::string arch;     ///< "sm_90a"
   std::string features; ///< the PTX version that knows it
 
+  bool isPtx() const { return name != arch; }
+
   static llvm::Expected<CudaTarget> parse(llvm::StringRef text);
 };
-
-/// What a call works on: a buffer of the kernel function (arguments, then results), or a place in
-/// the scratch area, which is the kernel's until it ends.
-struct CudaArgument {
-  int64_t buffer = -1;  ///< number, or -1: in the scratch area
-  int64_t scratch = -1; ///< bytes from its start
-
-  static CudaArgument ofBuffer(int64_t number) { return {number, -1}; }
-  static CudaArgument ofScratch(int64_t bytes) { return {-1, bytes}; }
-};
-
-/// A generated kernel. All its parameters are addresses.
-struct CudaLaunch {
-  std::string symbol;
-  int64_t blocks = 1, threads = 1;
-  int64_t sharedBytes = 0; ///< dynamic shared memory
-  llvm::SmallVector<CudaArgument> arguments{};
-};
-
-/// Strides in elements; a row or a column has neighbours one apart.
-struct CudaMatrix {
-  CudaArgument argument;
-  std::string dtype;
-  int64_t row = 1, column = 1;
-  llvm::SmallVector<int64_t> batch{};
-};
-
-/// D[b, m, n] (+)= A[b, m, k] · B[b, k, n] by cuBLASLt.
-struct CudaGemm {
-  llvm::SmallVector<int64_t> batch;
-  int64_t m = 0, n = 0, k = 0;
-  CudaMatrix a, b, d;
-  bool accumulate = false;
-  std::string compute = "f32", epilogue = "none";
-  std::optional<CudaArgument> bias = std::nullopt;
-};
-
-/// Zeros.
-struct CudaMemset {
-  CudaArgument argument;
-  int64_t bytes = 0;
-};
-
-using CudaCall = std::variant<CudaLaunch, CudaGemm, CudaMemset>;
-
-/// How a kernel function is executed: calls in this order, with `scratchBytes` to share.
-struct CudaKernel {
-  std::string name;
-  std::vector<CudaCall> calls;
-  int64_t scratchBytes = 0;
-  /// What only a library could do, which nothing calls yet: attention, attention_grad,
-  /// grouped_gemm, grouped_gemm_grad; else empty.
-  std::string library{};
-  llvm::json::Object record{}; ///< what that library would need to know
-};
-
-/// Offsets of tensors in the scratch area are multiples of this.
-inline constexpr int64_t kCudaAlignment = 256;
-
-void forEachArgument(CudaCall &call, llvm::function_ref<void(CudaArgument &)> visit);
-/// docs/contracts.md §6.
-llvm::json::Array callsJson(const CudaKernel &kernel);
 
 /// Lowers one kernel function; generated code is appended to `kernels`.
 mlir::FailureOr<CudaKernel> lowerCudaKernel(mlir::func::FuncOp function,

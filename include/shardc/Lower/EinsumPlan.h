@@ -27,6 +27,9 @@ struct EinsumPlan {
 std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, llvm::ArrayRef<int64_t> lhs, llvm::ArrayRef<int64_t> rhs,
                                      llvm::ArrayRef<int64_t> result, bool packed);
 
+/// Makes the strides such as BLAS takes them: in each matrix rows or columns are contiguous and do not overlap. False if they are not.
+bool fitBlas(GemmSpec &spec);
+
 } // namespace shardc
 
 #endif // SHARDC_LOWER_EINSUMPLAN_H

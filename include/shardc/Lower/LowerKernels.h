@@ -19,6 +19,9 @@ inline constexpr llvm::StringLiteral kPanelsAttr = "exec.panels";
 /// On a kernel, an array of pairs [argument, result]: the caller gives both the same buffer. Only where canRunInPlace says so.
 inline constexpr llvm::StringLiteral kInPlaceAttr = "exec.in_place";
 
+/// On a kernel for GPUs, the bytes that it takes of the scratch area.
+inline constexpr llvm::StringLiteral kScratchAttr = "exec.scratch";
+
 /// Whether `result` may have the buffer of `argument`, because every element of any result reads no other element of that argument
 /// than its own, and both have elements of one width. Holds for several pairs at once, if no argument or result is in two of them. No
 /// other argument may have that buffer.

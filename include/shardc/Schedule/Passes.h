@@ -5,6 +5,7 @@
 
 #include "dialects/Exec/Exec.h"
 #include "mlir/Pass/Pass.h"
+#include "shardc/Support/Target.h"
 
 namespace shardc {
 

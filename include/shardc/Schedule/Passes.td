@@ -16,9 +16,11 @@ def SchedulePass : Pass<"shard-schedule", "::mlir::ModuleOp"> {
     Option<"forwardPrefetch", "forward-prefetch", "int64_t", "1", "Units whose parameters are gathered ahead of use in the forward pass">,
     Option<"backwardPrefetch", "backward-prefetch", "int64_t", "1", "Likewise in the backward pass">,
     Option<"reductions", "reductions", "int64_t", "1", "Gradient reductions that may be under way when the next one starts; 0: none">,
+    Option<"target", "target", "::shardc::Target", "::shardc::Target::Cpu", "What ranks are",
+           [{::llvm::cl::values(clEnumValN(::shardc::Target::Cpu, "cpu", "processors"), clEnumValN(::shardc::Target::Cuda, "cuda", "NVIDIA GPUs"))}]>,
+    Option<"workspace", "workspace", "int64_t", "int64_t(32) << 20", "Bytes of cuBLASLt's workspace (cuda)">,
     Option<"report", "report", "bool", "false", "Print arena, weights, temporaries and the number of commands">,
   ];
-  let dependentDialects = ["::shardc::exec::ExecDialect"];
 }
 
 #endif

@@ -8,8 +8,10 @@
 
 #include "dialects/Exec/Exec.h"
 #include "dialects/Graph/Graph.h"
+#include "shardc/Lower/CudaCalls.h"
 #include "shardc/Lower/KernelSpec.h"
 #include "shardc/Sharding/Sharding.h"
+#include "shardc/Support/Target.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringMap.h"
 
@@ -121,6 +123,17 @@ struct ProgramEntry {
   std::vector<std::pair<int, int>> updates;
 };
 
+struct ArenaRange {
+  int64_t offset = 0, bytes = 0;
+};
+
+/// What a program for GPUs has besides (docs/contracts.md §6).
+struct CudaProgram {
+  std::vector<CudaKernel> kernels;             ///< one for each of the program's
+  mlir::OwningOpRef<mlir::ModuleOp> code;      ///< one gpu.module: what is generated of them
+  ArenaRange scratch, workspace, staging;      ///< behind all buffers
+};
+
 struct Program {
   Mesh mesh;
   std::vector<ProgramBuffer> buffers;
@@ -140,6 +153,9 @@ struct Program {
       buffer = buffers[buffer].whole;
     return buffer;
   }
+
+  std::optional<CudaProgram> cuda; ///< none: for CPUs
+  int64_t alignment() const { return cuda ? kCudaAlignment : 64; }
 
   int64_t arenaBytes = 0;
   int64_t bytesOf(BufferKind kind) const;
@@ -165,13 +181,23 @@ void overlapCollectives(Program &program, const OverlapOptions &options = {});
 /// Gives every buffer its place: loaded ones first, then the others by lifetime, best fit.
 void planArena(Program &program);
 
+/// Bytes of the staging area that a collective takes (include/shardrt/staging.h); 0: NCCL takes its data as it lies.
+int64_t stagingBytes(const Program &program, const ProgramCommand &command);
+/// Lowers the kernels of a program with a planned arena, and reserves behind it what they, cuBLASLt and staged collectives need.
+mlir::LogicalResult lowerForCuda(Program &program, mlir::ModuleOp module, int64_t workspaceBytes);
+
+struct ScheduleOptions {
+  OverlapOptions overlap;
+  Target target = Target::Cpu;
+  int64_t workspaceBytes = int64_t(32) << 20; ///< of cuBLASLt
+};
 /// All of it: from a module that went through Fuse to a program with places and times. Marks kernels that work in place.
-mlir::FailureOr<Program> scheduleProgram(mlir::ModuleOp module, const OverlapOptions &overlap = {});
+mlir::FailureOr<Program> scheduleProgram(mlir::ModuleOp module, const ScheduleOptions &options = {});
 
 /// The same as one op for each entry at the end of `module`, beside the kernels.
 llvm::SmallVector<exec::ProgramOp> buildExecPrograms(const Program &program, mlir::ModuleOp module);
 
-/// program.json. `kernels`: tiles and scratch by symbol; offsets of constants in constants.bin as in `program.constants`' order,
+/// program.json. `kernels`: tiles and scratch by symbol, on CPUs; offsets of constants in constants.bin as in `program.constants`' order,
 /// each aligned to 64.
 std::string programJson(const Program &program, const llvm::StringMap<Kernel> &kernels);
 

@@ -3,7 +3,7 @@
 // The JSON of docs/contracts.md §6.
 //
 //===----------------------------------------------------------------------===//
-#include "shardc/Lower/CudaKernels.h"
+#include "shardc/Lower/CudaCalls.h"
 
 namespace json = llvm::json;
 

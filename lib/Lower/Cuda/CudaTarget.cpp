@@ -17,15 +17,25 @@ namespace shardc {
 Expected<CudaTarget> CudaTarget::parse(StringRef text) {
   // The PTX version is the oldest that has what is generated and the architecture: drivers refuse
   // newer ones than they know.
-  for (auto [arch, features] :
-       {std::pair("sm_80", "+ptx80"), std::pair("sm_86", "+ptx80"), std::pair("sm_89", "+ptx80"),
-        std::pair("sm_90", "+ptx80"), std::pair("sm_90a", "+ptx80"), std::pair("sm_100a", "+ptx86"),
-        std::pair("sm_120a", "+ptx87")})
-    if (text == arch)
-      return CudaTarget{arch, features};
-  return createStringError("unknown cuda architecture \"%s\", expected sm_80, sm_86, sm_89, sm_90, "
-                           "sm_90a, sm_100a or sm_120a",
-                           text.str().c_str());
+  static constexpr std::pair<const char *, const char *> known[] = {
+      {"sm_80", "+ptx80"},   {"sm_86", "+ptx80"},  {"sm_89", "+ptx80"},
+      {"sm_90", "+ptx80"},   {"sm_90a", "+ptx80"}, {"sm_100", "+ptx86"},
+      {"sm_100a", "+ptx86"}, {"sm_120", "+ptx87"}, {"sm_120a", "+ptx87"}};
+  std::string arch = text.starts_with("compute_") ? "sm_" + text.drop_front(8).str() : text.str();
+  for (auto [name, features] : known)
+    if (arch == name) {
+      if (arch != text && arch.back() == 'a')
+        return createStringError("cuda architecture \"%s\" runs on that device only, which is what "
+                                 "%s is for; PTX for later ones is compute_%s",
+                                 text.str().c_str(), name,
+                                 text.drop_front(8).drop_back().str().c_str());
+      return CudaTarget{text.str(), arch, features};
+    }
+  return createStringError(
+      "unknown cuda architecture \"%s\", expected sm_80, sm_86, sm_89, sm_90, "
+      "sm_90a, sm_100, sm_100a, sm_120 or sm_120a, or compute_ and one of those "
+      "numbers for PTX",
+      text.str().c_str());
 }
 
 std::string findPtxas(StringRef toolkit) {

@@ -73,29 +73,12 @@ static std::optional<EinsumPlan> planOf(graph::EinsumOp op) {
   return planEinsum(op, lhs.strides, rhs.strides, stored, /*packed=*/false);
 }
 
-/// A matrix as cuBLASLt takes it: rows or columns that are contiguous, and do not overlap. Where a
-/// dimension has one element, its stride is anything.
-static bool fixStrides(int64_t rows, int64_t columns, int64_t &row, int64_t &column) {
-  if (rows == 1)
-    column == 1 || columns == 1 ? (row = columns, column = 1) : (row = 1);
-  else if (columns == 1)
-    row == 1 ? (column = rows) : (column = 1);
-  return (column == 1 && row >= columns) || (row == 1 && column >= rows);
-}
-
 static std::optional<EinsumPlan> gemmPlanOf(graph::EinsumOp op) {
   Type type = op.getType().getElementType();
   if (!type.isF32() && !type.isF64() && !type.isF16() && !type.isBF16())
     return std::nullopt;
   std::optional<EinsumPlan> plan = planOf(op);
-  if (!plan)
-    return std::nullopt;
-  GemmSpec &spec = plan->spec;
-  bool fits = spec.m * spec.n * spec.k > 0 &&
-              fixStrides(spec.m, spec.k, spec.a.rowStride, spec.a.columnStride) &&
-              fixStrides(spec.k, spec.n, spec.b.rowStride, spec.b.columnStride) &&
-              fixStrides(spec.m, spec.n, spec.c.rowStride, spec.c.columnStride);
-  return fits ? plan : std::nullopt;
+  return plan && fitBlas(plan->spec) ? plan : std::nullopt;
 }
 
 bool isLibraryCall(Operation *anchor) {

@@ -49,6 +49,8 @@ LogicalResult LowerCudaPass::checkOptions() {
     auto target = CudaTarget::parse(name);
     if (!target)
       return error(target.takeError());
+    if (target->isPtx() && emit == "cubin")
+      return error(llvm::createStringError("%s is PTX, not a cubin", name.c_str()));
     targets.push_back(*target);
   }
   if (emit != "gpu" && emit != "ptx" && emit != "cubin")
@@ -94,7 +96,7 @@ LogicalResult LowerCudaPass::compile(gpu::GPUModuleOp kernels, const CudaTarget 
     llvm::outs() << *ptx;
     return success();
   }
-  if (failed(write(target.arch + ".ptx", *ptx)))
+  if (failed(write(target.name + ".ptx", *ptx)))
     return failure();
   if (ptxas.empty())
     return success();

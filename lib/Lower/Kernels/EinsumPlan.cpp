@@ -144,4 +144,25 @@ std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, ArrayRef<int64_t> lhs, 
   return plan;
 }
 
+/// Where a dimension has one element, its stride is anything.
+static bool fixStrides(int64_t rows, int64_t columns, GemmOperand &matrix) {
+  int64_t &row = matrix.rowStride, &column = matrix.columnStride;
+  if (rows == 1 && (column == 1 || columns == 1)) {
+    row = columns;
+    column = 1;
+  } else if (rows == 1) {
+    row = 1;
+  } else if (columns == 1 && row == 1) {
+    column = rows;
+  } else if (columns == 1) {
+    column = 1;
+  }
+  return (column == 1 && row >= columns) || (row == 1 && column >= rows);
+}
+
+bool fitBlas(GemmSpec &spec) {
+  return spec.m * spec.n * spec.k > 0 && fixStrides(spec.m, spec.k, spec.a) && fixStrides(spec.k, spec.n, spec.b) &&
+         fixStrides(spec.m, spec.n, spec.c);
+}
+
 } // namespace shardc

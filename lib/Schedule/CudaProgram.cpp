@@ -1,0 +1,81 @@
+//===- CudaProgram.cpp - What GPUs need besides ---------------------------===//
+//
+// Kernels become calls (lib/Lower/Cuda). Commands on the compute stream are in order, so that all
+// kernels share one scratch area, all matrix multiplications one workspace, all staged collectives
+// one staging area; they lie behind the buffers and are part of the arena, whose size is the proven
+// peak.
+//
+//===----------------------------------------------------------------------===//
+#include "shardc/Lower/CudaKernels.h"
+#include "shardc/Lower/LowerKernels.h"
+#include "shardc/Schedule/Program.h"
+#include "shardrt/staging.h"
+
+using namespace mlir;
+
+namespace shardc {
+
+int64_t stagingBytes(const Program &program, const ProgramCommand &command) {
+  if (command.group < 0 || command.kind == CommandKind::Slice)
+    return 0;
+  int64_t ranks = 1;
+  for (const AxisRef &axis : program.groups[command.group])
+    ranks *= axis.size;
+  RankedTensorType source = program.buffers[command.buffers[0]].type;
+  int64_t size = elementBytes(source.getElementType());
+  if (command.kind == CommandKind::AllGather || command.kind == CommandKind::ReduceScatter)
+    return shardrt_rows_staging(ranks, size, command.outer, command.inner, command.total);
+  if (command.kind == CommandKind::AllToAll)
+    return shardrt_all_to_all_staging(ranks, size, source.getShape().data(), source.getRank(),
+                                      command.splitDim, command.splitTotal);
+  return 0;
+}
+
+static bool usesGemm(const CudaProgram &cuda) {
+  return llvm::any_of(cuda.kernels, [](const CudaKernel &kernel) {
+    return llvm::any_of(
+        kernel.calls, [](const CudaCall &call) { return std::holds_alternative<CudaGemm>(call); });
+  });
+}
+
+LogicalResult lowerForCuda(Program &program, ModuleOp module, int64_t workspaceBytes) {
+  CudaProgram &cuda = *program.cuda;
+  MLIRContext *context = module.getContext();
+  DialectRegistry registry;
+  registerCudaDialects(registry);
+  context->appendDialectRegistry(registry);
+  for (StringRef dialect : registry.getDialectNames())
+    context->getOrLoadDialect(dialect);
+  OpBuilder builder(context);
+  cuda.code = ModuleOp::create(module.getLoc());
+  builder.setInsertionPointToEnd(cuda.code->getBody());
+  auto code = gpu::GPUModuleOp::create(builder, module.getLoc(), "cuda_kernels");
+  SymbolTable symbols(module);
+  for (const std::string &name : program.kernels) {
+    auto function = symbols.lookup<func::FuncOp>(name);
+    FailureOr<CudaKernel> kernel = lowerCudaKernel(function, code);
+    if (failed(kernel))
+      return failure();
+    if (!kernel->library.empty())
+      return function.emitError() << "kernel \"" << name << "\": there is no code for "
+                                  << kernel->library << " on GPUs";
+    cuda.scratch.bytes =
+        std::max<int64_t>(cuda.scratch.bytes, llvm::alignTo(kernel->scratchBytes, kCudaAlignment));
+    function->setAttr(kScratchAttr,
+                      builder.getI64IntegerAttr(kernel->scratchBytes)); // for the proof
+    cuda.kernels.push_back(std::move(*kernel));
+  }
+  for (const ProgramEntry &entry : program.entries)
+    for (const ProgramCommand &command : entry.commands)
+      cuda.staging.bytes = std::max(cuda.staging.bytes, stagingBytes(program, command));
+  for (const ProgramCommand &command : program.init)
+    cuda.staging.bytes = std::max(cuda.staging.bytes, stagingBytes(program, command));
+  cuda.workspace.bytes = usesGemm(cuda) ? llvm::alignTo(workspaceBytes, kCudaAlignment) : 0;
+  for (ArenaRange *range : {&cuda.scratch, &cuda.workspace, &cuda.staging}) {
+    range->offset = program.arenaBytes;
+    program.arenaBytes += range->bytes;
+  }
+  return success();
+}
+
+} // namespace shardc

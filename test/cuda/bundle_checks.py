@@ -1,0 +1,86 @@
+"""What docs/contracts.md §6 promises of a bundle for GPUs, checked without one: every call stays inside of what it works on."""
+
+import json
+import re
+
+BYTES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "bool": 1}
+BYTES.update({f"{sign}{bits}": bits // 8 for sign in ("i", "ui") for bits in (8, 16, 32, 64)})
+
+
+class Wrong(Exception):
+    """The bundle breaks a promise."""
+
+
+def expect(condition, message):
+    if not condition:
+        raise Wrong(message)
+
+
+def parameters_of(ptx):
+    """Number of parameters of each kernel."""
+    return {name: body.count(".param") for name, body in re.findall(r"\.entry (\w+)\(([^)]*)\)", ptx)}
+
+
+class Bundle:
+    def __init__(self, path):
+        self.path = path
+        self.manifest, self.program = (json.loads((path / name).read_text()) for name in ("manifest.json", "program.json"))
+        self.buffers, self.ranges = self.program["buffers"], self.program["cuda"]
+        texts = [(path / image["file"]).read_text() for image in self.manifest["kernels"] if image["format"] == "ptx"]
+        self.parameters = parameters_of(texts[0]) if texts else None
+
+    def commands(self):
+        return [command for commands in [self.program["init"], *(entry["commands"] for entry in self.program["entries"])] for command in commands]
+
+    def bytes_at(self, command, argument):
+        """Bytes that a call may touch there."""
+        if isinstance(argument, int):
+            expect(0 <= argument < len(command["buffers"]), f"argument {argument} of a command with {len(command['buffers'])} buffers")
+            return self.buffers[command["buffers"][argument]]["bytes"]
+        return self.ranges["scratch"]["bytes"] - argument["scratch"]
+
+    def check_matrix(self, call, command, matrix, sizes, what):
+        strides = [matrix["row"], matrix["column"]]
+        for own, other, size in ((strides[0], strides[1], sizes[1]), (strides[1], strides[0], sizes[0])):
+            if other == 1 and own >= size:
+                break
+        else:
+            raise Wrong(f"{what}: strides {strides} of a {sizes[0]} x {sizes[1]} matrix")
+        extents = [*zip([*sizes, *call["batch"]], [*strides, *matrix["batch"]], strict=True)]
+        needed = (1 + sum((size - 1) * stride for size, stride in extents)) * BYTES[matrix["dtype"]]
+        given = self.bytes_at(command, matrix["argument"])
+        expect(needed <= given, f"{what} needs {needed} bytes, there are {given}")
+
+    def check_call(self, call, command):
+        if call["kind"] == "launch":
+            expect(0 < call["threads"] <= 1024 and call["threads"] % 32 == 0 and 0 < call["blocks"] < 2**31, f"grid of {call}")
+            for argument in call["arguments"]:
+                self.bytes_at(command, argument)
+            if self.parameters is not None:
+                given, wanted = len(call["arguments"]), self.parameters.get(call["symbol"])
+                expect(given == wanted, f"{call['symbol']} has {wanted} parameters, {given} are given")
+        elif call["kind"] == "gemm":
+            m, n, k = call["m"], call["n"], call["k"]
+            for name, sizes in (("a", (m, k)), ("b", (k, n)), ("d", (m, n))):
+                self.check_matrix(call, command, call[name], sizes, name)
+            if call["epilogue"] in ("bias", "gelu_bias"):
+                expect(n * BYTES[call["d"]["dtype"]] <= self.bytes_at(command, call["bias"]), f"bias of {call}")
+        else:
+            expect(call["kind"] == "memset" and call["bytes"] <= self.bytes_at(command, call["argument"]), f"{call}")
+
+    def check(self):
+        arena = self.program["arena"]["bytes"]
+        expect(self.program["target"] == "cuda" == self.manifest["target"], "target")
+        for name, place in self.ranges.items():
+            expect(place["offset"] % 256 == 0 and place["offset"] + place["bytes"] <= arena, f"range {name}: {place}")
+        for buffer in self.buffers:
+            expect(buffer["offset"] % 64 == 0 and buffer["offset"] + buffer["bytes"] <= self.ranges["scratch"]["offset"], f"{buffer}")
+        for image in self.manifest["kernels"]:
+            expect((self.path / image["file"]).stat().st_size > 0, f"{image}")
+            expect(image.get("resources", {}).get("spill_bytes", 0) == 0, f"registers are spilled: {image}")
+        launches = [command for command in self.commands() if command["op"] == "launch"]
+        for command in launches:
+            expect("tiles" not in command and "scratch" not in command, f"{command}")
+            for call in self.program["kernels"][command["kernel"]]["calls"]:
+                self.check_call(call, command)
+        return len(launches)
