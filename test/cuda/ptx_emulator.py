@@ -1,7 +1,8 @@
 """Runs PTX on the CPU, all threads of a launch in step, with numpy. For tests: what is wrong with the code must show.
 
 Besides results it checks what a GPU would punish or, worse, forgive: reads and writes outside of buffers, misaligned vector accesses,
-writes to buffers that are only read, barriers and shuffles that not all threads reach, races in shared memory between barriers.
+writes to buffers that are only read, barriers, shuffles and matrix instructions that not all threads reach, races in shared memory
+between barriers, copies that nobody waited for.
 
 Threads are rows of numpy arrays. Those at the smallest program counter run until they branch or meet others, so that diverged threads
 meet again behind what they diverged around. The PTX is the subset that LLVM makes of our kernels; anything else is an error.
@@ -139,7 +140,11 @@ class Run:
         # Last reader and writer of each shared word, and in which stretch between barriers.
         self.reader, self.writer = np.full(words, -1), np.full(words, -1)
         self.read_at, self.written_at = np.full(words, -1), np.full(words, -1)
-        self.epoch = np.zeros(len(blocks), int)
+        # Barriers of the block, and of the warp, so far.
+        self.epoch, self.warp_epoch = np.zeros(len(blocks), int), np.zeros(self.count // 32, int)
+        self.read_warp_at, self.written_warp_at = np.full(words, -1), np.full(words, -1)
+        # Copies that nobody has waited for yet, and how many groups of them each thread has committed.
+        self.copies, self.groups = [], np.zeros(self.count, int)
 
     def fail(self, instruction, why):
         raise PtxError(f"{self.kernel.name}: {why}, at `{instruction.text}`")
@@ -210,21 +215,34 @@ class Run:
         for lane in range(vector):
             offsets = addresses + lane * size + block * self.words * 4
             word = offsets // 4
-            races = (self.written_at[word] == self.epoch[block]) & (self.writer[word] != at)
-            if write is not None:
-                races |= (self.read_at[word] == self.epoch[block]) & (self.reader[word] != at)
-            if races.any():
-                self.fail(instruction, "two threads use one word of shared memory without a barrier between")
             elements = self.shared.view(UNSIGNED[size * 8])
             if write is None:
+                self.mark_read(instruction, at, word)
                 result[lane] = elements[offsets // size]
-                self.reader[word], self.read_at[word] = at, self.epoch[block]
             else:
                 if len(np.unique(offsets)) != len(offsets):
                     self.fail(instruction, "two threads write one word of shared memory")
+                self.mark_written(instruction, at, word)
                 elements[offsets // size] = write[lane]
-                self.writer[word], self.written_at[word] = at, self.epoch[block]
         return result
+
+    # Races: another thread has used the word since the last barrier of the block, or of both threads' warp.
+
+    def is_recent(self, at, others, block_epoch, warp_epoch):
+        apart = others // 32 != at // 32
+        return (block_epoch == self.epoch[self.block[at]]) & (others != at) & (apart | (warp_epoch == self.warp_epoch[at // 32]))
+
+    def mark_read(self, instruction, at, word):
+        if self.is_recent(at, self.writer[word], self.written_at[word], self.written_warp_at[word]).any():
+            self.fail(instruction, "two threads use one word of shared memory without a barrier between")
+        self.reader[word], self.read_at[word], self.read_warp_at[word] = at, self.epoch[self.block[at]], self.warp_epoch[at // 32]
+
+    def mark_written(self, instruction, at, word):
+        races = self.is_recent(at, self.writer[word], self.written_at[word], self.written_warp_at[word])
+        races |= self.is_recent(at, self.reader[word], self.read_at[word], self.read_warp_at[word])
+        if races.any():
+            self.fail(instruction, "two threads use one word of shared memory without a barrier between")
+        self.writer[word], self.written_at[word], self.written_warp_at[word] = at, self.epoch[self.block[at]], self.warp_epoch[at // 32]
 
     # Control.
 
@@ -261,6 +279,10 @@ class Run:
                     break
 
     def barrier(self, instruction, at, position):
+        if "warp" in instruction.parts:
+            self.need_warps(instruction, at, "barrier")
+            self.warp_epoch[np.unique(at // 32)] += 1
+            return
         waiting, alive = np.bincount(self.block[at], minlength=len(self.epoch)), np.bincount(self.block[position < len(self.kernel.code)], minlength=len(self.epoch))
         if ((waiting > 0) & (waiting != alive)).any():
             self.fail(instruction, "not all threads of a block reach the barrier")
@@ -474,20 +496,104 @@ class Run:
         bits[at] = wide.astype(SIGNED[bits.dtype.itemsize * 8]).view(bits.dtype) if target[0] == "s" else wide
         return None
 
-    def do_shfl(self, i, at, kind, o):
-        if "bfly" not in i.parts:
-            self.fail(i, "instruction not understood")
+    def need_warps(self, i, at, what):
         whole = np.zeros(self.count, bool)
         whole[at] = True
         warps = whole.reshape(-1, 32)
         if (warps.any(axis=1) != warps.all(axis=1)).any():
-            self.fail(i, "not all threads of a warp reach the shuffle")
-        distance = int(o[2], 0)
+            self.fail(i, f"not all threads of a warp reach the {what}")
+
+    def do_shfl(self, i, at, kind, o):
+        if i.parts[2] not in ("bfly", "idx"):
+            self.fail(i, "instruction not understood")
+        self.need_warps(i, at, "shuffle")
         target, _, predicate = o[0].partition("|")
-        source = self.register(o[1])
-        self.register(target)[at] = source[at ^ distance]
+        lane = self.get(o[2], "u32", at).astype(int)
+        source = at ^ lane if i.parts[2] == "bfly" else (at & ~31) | (lane & 31)
+        self.register(target)[at] = self.register(o[1])[source]
         if predicate:
             self.register(predicate)[at] = True
+
+
+    # Asynchronous copies: bytes arrive when the thread waits for them, so that whoever looks earlier sees the old ones.
+
+    def do_cp(self, i, at, kind, o):
+        if i.parts[1] != "async":
+            self.fail(i, "instruction not understood")
+        if i.parts[2] == "commit_group":
+            self.groups[at] += 1
+        elif i.parts[2] == "wait_group":
+            self.finish_copies(i, at, int(o[0]))
+        else:
+            self.start_copy(i, at, o)
+
+    def start_copy(self, i, at, o):
+        target, source, size = self.address(i, o[0], at), self.address(i, o[1], at), int(o[2])
+        taken = self.get(o[3], "u32", at) if len(o) > 3 else np.full(len(at), size)
+        if size not in ((16,) if "cg" in i.parts else (4, 8, 16)) or ((taken != 0) & (taken != size)).any():
+            self.fail(i, "size of a copy not understood")
+        if (target % size).any() or (source % size).any():
+            self.fail(i, f"address not a multiple of {size}")
+        if (target + size > self.kernel.shared_bytes).any():
+            self.fail(i, f"access beyond the {self.kernel.shared_bytes} bytes of shared memory")
+        words, full = np.zeros((size // 4, len(at)), np.uint32), taken == size
+        if full.any():
+            words[:, full] = self.global_access(i, at[full], source[full], 4, size // 4, None)
+        place = (target // 4 + self.block[at] * self.words) + np.arange(size // 4)[:, None]
+        for word in place:
+            self.mark_written(i, at, word)
+        self.copies.append((at, self.groups[at].copy(), place, words))
+
+    def finish_copies(self, i, at, pending):
+        waits, rest = np.zeros(self.count, bool), []
+        waits[at] = True
+        memory = self.shared.view(np.uint32)
+        for threads, group, place, words in self.copies:
+            done = waits[threads] & (group < self.groups[threads] - pending)
+            if done.any():
+                for word in place[:, done]:
+                    self.mark_written(i, threads[done], word)
+                memory[place[:, done]] = words[:, done]
+            if not done.all():
+                rest.append((threads[~done], group[~done], place[:, ~done], words[:, ~done]))
+        self.copies = rest
+
+    # Tensor cores. Lane 4g + t has two neighbours of row g, columns 2t and 2t + 1, of each 8x8 matrix.
+
+    def do_ldmatrix(self, i, at, kind, o):
+        if "x4" not in i.parts or kind != "b16":
+            self.fail(i, "instruction not understood")
+        self.need_warps(i, at, "ldmatrix")
+        rows = self.access(i, at, self.address(i, o[1], at), 2, 8)  # each lane's row of eight
+        matrices = rows.T.reshape(-1, 4, 8, 8)
+        if "trans" in i.parts:
+            matrices = matrices.swapaxes(2, 3)
+        pairs = matrices.reshape(-1, 4, 32, 2).astype(np.uint32)
+        for number, register in enumerate(o[0].strip("{}").split(",")):
+            self.put(register.strip(), "b32", at, (pairs[:, number, :, 0] | (pairs[:, number, :, 1] << np.uint32(16))).reshape(-1))
+
+    def do_mma(self, i, at, kind, o):
+        if i.parts[1:6] != ["sync", "aligned", "m16n8k16", "row", "col"] or i.parts[6] != "f32" or i.parts[9] != "f32" or i.parts[7] not in ("f16", "bf16"):
+            self.fail(i, "instruction not understood")
+        self.need_warps(i, at, "mma")
+        target, a, b, c = ([name.strip() for name in operand.strip("{}").split(",")] for operand in o)
+
+        def halves(register):
+            """[warp, g, t, 2]: an 8x8 matrix by rows."""
+            bits = self.raw(register, at).astype(np.uint32)
+            both = np.stack([bits & np.uint32(0xFFFF), bits >> np.uint32(16)], -1).astype(np.uint16)
+            return decode(both, i.parts[7]).astype(np.float64).reshape(-1, 8, 8)
+
+        def sums(low, high):
+            return np.stack([self.get(low, "f32", at), self.get(high, "f32", at)], -1).astype(np.float64).reshape(-1, 8, 8)
+
+        left = np.concatenate([np.concatenate([halves(a[0]), halves(a[2])], 2), np.concatenate([halves(a[1]), halves(a[3])], 2)], 1)
+        right = np.concatenate([halves(b[0]), halves(b[1])], 2)  # [column, inner]
+        product = left @ right.swapaxes(1, 2) + np.concatenate([sums(c[0], c[1]), sums(c[2], c[3])], 1)
+        for half in (0, 1):
+            pairs = product[:, 8 * half : 8 * half + 8].reshape(-1, 32, 2)
+            for n in (0, 1):
+                self.put(target[2 * half + n], "f32", at, pairs[:, :, n].reshape(-1))
 
 
 def launch(kernel, grid, threads, arrays, writable):

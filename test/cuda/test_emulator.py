@@ -81,3 +81,55 @@ $L__BB0_1:
   st.global.b32 [%rd5], %r4;
 """
     assert launch(body)[:5].tolist() == [7, 7, 9, 7, 9]
+
+
+COPY = """
+  cp.async.ca.shared.global [%rd8], [%rd4], 4;
+  {commit}
+  {wait}
+  ld.shared.b32 %r3, [%rd8];
+  st.global.b32 [%rd5], %r3;
+"""
+
+
+def test_copies_arrive_when_waited_for():
+    commit, wait = "cp.async.commit_group;", "cp.async.wait_group 0;"
+    assert (launch(COPY.format(commit=commit, wait=wait)) == np.arange(64)).all()
+    assert not launch(COPY.format(commit=commit, wait="")).any()
+    assert not launch(COPY.format(commit=commit, wait="cp.async.wait_group 1;")).any()
+    assert not launch(COPY.format(commit="", wait=wait)).any()
+
+
+def test_warp_barrier_orders_its_warp_only():
+    neighbour = "st.shared.b32 [%rd8], %r2; bar.warp.sync -1; xor.b64 %rd3, %rd8, {distance}; ld.shared.b32 %r3, [%rd3]; st.global.b32 [%rd5], %r3;"
+    assert (launch(neighbour.format(distance=4)) == np.arange(64) ^ 1).all()
+    with pytest.raises(ptx_emulator.PtxError, match="two threads use one word"):
+        launch(neighbour.format(distance=128))
+
+
+def test_matrices():
+    body = """
+  mov.b32 %r3, 0x3F803F80;
+  mov.b32 %r4, 0x40004000;
+  mov.b32 %r5, 0;
+  mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r5, %r6, %r7, %r8}, {%r3, %r4, %r3, %r4}, {%r3, %r4}, {%r5, %r5, %r5, %r5};
+  cvt.rzi.s32.f32 %r5, %r5;
+  cvt.rzi.s32.f32 %r7, %r7;
+  mad.lo.s32 %r5, %r7, 1000, %r5;
+  st.global.b32 [%rd5], %r5;
+"""
+    # Rows g are ones, g + 8 twos; of the inner places half meet ones, half twos.
+    assert (launch(body) == 8 * 1 + 8 * 2 + 1000 * (8 * 2 + 8 * 4)).all()
+    rows = """
+  st.shared.b32 [%rd8], %r2;
+  bar.sync 0;
+  and.b32 %r3, %r1, 15;
+  mul.wide.u32 %rd3, %r3, 16;
+  add.s64 %rd3, %rd7, %rd3;
+  ldmatrix.sync.aligned.m8n8.x4{trans}.shared.b16 {{%r3, %r4, %r5, %r6}}, [%rd3];
+  st.global.b32 [%rd5], %r4;
+"""
+    # The second matrix is words 32 … 63: each lane has a word of it, or two halves of a column.
+    assert (launch(rows.format(trans=""))[:32] == 32 + np.arange(32)).all()
+    halves = np.arange(32, 64, dtype=np.int32).view(np.int16).reshape(8, 8).T.copy().view(np.int32).reshape(-1)
+    assert (launch(rows.format(trans=".trans"))[:32] == halves).all()

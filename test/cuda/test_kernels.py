@@ -7,7 +7,9 @@ import check_kernels
 import kernels
 import pytest
 
-PROGRAMS = Path(__file__).parent / "Inputs/programs.mlir"
+INPUTS = Path(__file__).parent / "Inputs"
+PROGRAMS = INPUTS / "programs.mlir"
+ALL_PROGRAMS = sorted(INPUTS.glob("*.mlir"))
 # In units in the last place of a result's largest value. f32: sums are taken in another order, and may cancel; narrower floats are rounded
 # from f32 once or twice.
 BOUND = {"f64": 64, "f32": 64, "f16": 2, "bf16": 2}
@@ -33,16 +35,18 @@ def test_fixture(tools, tmp_path, family, options):
     assert len(checked) >= 12
 
 
-def test_programs(tools, tmp_path):
+@pytest.mark.parametrize("programs", ALL_PROGRAMS, ids=lambda path: path.stem)
+def test_programs(tools, tmp_path, programs):
     fused = tmp_path / "fused.mlir"
-    kernels.run(tools / "shard-opt", PROGRAMS, "-o", fused)
+    kernels.run(tools / "shard-opt", programs, "-o", fused)
     checked = expect_close(check_kernels.check(tools, fused, tmp_path))
-    assert len(checked) == PROGRAMS.read_text().count("func.func")
+    assert len(checked) == programs.read_text().count("func.func")
 
 
 @pytest.mark.skipif(not kernels.find_toolkit(), reason="there is no ptxas")
-def test_ptxas_accepts_them(tools, tmp_path):
-    compiled = kernels.compile_kernels(tools, PROGRAMS, tmp_path, "cubin", kernels.find_toolkit())
+@pytest.mark.parametrize("programs", ALL_PROGRAMS, ids=lambda path: path.stem)
+def test_ptxas_accepts_them(tools, tmp_path, programs):
+    compiled = kernels.compile_kernels(tools, programs, tmp_path, "cubin", kernels.find_toolkit())
     reports = [report for kernel in compiled for report in kernel["compiled"].values()]
     assert len(reports) >= len(compiled) and all(set(report) == set(kernels.ARCHS) for report in reports)
     assert not any(arch["spill_bytes"] for report in reports for arch in report.values())

@@ -11,6 +11,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "CudaLowering.h"
+#include "AttentionGrid.h"
 #include "LibraryCalls.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 
@@ -51,6 +52,28 @@ KernelBody CudaLowering::begin(int64_t) {
   });
   shareBuffers(body);
   return body;
+}
+
+KernelBody CudaLowering::beginKernel(StringRef name, ArrayRef<CudaBuffer> buffers) {
+  SmallVector<MemRefType> types;
+  for (const CudaBuffer &buffer : buffers)
+    types.push_back(buffer.type);
+  return beginKernel(name, types, [&](unsigned i) { return buffers[i].isWritten; });
+}
+
+CudaBuffer CudaLowering::bufferOf(Value value) {
+  MemRefType type = bufferType(tensorType(value));
+  if (auto argument = dyn_cast<BlockArgument>(value))
+    return {CudaArgument::ofBuffer(argument.getArgNumber()), type};
+  int64_t result = llvm::find(results(), value) - results().begin();
+  return {CudaArgument::ofBuffer(function.getNumArguments() + result), type, true};
+}
+
+CudaLaunch CudaLowering::launch(ArrayRef<CudaBuffer> buffers) {
+  CudaLaunch made{kernel.getName().str(), blocks, threads};
+  for (const CudaBuffer &buffer : buffers)
+    made.arguments.push_back(buffer.argument);
+  return made;
 }
 
 CudaLaunch CudaLowering::launch() {
@@ -132,6 +155,8 @@ FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp ke
       anchor = &op;
     }
   }
+  if (auto attention = dyn_cast_or_null<graph::AttentionOp>(anchor))
+    return lowerAttentionGrid(lowering, attention);
   if (anchor && isLibraryCall(anchor))
     return libraryCall(function, anchor, kernels);
   return lowerGenerated(lowering, strongest, anchor);

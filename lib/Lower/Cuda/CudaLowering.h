@@ -5,12 +5,22 @@
 #include "lib/Lower/Kernels/KernelLowering.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "shardc/Lower/CudaKernels.h"
+#include "shardc/Support/ElementBytes.h"
 
 namespace shardc {
 
 inline constexpr int64_t kWarp = 32;
 /// Enough to fill any GPU several times over; a bigger grid has more work for each thread instead.
 inline constexpr int64_t kMaxBlocks = 16384;
+
+/// A buffer of one of the kernels that a function takes.
+struct CudaBuffer {
+  CudaArgument argument;
+  mlir::MemRefType type;
+  bool isWritten = false;
+
+  int64_t bytes() const { return type.getNumElements() * elementBytes(type.getElementType()); }
+};
 
 /// A kernel as `gpu.func`. The grid is one-dimensional.
 struct CudaLowering : KernelLowering {
@@ -25,6 +35,11 @@ struct CudaLowering : KernelLowering {
   /// A kernel over these buffers, where one function takes several.
   KernelBody beginKernel(llvm::StringRef name, llvm::ArrayRef<mlir::MemRefType> buffers,
                          llvm::function_ref<bool(unsigned)> isWritten);
+  KernelBody beginKernel(llvm::StringRef name, llvm::ArrayRef<CudaBuffer> buffers);
+  /// The buffer of an argument, or of a value that is a result.
+  CudaBuffer bufferOf(mlir::Value value);
+  /// The call of the kernel that was begun last.
+  CudaLaunch launch(llvm::ArrayRef<CudaBuffer> buffers);
   /// The call of the kernel that was begun last, with buffers 0, 1, … as its arguments.
   CudaLaunch launch();
   /// Items go to neighbouring threads.

@@ -1,0 +1,244 @@
+//===- AttentionForward.cpp - Attention without the score matrix -----------===//
+//
+// Online softmax over tiles of keys (FlashAttention-2, arXiv:2307.08691). A warp has 16 query rows:
+// their scores with a tile of keys, the running greatest score and sum, and the result so far are
+// in its registers. Keys and values lie in shared memory, one tile of each; the next one is under
+// way while the other is used:
+//
+//   keys of tile 0 begin
+//   for each tile that some query of the block sees:
+//     keys there; values begin
+//     s = scale q kᵀ, soft cap, masks; greatest score m; p = 2^(s - m); result and sum rescaled
+//     values there; keys of the next tile begin
+//     result += p v
+//   result / sum
+//
+// Tiles that all queries see whole skip the comparisons of positions.
+//
+//===----------------------------------------------------------------------===//
+#include "AttentionGrid.h"
+#include "lib/Lower/Kernels/AttentionOperands.h"
+
+using namespace mlir;
+
+namespace shardc {
+namespace {
+
+class AttentionForward {
+public:
+  AttentionForward(CudaLowering &lowering, const AttentionSpec &spec, ArrayRef<CudaBuffer> buffers)
+      : lowering(lowering), spec(spec), e{lowering.builder, lowering.loc()}, grid(e, spec),
+        buffers(lowering.beginKernel(spec.symbol, buffers).buffers) {}
+  void build();
+
+private:
+  using Value = Emitter::Value;
+  using Values = Emitter::Values;
+
+  /// What the loop over tiles of keys carries.
+  struct State {
+    Values result;
+    Value greatest[2], sum[2]; ///< of rows g and g + 8; sums are this lane's columns only
+  };
+  Values flat(const State &state);
+  State unflat(ValueRange values);
+
+  Values scores(WarpTile &warp, ArrayRef<Value> products, Value firstKey);
+  Values step(WarpTile &warp, State &state, ArrayRef<Value> scores);
+
+  CudaLowering &lowering;
+  const AttentionSpec &spec;
+  Emitter e;
+  AttentionGrid grid;
+  SmallVector<Value> buffers;
+  Value mask;
+  int64_t keysPerTile = 0;
+  AttentionGrid::Query queries[2]; ///< of rows g and g + 8
+  AttentionGrid::Range blockQueries;
+};
+
+} // namespace
+
+Emitter::Values AttentionForward::flat(const State &state) {
+  Values values(state.result);
+  values.append({state.greatest[0], state.greatest[1], state.sum[0], state.sum[1]});
+  return values;
+}
+
+AttentionForward::State AttentionForward::unflat(ValueRange values) {
+  unsigned n = values.size() - 4;
+  return {Values(values.take_front(n)), {values[n], values[n + 1]}, {values[n + 2], values[n + 3]}};
+}
+
+Emitter::Values AttentionForward::scores(WarpTile &warp, ArrayRef<Value> products, Value firstKey) {
+  bool isRagged = spec.keys % keysPerTile != 0;
+  Values scores;
+  for (auto [n, product] : llvm::enumerate(products)) {
+    const AttentionGrid::Query &query = queries[WarpTile::isHigh(n)];
+    Value key = e.add(firstKey, warp.columnOf(n)), inside = query.exists;
+    if (isRagged && spec.mask)
+      inside = grid.both(inside, e.less(key, e.index(spec.keys)));
+    scores.push_back(grid.score(warp, product, mask, query, key, inside, false).value);
+  }
+  AttentionGrid::Range keys{firstKey, e.add(firstKey, keysPerTile - 1)};
+  Value whole = grid.seeAll(blockQueries, keys);
+  if (isRagged)
+    whole = grid.both(whole, e.less(keys.last, e.index(spec.keys)));
+  if (!whole)
+    return scores;
+  Value isPartial = arith::XOrIOp::create(e.b, e.loc, whole, e.scalar(e.b.getI1Type(), 1));
+  return grid.where(isPartial, scores, [&] {
+    Values checked;
+    for (auto [n, score] : llvm::enumerate(scores)) {
+      Value key = e.add(firstKey, warp.columnOf(n));
+      Value sees = grid.sees(queries[WarpTile::isHigh(n)].number, key);
+      if (isRagged)
+        sees = grid.both(sees, e.less(key, e.index(spec.keys)));
+      checked.push_back(grid.hide(score, sees));
+    }
+    return checked;
+  });
+}
+
+/// Takes a tile's scores into the softmax; returns its powers.
+Emitter::Values AttentionForward::step(WarpTile &warp, State &state, ArrayRef<Value> scores) {
+  Value rescale[2], shift[2];
+  for (int64_t high : {0, 1}) {
+    Value greatest = state.greatest[high], mine;
+    for (auto [n, score] : llvm::enumerate(scores))
+      if (WarpTile::isHigh(n) == high)
+        mine = mine ? grid.greatest(mine, score) : score;
+    mine = warp.overRow(mine, [&](Value x, Value y) { return grid.greatest(x, y); });
+    state.greatest[high] = grid.greatest(greatest, mine);
+    // A row that has seen no key yet: powers are zero.
+    Value isHidden = grid.isEqual(state.greatest[high], grid.hidden());
+    shift[high] = grid.select(isHidden, grid.f32(0), state.greatest[high]);
+    rescale[high] = warp.exp2(grid.minus(greatest, shift[high]));
+    state.sum[high] = grid.times(state.sum[high], rescale[high]);
+  }
+  for (auto [n, x] : llvm::enumerate(state.result))
+    x = grid.times(x, rescale[WarpTile::isHigh(n)]);
+  Values powers;
+  for (auto [n, score] : llvm::enumerate(scores)) {
+    int64_t high = WarpTile::isHigh(n);
+    powers.push_back(warp.exp2(grid.minus(score, shift[high])));
+    state.sum[high] = grid.plus(state.sum[high], powers.back());
+  }
+  return powers;
+}
+
+void AttentionForward::build() {
+  Type element = spec.q.type;
+  int64_t warps = std::clamp<int64_t>(llvm::divideCeil(grid.rows, 16), 1, 4);
+  int64_t rowsPerBlock = 16 * warps, tiles = llvm::divideCeil(grid.rows, rowsPerBlock);
+  bool tensorCores = WarpTile::usesTensorCores(element);
+  int64_t size = std::max(spec.dim, spec.valueDim);
+  keysPerTile = tensorCores ? (size > 128 ? 32 : 64) : (size > 64 ? 16 : 32);
+  keysPerTile = std::min<int64_t>(keysPerTile, llvm::alignTo(spec.keys, 16));
+  lowering.setGrid(spec.batch * spec.keyHeads * tiles, warps * kWarp);
+
+  WarpTile warp(lowering, e, element, warps * kWarp);
+  Value tile = grid.takeBlock(lowering.blockIndex(), tiles);
+  if (spec.right) // the last queries see most keys: they go first
+    tile = e.sub(e.index(tiles - 1), tile);
+  Value firstRow = e.mul(tile, rowsPerBlock);
+  Value lastRow = e.min(e.add(firstRow, rowsPerBlock - 1), e.index(grid.rows - 1));
+  blockQueries = grid.queriesOf(firstRow, lastRow);
+  bool isWhole = grid.rows % rowsPerBlock == 0;
+  Value row = e.add(e.add(firstRow, e.mul(warp.warp, 16)), warp.group);
+  for (int64_t high : {0, 1})
+    queries[high] = grid.queryAt(e.add(row, high * 8), isWhole);
+  unsigned next = 3;
+  if (spec.mask)
+    mask = buffers[next++];
+  Value sinks = spec.sinks ? buffers[next++] : Value(), out = buffers[next];
+
+  // Operands.
+  GlobalRows query = grid.source(buffers[0], spec.q, spec.dim),
+             key = grid.source(buffers[1], spec.k, spec.dim),
+             value = grid.source(buffers[2], spec.v, spec.valueDim);
+  RowPlace low = grid.place(spec.q, queries[0]), high = grid.place(spec.q, queries[1]);
+  auto loadQuery = [&](Value inner) { return warp.rowsOf(query, low, high, inner); };
+  SharedTile keys = warp.tile(keysPerTile, spec.dim),
+             values = warp.tile(keysPerTile, spec.valueDim);
+  SharedTile staging = tensorCores ? SharedTile() : warp.tile(rowsPerBlock, keysPerTile);
+  SmallVector<Values> kept;
+  if (tensorCores && spec.dim <= 128)
+    for (int64_t inner = 0; inner < spec.dim; inner += warp.step)
+      kept.push_back(loadQuery(e.index(inner)));
+  bool keysAreWhole = spec.keys % keysPerTile == 0;
+  auto copy = [&](const SharedTile &to, const GlobalRows &from, const AttentionOperand &operand,
+                  Value firstKey, bool isInside) {
+    warp.startCopy(to, from,
+                   [&](Value n) { return grid.keyPlace(operand, e.add(firstKey, n), isInside); });
+    warp.commitCopies();
+  };
+
+  State state{warp.zeroSums(values.columns), {}, {}};
+  for (int64_t n : {0, 1}) {
+    state.greatest[n] = grid.hidden();
+    state.sum[n] = grid.f32(0);
+    if (!sinks)
+      continue;
+    // A logit without a value: it is the first to be seen, and counts once a row.
+    Value head = queries[n].exists ? grid.select(queries[n].exists, queries[n].head, e.index(0))
+                                   : queries[n].head;
+    state.greatest[n] = grid.logit(warp.load(sinks, head));
+    state.sum[n] = grid.select(e.equal(warp.member, e.index(0)), grid.f32(1), grid.f32(0));
+  }
+  AttentionGrid::Range range = grid.keysFor(blockQueries);
+  Value begin = e.roundDown(range.first, keysPerTile);
+  copy(keys, key, spec.k, begin, false);
+  Values last =
+      e.loop(begin, range.last, keysPerTile, flat(state), [&](Value first, ValueRange carried) {
+        State state = unflat(carried);
+        warp.waitForCopies(0);
+        lowering.barrier();
+        copy(values, value, spec.v, first, keysAreWhole);
+        Values products = warp.zeroSums(keysPerTile);
+        warp.addRowProducts(products, kept, loadQuery, keys, spec.dim);
+        Values powers = step(warp, state, scores(warp, products, first));
+        warp.waitForCopies(0);
+        lowering.barrier();
+        copy(keys, key, spec.k, e.add(first, keysPerTile), false);
+        warp.addColumnProducts(state.result, powers, values, e.index(0), staging);
+        return flat(state);
+      });
+  warp.waitForCopies(0);
+  state = unflat(last);
+  Value inverse[2];
+  for (int64_t n : {0, 1}) {
+    Value sum = warp.overRow(state.sum[n], [&](Value x, Value y) { return grid.plus(x, y); });
+    inverse[n] = grid.select(grid.isEqual(sum, grid.f32(0)), grid.f32(0), warp.reciprocal(sum));
+  }
+  for (auto [n, x] : llvm::enumerate(state.result))
+    x = grid.times(x, inverse[WarpTile::isHigh(n)]);
+  warp.storeRows(state.result, out, grid.place(spec.out, queries[0]),
+                 grid.place(spec.out, queries[1]), e.index(0), spec.valueDim, spec.out.column);
+}
+
+FailureOr<CudaKernel> lowerAttentionGrid(CudaLowering &lowering, graph::AttentionOp op) {
+  AttentionOperands<graph::AttentionOp> operands(lowering, op);
+  operands.spec.out = operands.write(op.getResult());
+  if (failed(operands.check()))
+    return failure();
+  std::string reason = AttentionGrid::reasonAgainst(operands.spec);
+  if (!reason.empty())
+    return op.emitOpError() << reason;
+  SmallVector<CudaBuffer> buffers;
+  for (Value buffer : operands.buffers)
+    buffers.push_back(lowering.bufferOf(buffer));
+  CudaKernel kernel;
+  kernel.name = operands.spec.symbol;
+  if (op.getType().getNumElements() == 0)
+    return kernel;
+  if (operands.spec.keys == 0) {
+    kernel.calls.push_back(CudaMemset{buffers.back().argument, buffers.back().bytes()});
+    return kernel;
+  }
+  AttentionForward(lowering, operands.spec, buffers).build();
+  kernel.calls.push_back(lowering.launch(buffers));
+  return kernel;
+}
+
+} // namespace shardc
