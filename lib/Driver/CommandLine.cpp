@@ -48,6 +48,7 @@ compile
   --arch LIST            cuda: architectures; compute_XX is PTX for it and later ones (default sm_80,sm_90a,sm_100a,compute_80)
   --toolkit DIR          cuda: a folder with bin/ptxas, which sm_XX need (default: $CUDA_ROOT, $CUDA_HOME, $CUDA_PATH, PATH, /usr/local/cuda)
   --cuda-workspace SIZE  cuda: memory of a rank for cuBLASLt (default 32MiB)
+  --allow-tf32           cuda: f32 matrix multiplications may round their factors to tf32 (faster; 10 bits instead of 23)
   --progress             a line for each stage on stderr, with its time
   --stop-after STAGE     import, or a stage of the pipeline; writes no bundle
   --json                 print the bundle's facts as JSON
@@ -349,6 +350,8 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     }
     if (name == "--toolkit")
       return args.value(name, inlined, has, p.compile.toolkit);
+    if (name == "--allow-tf32")
+      return p.compile.allowTf32 = true;
     if (name == "--cuda-workspace")
       return args.value(name, inlined, has, text) && parseSize(args, name, text, p.compile.workspaceBytes);
   }

@@ -29,7 +29,8 @@ static LogicalResult checkOptions(const CompileOptions &options) {
     return isGiven && options.target != target;
   };
   if (refuse("--isa", !options.levels.empty(), "cpu") || refuse("--arch", !options.archs.empty(), "cuda") ||
-      refuse("--toolkit", !options.toolkit.empty(), "cuda") || refuse("--cuda-workspace", options.workspaceBytes >= 0, "cuda"))
+      refuse("--toolkit", !options.toolkit.empty(), "cuda") || refuse("--cuda-workspace", options.workspaceBytes >= 0, "cuda") ||
+      refuse("--allow-tf32", options.allowTf32, "cuda"))
     return failure();
   if (options.stopAfter.empty())
     return success();
@@ -55,6 +56,7 @@ static BundleOptions bundleOptions(const CompileOptions &options) {
   bundle.schedule.overlap = options.train.overlap;
   bundle.schedule.target = options.target == "cuda" ? Target::Cuda : Target::Cpu;
   bundle.toolkit = options.toolkit;
+  bundle.schedule.allowTf32 = options.allowTf32;
   if (options.workspaceBytes >= 0)
     bundle.schedule.workspaceBytes = options.workspaceBytes;
   if (!options.levels.empty())

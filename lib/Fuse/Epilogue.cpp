@@ -2,7 +2,8 @@
 //
 // A contraction takes in the chain of elementwise ops behind it, while each value has one use: bias, activation, gate, residual. They
 // are vector code over one row of the result, so that their other operands must be tensors of the same shape, scalars, or broadcasts
-// that are contiguous or constant along the last dimension. An attention and its gradient take in the transposes behind them, as strides.
+// that are contiguous or constant along the last dimension. On GPUs it takes in what cuBLASLt does: a bias along the result's last
+// dimension, then RELU or the tanh form of GELU. An attention and its gradient take in the transposes behind them, as strides.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -45,6 +46,30 @@ void Grouping::growEpilogue(KernelGroup &group, EinsumOp op) {
     }
     addMember(group, next);
   }
+}
+
+/// The one op that uses `value`, if it can be cuBLASLt's next step.
+static Operation *nextStep(Value value, llvm::function_ref<bool(Operation *)> isWanted) {
+  Operation *next = value.hasOneUse() ? *value.user_begin() : nullptr;
+  return next && isWanted(next) && next->getResult(0).getType() == value.getType() ? next : nullptr;
+}
+
+void Grouping::growLibraryEpilogue(KernelGroup &group, EinsumOp op) {
+  Type element = op.getType().getElementType();
+  StridedView lhs = stridedView(op.getLhs()), rhs = stridedView(op.getRhs());
+  auto plan = planEinsum(op, lhs.strides, rhs.strides, contiguousStrides(op.getType().getShape()), false);
+  if (!plan || !fitBlas(plan->spec) || (!element.isF32() && !element.isF16() && !element.isBF16()) ||
+      plan->spec.c.columnStride != 1 || plan->spec.n != op.getType().getShape().back())
+    return;
+  Value value = op.getResult();
+  if (Operation *add = nextStep(value, llvm::IsaPred<AddOp>))
+    if (Value bias = biasOf(cast<AddOp>(add), value)) {
+      required.insert(bias);
+      addMember(group, add);
+      value = add->getResult(0);
+    }
+  if (Operation *activation = nextStep(value, llvm::IsaPred<ReluOp, GeluTanhOp>))
+    addMember(group, activation);
 }
 
 void Grouping::absorbResultViews(KernelGroup &group, Value result) {

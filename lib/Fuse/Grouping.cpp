@@ -80,6 +80,8 @@ void Grouping::formAnchorGroup(Operation *op) {
   if (auto einsum = dyn_cast<EinsumOp>(op)) {
     if (target == Target::Cpu)
       growEpilogue(group, einsum);
+    else
+      growLibraryEpilogue(group, einsum);
   } else if (isa<AttentionOp, AttentionGradOp>(op)) {
     for (Value result : op->getResults())
       absorbResultViews(group, result);

@@ -34,6 +34,7 @@ public:
 private:
   void formAnchorGroup(mlir::Operation *op);
   void growEpilogue(KernelGroup &group, graph::EinsumOp op);
+  void growLibraryEpilogue(KernelGroup &group, graph::EinsumOp op);
   void absorbResultViews(KernelGroup &group, mlir::Value result);
   void growRows(KernelGroup &group);
   bool joinsRows(const KernelGroup &group, mlir::Operation *op, llvm::SmallVectorImpl<mlir::Operation *> &between);

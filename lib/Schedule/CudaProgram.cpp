@@ -38,7 +38,7 @@ static bool usesGemm(const CudaProgram &cuda) {
   });
 }
 
-LogicalResult lowerForCuda(Program &program, ModuleOp module, int64_t workspaceBytes) {
+LogicalResult lowerForCuda(Program &program, ModuleOp module, const ScheduleOptions &options) {
   CudaProgram &cuda = *program.cuda;
   MLIRContext *context = module.getContext();
   DialectRegistry registry;
@@ -63,6 +63,9 @@ LogicalResult lowerForCuda(Program &program, ModuleOp module, int64_t workspaceB
         std::max<int64_t>(cuda.scratch.bytes, llvm::alignTo(kernel->scratchBytes, kCudaAlignment));
     function->setAttr(kScratchAttr,
                       builder.getI64IntegerAttr(kernel->scratchBytes)); // for the proof
+    for (CudaCall &call : kernel->calls)
+      if (auto *gemm = std::get_if<CudaGemm>(&call); gemm && gemm->d.dtype == "f32" && options.allowTf32)
+        gemm->compute = "tf32";
     cuda.kernels.push_back(std::move(*kernel));
   }
   for (const ProgramEntry &entry : program.entries)
@@ -70,7 +73,7 @@ LogicalResult lowerForCuda(Program &program, ModuleOp module, int64_t workspaceB
       cuda.staging.bytes = std::max(cuda.staging.bytes, stagingBytes(program, command));
   for (const ProgramCommand &command : program.init)
     cuda.staging.bytes = std::max(cuda.staging.bytes, stagingBytes(program, command));
-  cuda.workspace.bytes = usesGemm(cuda) ? llvm::alignTo(workspaceBytes, kCudaAlignment) : 0;
+  cuda.workspace.bytes = usesGemm(cuda) ? llvm::alignTo(options.workspaceBytes, kCudaAlignment) : 0;
   for (ArenaRange *range : {&cuda.scratch, &cuda.workspace, &cuda.staging}) {
     range->offset = program.arenaBytes;
     program.arenaBytes += range->bytes;

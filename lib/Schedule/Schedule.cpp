@@ -18,7 +18,7 @@ FailureOr<Program> scheduleProgram(ModuleOp module, const ScheduleOptions &optio
   placeStorage(*program, module);
   overlapCollectives(*program, options.overlap);
   planArena(*program);
-  if (program->cuda && failed(lowerForCuda(*program, module, options.workspaceBytes)))
+  if (program->cuda && failed(lowerForCuda(*program, module, options)))
     return failure();
   return program;
 }

@@ -106,6 +106,14 @@ def multiply(call, memory):
         return strided(values, (batch, operand["batch"]), sizes, strides).astype(np.float64)
 
     product, d = view(call["a"], [m, k]) @ view(call["b"], [k, n]), call["d"]
+    steps = call["epilogue"].split("_")
+    if "bias" in steps:
+        assert d["column"] == 1, "a bias along n needs contiguous rows"
+        product = product + decoded(memory(call["bias"]).view(DTYPES[d["dtype"]])[:n], d["dtype"])
+    if "relu" in steps:
+        product = np.maximum(product, 0)
+    if "gelu" in steps:
+        product = product / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (product + 0.044715 * product**3)))
     if d["dtype"] == "bf16":
         product = ptx_emulator.to_bf16(product.astype(np.float32))
     target = memory(d["argument"]).view(DTYPES[d["dtype"]])

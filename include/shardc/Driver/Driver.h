@@ -62,6 +62,7 @@ struct CompileOptions {
   std::vector<std::string> archs; ///< of GPUs
   std::string toolkit;
   int64_t workspaceBytes = -1; ///< -1: not given
+  bool allowTf32 = false;
 };
 /// Applies the training options to the pipeline first.
 int compileCommand(CompileOptions &options);

@@ -27,6 +27,9 @@ struct EinsumPlan {
 std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, llvm::ArrayRef<int64_t> lhs, llvm::ArrayRef<int64_t> rhs,
                                      llvm::ArrayRef<int64_t> result, bool packed);
 
+/// The vector that `op` adds to every row of `product`, its other operand; null if it adds something else.
+mlir::Value biasOf(graph::AddOp op, mlir::Value product);
+
 /// Makes the strides such as BLAS takes them: in each matrix rows or columns are contiguous and do not overlap. False if they are not.
 bool fitBlas(GemmSpec &spec);
 

@@ -183,14 +183,15 @@ void planArena(Program &program);
 
 /// Bytes of the staging area that a collective takes (include/shardrt/staging.h); 0: NCCL takes its data as it lies.
 int64_t stagingBytes(const Program &program, const ProgramCommand &command);
-/// Lowers the kernels of a program with a planned arena, and reserves behind it what they, cuBLASLt and staged collectives need.
-mlir::LogicalResult lowerForCuda(Program &program, mlir::ModuleOp module, int64_t workspaceBytes);
 
 struct ScheduleOptions {
   OverlapOptions overlap;
   Target target = Target::Cpu;
   int64_t workspaceBytes = int64_t(32) << 20; ///< of cuBLASLt
+  bool allowTf32 = false;                     ///< f32 matrix multiplications with factors of 10 bits
 };
+/// Lowers the kernels of a program with a planned arena, and reserves behind it what they, cuBLASLt and staged collectives need.
+mlir::LogicalResult lowerForCuda(Program &program, mlir::ModuleOp module, const ScheduleOptions &options);
 /// All of it: from a module that went through Fuse to a program with places and times. Marks kernels that work in place.
 mlir::FailureOr<Program> scheduleProgram(mlir::ModuleOp module, const ScheduleOptions &options = {});
 

@@ -1,9 +1,9 @@
 //===- LibraryCalls.cpp - What libraries do on GPUs ------------------------===//
 //
 // A contraction is described as cuBLASLt sees it: D[b, m, n] = A[b, m, k] · B[b, k, n] under
-// strides in elements, where transposes and reshapes beside it are part of the strides; what else
-// is behind it is a generated kernel that follows. Attention is described by the strides of its
-// operands and its mask.
+// strides in elements, where transposes and reshapes beside it are part of the strides, and a bias
+// and an activation behind it of the call; what else is behind it is a generated kernel that
+// follows. Attention is described by the strides of its operands and its mask.
 //
 //===----------------------------------------------------------------------===//
 #include "LibraryCalls.h"
@@ -88,35 +88,66 @@ bool isLibraryCall(Operation *anchor) {
              graph::GroupedMatmulGradOp>(anchor);
 }
 
-/// What is behind the contraction, as a kernel of its own: one more argument, the contraction's
-/// result.
-static OwningOpRef<func::FuncOp> splitEpilogue(func::FuncOp function, graph::EinsumOp op) {
+/// What is behind `value`, as a kernel of its own: one more argument, that value.
+static OwningOpRef<func::FuncOp> splitEpilogue(func::FuncOp function, Value value) {
   OwningOpRef<func::FuncOp> epilogue(function.clone());
+  Operation *op = value.getDefiningOp();
   auto position = std::distance(op->getBlock()->begin(), op->getIterator());
   Block &body = epilogue->getBody().front();
-  Operation *einsum = &*std::next(body.begin(), position);
-  (void)epilogue->insertArgument(epilogue->getNumArguments(), op.getType(), {}, op.getLoc());
-  einsum->getResult(0).replaceAllUsesWith(body.getArguments().back());
+  Operation *copy = &*std::next(body.begin(), position);
+  (void)epilogue->insertArgument(epilogue->getNumArguments(), value.getType(), {}, op->getLoc());
+  copy->getResult(0).replaceAllUsesWith(body.getArguments().back());
   for (Operation &dead : llvm::make_early_inc_range(llvm::reverse(body)))
     if (dead.use_empty() && !dead.hasTrait<OpTrait::IsTerminator>())
       dead.erase();
   return epilogue;
 }
 
+/// What cuBLASLt does behind a product, and the value that it ends with.
+struct LibraryEpilogue {
+  std::string name;
+  Value bias, end;
+};
+
+static LibraryEpilogue epilogueOf(graph::EinsumOp op, const GemmSpec &spec) {
+  LibraryEpilogue epilogue{"", {}, op.getResult()};
+  Type element = op.getType().getElementType();
+  if (element.isF64() || spec.c.columnStride != 1 || spec.n != op.getType().getShape().back())
+    return {"none", {}, op.getResult()};
+  auto next = [&]() { return epilogue.end.hasOneUse() ? *epilogue.end.user_begin() : nullptr; };
+  auto add = dyn_cast_or_null<graph::AddOp>(next());
+  Value bias = add ? biasOf(add, epilogue.end) : Value();
+  if (isa_and_nonnull<BlockArgument>(bias)) {
+    epilogue.bias = bias;
+    epilogue.end = add.getResult();
+  }
+  Operation *activation = next();
+  if (isa_and_nonnull<graph::ReluOp, graph::GeluTanhOp>(activation)) {
+    epilogue.name = isa<graph::ReluOp>(activation) ? "relu" : "gelu";
+    epilogue.end = activation->getResult(0);
+  }
+  if (epilogue.bias)
+    epilogue.name += epilogue.name.empty() ? "bias" : "_bias";
+  else if (epilogue.name.empty())
+    epilogue.name = "none";
+  return epilogue;
+}
+
 /// Appends the generated kernel behind a contraction whose product is at the start of the scratch
 /// area.
-static LogicalResult addEpilogue(CudaKernel &kernel, func::FuncOp function, graph::EinsumOp op,
+static LogicalResult addEpilogue(CudaKernel &kernel, func::FuncOp function, Value product,
                                  gpu::GPUModuleOp kernels) {
-  OwningOpRef<func::FuncOp> epilogue = splitEpilogue(function, op);
+  OwningOpRef<func::FuncOp> epilogue = splitEpilogue(function, product);
   FailureOr<CudaKernel> generated = lowerCudaKernel(*epilogue, kernels);
   if (failed(generated))
     return failure();
-  int64_t product = llvm::alignTo(tensorBytes(op.getType()), kCudaAlignment);
+  int64_t bytes =
+      llvm::alignTo(tensorBytes(cast<RankedTensorType>(product.getType())), kCudaAlignment);
   int64_t arguments = function.getNumArguments();
   for (CudaCall &call : generated->calls) {
     forEachArgument(call, [&](CudaArgument &argument) {
       if (argument.buffer < 0)
-        argument.scratch += product;
+        argument.scratch += bytes;
       else if (argument.buffer == arguments)
         argument = CudaArgument::ofScratch(0);
       else if (argument.buffer > arguments)
@@ -124,7 +155,7 @@ static LogicalResult addEpilogue(CudaKernel &kernel, func::FuncOp function, grap
     });
     kernel.calls.push_back(std::move(call));
   }
-  kernel.scratchBytes = product + generated->scratchBytes;
+  kernel.scratchBytes = bytes + generated->scratchBytes;
   return success();
 }
 
@@ -132,7 +163,11 @@ static FailureOr<CudaKernel> gemm(func::FuncOp function, graph::EinsumOp op,
                                   gpu::GPUModuleOp kernels) {
   EinsumPlan plan = *gemmPlanOf(op);
   const GemmSpec &spec = plan.spec;
-  bool hasEpilogue = !storedStrides(op);
+  Value a = op.getLhs(), b = op.getRhs(),
+        result = function.getBody().front().getTerminator()->getOperand(0);
+  LibraryEpilogue epilogue = epilogueOf(op, spec);
+  // Is what cuBLASLt writes the result, perhaps by other strides?
+  bool isWhole = epilogue.end == result || (epilogue.end == op.getResult() && storedStrides(op));
   std::string dtype = nameOf(op.getType().getElementType());
   auto matrix = [&](CudaArgument argument, const GemmOperand &how) {
     return CudaMatrix{argument, dtype, how.rowStride, how.columnStride, how.batch};
@@ -140,8 +175,6 @@ static FailureOr<CudaKernel> gemm(func::FuncOp function, graph::EinsumOp op,
   auto operand = [&](Value tensor) {
     return CudaArgument::ofBuffer(bufferOf(function, viewOf(tensor).base));
   };
-  Value a = op.getLhs(), b = op.getRhs(),
-        result = function.getBody().front().getTerminator()->getOperand(0);
   if (plan.swapped)
     std::swap(a, b);
   CudaGemm call{spec.batch,
@@ -150,15 +183,18 @@ static FailureOr<CudaKernel> gemm(func::FuncOp function, graph::EinsumOp op,
                 spec.k,
                 matrix(operand(a), spec.a),
                 matrix(operand(b), spec.b),
-                matrix(hasEpilogue ? CudaArgument::ofScratch(0)
-                                   : CudaArgument::ofBuffer(bufferOf(function, result)),
+                matrix(isWhole ? CudaArgument::ofBuffer(bufferOf(function, result))
+                               : CudaArgument::ofScratch(0),
                        spec.c)};
+  call.epilogue = epilogue.name;
+  if (epilogue.bias)
+    call.bias = CudaArgument::ofBuffer(bufferOf(function, epilogue.bias));
   if (dtype == "f64")
     call.compute = "f64";
   CudaKernel kernel;
   kernel.name = function.getSymName().str();
   kernel.calls.push_back(std::move(call));
-  if (hasEpilogue && failed(addEpilogue(kernel, function, op, kernels)))
+  if (!isWhole && failed(addEpilogue(kernel, function, epilogue.end, kernels)))
     return failure();
   return kernel;
 }

@@ -144,6 +144,17 @@ std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, ArrayRef<int64_t> lhs, 
   return plan;
 }
 
+Value biasOf(graph::AddOp op, Value product) {
+  Value other = op.getLhs() == product ? op.getRhs() : op.getLhs();
+  auto broadcast = other.getDefiningOp<graph::BroadcastOp>();
+  if (!broadcast || other == product)
+    return {};
+  auto type = cast<RankedTensorType>(broadcast.getInput().getType());
+  int64_t last = broadcast.getType().getRank() - 1;
+  bool isAlongRows = type.getRank() == 1 && broadcast.getDims().front() == last && type.getDimSize(0) == broadcast.getType().getDimSize(last);
+  return isAlongRows ? Value(broadcast.getInput()) : Value();
+}
+
 /// Where a dimension has one element, its stride is anything.
 static bool fixStrides(int64_t rows, int64_t columns, GemmOperand &matrix) {
   int64_t &row = matrix.rowStride, &column = matrix.columnStride;

@@ -8,6 +8,7 @@
 // RUN: not shardc compile %s --arch sm_80 -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CPU-ARCH
 // RUN: not shardc compile %s --toolkit %t.empty -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CPU-TOOLKIT
 // RUN: not shardc compile %s --cuda-workspace 1MiB -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CPU-WORKSPACE
+// RUN: not shardc compile %s --allow-tf32 -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CPU-TF32
 // RUN: not shardc compile %s --target cuda --cuda-workspace much -o %t.bundle 2>&1 | FileCheck %s --check-prefix=WORKSPACE
 // RUN: not shardc compile %s --target cuda --arch compute_80 -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CODE
 // RUN: not ls %t.bundle 2>/dev/null
@@ -21,6 +22,7 @@
 // CPU-ARCH: --arch is for --target cuda, the target is cpu
 // CPU-TOOLKIT: --toolkit is for --target cuda, the target is cpu
 // CPU-WORKSPACE: --cuda-workspace is for --target cuda, the target is cpu
+// CPU-TF32: --allow-tf32 is for --target cuda, the target is cpu
 // WORKSPACE: --cuda-workspace "much" is not a size like 2GiB or 500MB
 // CODE: there is no code for {{.*}}tan
 func.func @main(%x: tensor<4xf64> {graph.name = "x"}) -> (tensor<4xf64> {graph.name = "y"}) {

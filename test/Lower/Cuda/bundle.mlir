@@ -5,6 +5,8 @@
 // RUN: FileCheck %s --check-prefix=PTX < %t.bundle/kernels-compute_90.ptx
 // RUN: shardc inspect %t.bundle | FileCheck %s --check-prefix=INSPECT
 // RUN: shardc plan %t.bundle | FileCheck %s --check-prefix=PLAN
+// RUN: shardc compile %s --target cuda --arch compute_80 --allow-tf32 -o %t.bundle --force && FileCheck %s --check-prefix=TF32 < %t.bundle/program.json
+// TF32: "compute":"tf32"
 // RUN: shardc explain %t.bundle | FileCheck %s --check-prefix=EXPLAIN
 
 // CHECK: "target": "cuda",

@@ -88,3 +88,41 @@ func.func private @pick_points(%x: tensor<4x6xf32>, %i: tensor<9x2xi64>) -> tens
   %r = graph.gather_nd %x, %i batch 0 : tensor<4x6xf32>, tensor<9x2xi64> -> tensor<9xf32>
   return %r : tensor<9xf32>
 }
+
+// Matrix multiplications: what cuBLASLt does behind them, and what it does not.
+func.func private @bias_gelu(%x: tensor<3x5x8xf32>, %w: tensor<8x16xf32>, %b: tensor<16xf32>) -> tensor<3x5x16xf32> attributes {exec.kernel} {
+  %0 = graph.einsum "bsk,kn->bsn" %x, %w : tensor<3x5x8xf32>, tensor<8x16xf32> -> tensor<3x5x16xf32>
+  %1 = graph.broadcast %b [2] : tensor<16xf32> -> tensor<3x5x16xf32>
+  %2 = graph.add %1, %0 : tensor<3x5x16xf32>
+  %3 = graph.gelu_tanh %2 : tensor<3x5x16xf32>
+  return %3 : tensor<3x5x16xf32>
+}
+func.func private @relu(%x: tensor<5x8xbf16>, %w: tensor<16x8xbf16>) -> tensor<5x16xbf16> attributes {exec.kernel} {
+  %0 = graph.einsum "mk,nk->mn" %x, %w : tensor<5x8xbf16>, tensor<16x8xbf16> -> tensor<5x16xbf16>
+  %1 = graph.relu %0 : tensor<5x16xbf16>
+  return %1 : tensor<5x16xbf16>
+}
+func.func private @bias_then_more(%x: tensor<5x8xf32>, %w: tensor<16x8xf32>, %b: tensor<16xf32>, %r: tensor<5x16xf32>) -> tensor<5x16xf32> attributes {exec.kernel} {
+  %0 = graph.einsum "mk,nk->mn" %x, %w : tensor<5x8xf32>, tensor<16x8xf32> -> tensor<5x16xf32>
+  %1 = graph.broadcast %b [1] : tensor<16xf32> -> tensor<5x16xf32>
+  %2 = graph.add %0, %1 : tensor<5x16xf32>
+  %3 = graph.mul %2, %r : tensor<5x16xf32>
+  return %3 : tensor<5x16xf32>
+}
+// A vector that is not added to every row: a kernel follows.
+func.func private @column_bias(%x: tensor<16x8xf32>, %w: tensor<16x8xf32>, %b: tensor<16xf32>) -> tensor<16x16xf32> attributes {exec.kernel} {
+  %0 = graph.einsum "mk,nk->mn" %x, %w : tensor<16x8xf32>, tensor<16x8xf32> -> tensor<16x16xf32>
+  %1 = graph.broadcast %b [0] : tensor<16xf32> -> tensor<16x16xf32>
+  %2 = graph.add %0, %1 : tensor<16x16xf32>
+  return %2 : tensor<16x16xf32>
+}
+// No type of cuBLASLt's, and strides that it cannot take: sums, a thread an element.
+func.func private @integers(%x: tensor<5x8xi64>, %w: tensor<8x6xi64>) -> tensor<5x6xi64> attributes {exec.kernel} {
+  %0 = graph.einsum "mk,kn->mn" %x, %w : tensor<5x8xi64>, tensor<8x6xi64> -> tensor<5x6xi64>
+  return %0 : tensor<5x6xi64>
+}
+func.func private @repeated_rows(%x: tensor<8xf32>, %w: tensor<8x6xf32>) -> tensor<5x6xf32> attributes {exec.kernel} {
+  %b = graph.broadcast %x [1] : tensor<8xf32> -> tensor<5x8xf32>
+  %0 = graph.einsum "mk,kn->mn" %b, %w : tensor<5x8xf32>, tensor<8x6xf32> -> tensor<5x6xf32>
+  return %0 : tensor<5x6xf32>
+}
