@@ -1,0 +1,198 @@
+//===- Multiply.cpp - The products themselves -------------------------------===//
+//
+// Sums are in f32 (f64 for f64) in ascending order of k; tf32 rounds the factors to 10 bits first.
+//
+//===----------------------------------------------------------------------===//
+#include "CublasLt.h"
+#include "ptx/Numbers.h"
+#include <cmath>
+#include <cstring>
+
+namespace fake::lt {
+
+unsigned bytesOf(int type) {
+  switch (type) {
+  case F32:
+    return 4;
+  case F64:
+    return 8;
+  case F16:
+  case BF16:
+    return 2;
+  default:
+    return 0;
+  }
+}
+
+std::string Product::name() const {
+  std::string text = std::to_string(m()) + "x" + std::to_string(n()) + "x" + std::to_string(k());
+  return d.batches > 1 ? std::to_string(d.batches) + "x" + text : text;
+}
+
+std::optional<std::string> refusal(const Product &p) {
+  uint64_t aRows = p.desc.transposeA ? p.a.columns : p.a.rows,
+           bRows = p.desc.transposeB ? p.b.columns : p.b.rows,
+           bColumns = p.desc.transposeB ? p.b.rows : p.b.columns;
+  if (aRows != p.m() || bColumns != p.n() || bRows != p.k() || p.c.rows != p.m() ||
+      p.c.columns != p.n())
+    return "shapes do not agree";
+  for (const Layout *layout : {&p.a, &p.b, &p.c, &p.d})
+    if (layout->leading < int64_t(layout->order ? layout->columns : layout->rows))
+      return "a leading dimension of " + std::to_string(layout->leading) + " for " +
+             std::to_string(layout->rows) + " x " + std::to_string(layout->columns);
+  if (p.a.batches != p.d.batches || p.b.batches != p.d.batches || p.c.batches != p.d.batches)
+    return "batch counts do not agree";
+  bool doubles = p.a.type == F64;
+  if (p.a.type != p.b.type || p.c.type != p.d.type ||
+      (doubles ? p.d.type != F64 : p.d.type != p.a.type && p.d.type != F32))
+    return "types " + std::to_string(p.a.type) + ", " + std::to_string(p.b.type) + " to " +
+           std::to_string(p.d.type);
+  if (doubles != (p.desc.compute == Compute64F) || p.desc.scale != (doubles ? F64 : F32) ||
+      (p.desc.compute == Compute32FFastTF32 && p.a.type != F32))
+    return "compute type " + std::to_string(p.desc.compute) + " with scale type " +
+           std::to_string(p.desc.scale);
+  uint32_t kind = p.desc.epilogue & ~uint32_t(Bias);
+  if ((kind > 2 && kind != Gelu) || p.desc.epilogue == 0 || p.desc.epilogue == (1 | Bias) ||
+      (doubles && p.desc.epilogue != 1))
+    return "epilogue " + std::to_string(p.desc.epilogue);
+  if (p.desc.epilogue & Bias && !p.desc.bias)
+    return "an epilogue with a bias, and no bias";
+  int32_t biasType = p.desc.biasType < 0 ? p.d.type : p.desc.biasType;
+  if (p.desc.epilogue & Bias && biasType != p.d.type && !(biasType == p.a.type && p.d.type == F32))
+    return "a bias of type " + std::to_string(biasType) + " for a result of type " +
+           std::to_string(p.d.type);
+  return std::nullopt;
+}
+
+static double load(const uint8_t *data, int type, uint64_t index) {
+  data += index * bytesOf(type);
+  uint16_t half;
+  float single;
+  double value;
+  switch (type) {
+  case F64:
+    std::memcpy(&value, data, 8);
+    return value;
+  case F32:
+    std::memcpy(&single, data, 4);
+    return single;
+  case F16:
+    std::memcpy(&half, data, 2);
+    return toFloat(Half{half});
+  default:
+    std::memcpy(&half, data, 2);
+    return toFloat(BFloat{half});
+  }
+}
+
+static void save(uint8_t *data, int type, uint64_t index, double value) {
+  data += index * bytesOf(type);
+  auto single = float(value);
+  uint16_t half = type == F16 ? toHalf(single).bits : toBFloat(single).bits;
+  if (type == F64)
+    std::memcpy(data, &value, 8);
+  else if (type == F32)
+    std::memcpy(data, &single, 4);
+  else
+    std::memcpy(data, &half, 2);
+}
+
+static float toTf32(float value) {
+  uint32_t bits = asBits(value);
+  return std::isfinite(value) ? asFloat((bits + 0xfff + ((bits >> 13) & 1)) & 0xffffe000) : value;
+}
+
+/// One matrix of a batch, rows x columns after transposition, without gaps.
+template <class T>
+static std::vector<T> gather(const uint8_t *data, const Layout &layout, bool transposed,
+                             uint64_t offset, bool tf32) {
+  uint64_t rows = transposed ? layout.columns : layout.rows,
+           columns = transposed ? layout.rows : layout.columns;
+  auto rowStride = uint64_t(transposed ? layout.columnStride() : layout.rowStride()),
+       columnStride = uint64_t(transposed ? layout.rowStride() : layout.columnStride());
+  std::vector<T> values(rows * columns);
+  for (uint64_t row = 0; row < rows; ++row)
+    for (uint64_t column = 0; column < columns; ++column) {
+      auto value = T(load(data, layout.type, offset + row * rowStride + column * columnStride));
+      values[row * columns + column] = tf32 ? T(toTf32(float(value))) : value;
+    }
+  return values;
+}
+
+static void addRanges(std::vector<Range> &ranges, const Layout &layout, uint64_t address) {
+  uint64_t size = bytesOf(layout.type), lines = layout.order ? layout.rows : layout.columns,
+           width = layout.order ? layout.columns : layout.rows;
+  for (int batch = 0; batch < layout.batches; ++batch) {
+    uint64_t begin = address + uint64_t(batch) * uint64_t(layout.batchStride) * size;
+    for (uint64_t line = 0; line < lines; ++line, begin += uint64_t(layout.leading) * size)
+      ranges.push_back({begin, begin + width * size});
+  }
+}
+
+template <class T> static T finish(const Product &p, T value, T bias) {
+  value += bias;
+  if (p.desc.epilogue & Relu)
+    return value > 0 ? value : 0;
+  if (p.desc.epilogue & Gelu)
+    return T(0.5) * value *
+           (1 + std::tanh(T(0.7978845608028654) * (value + T(0.044715) * value * value * value)));
+  return value;
+}
+
+template <class T> static void multiplyIn(const Product &p, Accesses &accesses) {
+  const uint8_t *a = deviceBytes(p.aData, p.a.extent() * bytesOf(p.a.type), "matrix A"),
+                *b = deviceBytes(p.bData, p.b.extent() * bytesOf(p.b.type), "matrix B");
+  uint8_t *d = deviceBytes(p.dData, p.d.extent() * bytesOf(p.d.type), "matrix D");
+  const uint8_t *c =
+      p.beta != 0 ? deviceBytes(p.cData, p.c.extent() * bytesOf(p.c.type), "matrix C") : nullptr;
+  int biasType = p.desc.biasType < 0 ? p.d.type : p.desc.biasType;
+  bool hasBias = p.desc.epilogue & Bias, tf32 = p.desc.compute == Compute32FFastTF32;
+  const uint8_t *bias =
+      hasBias ? deviceBytes(p.desc.bias, p.m() * bytesOf(biasType), "bias") : nullptr;
+  uint64_t m = p.m(), n = p.n(), k = p.k();
+  for (int batch = 0; batch < p.d.batches; ++batch) {
+    auto at = [&](const Layout &layout) { return uint64_t(batch) * uint64_t(layout.batchStride); };
+    std::vector<T> left = gather<T>(a, p.a, p.desc.transposeA, at(p.a), tf32),
+                   right = gather<T>(b, p.b, p.desc.transposeB, at(p.b), tf32), sums(n);
+    for (uint64_t row = 0; row < m; ++row) {
+      std::fill(sums.begin(), sums.end(), T(0));
+      for (uint64_t depth = 0; depth < k; ++depth) {
+        T factor = left[row * k + depth];
+        const T *line = &right[depth * n];
+        for (uint64_t column = 0; column < n; ++column)
+          sums[column] += factor * line[column];
+      }
+      for (uint64_t column = 0; column < n; ++column) {
+        auto value = T(p.alpha) * sums[column];
+        if (c)
+          value += T(p.beta) * T(load(c, p.c.type,
+                                      at(p.c) + row * uint64_t(p.c.rowStride()) +
+                                          column * uint64_t(p.c.columnStride())));
+        save(d, p.d.type,
+             at(p.d) + row * uint64_t(p.d.rowStride()) + column * uint64_t(p.d.columnStride()),
+             finish(p, value, bias ? T(load(bias, biasType, row)) : T(0)));
+      }
+    }
+  }
+  addRanges(accesses.reads, p.a, p.aData);
+  addRanges(accesses.reads, p.b, p.bData);
+  if (c)
+    addRanges(accesses.reads, p.c, p.cData);
+  if (hasBias)
+    accesses.reads.push_back({p.desc.bias, p.desc.bias + m * bytesOf(biasType)});
+  addRanges(accesses.writes, p.d, p.dData);
+  if (p.workspaceBytes) {
+    // Contents are of no use to anybody else.
+    std::memset(deviceBytes(p.workspace, p.workspaceBytes, "workspace"), 0xff, p.workspaceBytes);
+    accesses.writes.push_back({p.workspace, p.workspace + p.workspaceBytes});
+  }
+}
+
+void multiply(const Product &product, Accesses &accesses) {
+  if (product.a.type == F64)
+    multiplyIn<double>(product, accesses);
+  else
+    multiplyIn<float>(product, accesses);
+}
+
+} // namespace fake::lt

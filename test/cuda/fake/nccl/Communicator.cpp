@@ -1,0 +1,50 @@
+//===- Communicator.cpp - Joining, registration, errors ------------------------===//
+#include "Nccl.h"
+#include <unistd.h>
+
+namespace fake::nccl {
+
+std::string &lastError() {
+  static auto *text = new std::string;
+  return *text;
+}
+
+int refuse(int code, const std::string &message) {
+  static std::mutex mutex;
+  std::lock_guard<std::mutex> lock(mutex);
+  lastError() = message;
+  complain("nccl: " + message);
+  return code;
+}
+
+bool Communicator::registered(uint64_t address, uint64_t bytes) const {
+  for (const auto &[handle, entry] : registrations)
+    if (address >= entry.begin && address + bytes <= entry.begin + entry.bytes)
+      return true;
+  return false;
+}
+
+void Communicator::fail(int code, const std::string &message) {
+  int none = Success;
+  if (error.compare_exchange_strong(none, code))
+    refuse(code, "rank " + std::to_string(rank) + " of " + std::to_string(ranks) + ": " + message);
+}
+
+int Communicator::join() {
+  if (joined || error)
+    return error;
+  for (unsigned other = 0; other < ranks; ++other)
+    if (!segment->slot(other).present)
+      return InProgress;
+  for (unsigned other = 0; other < ranks; ++other)
+    if (other != rank && segment->slot(other).device == uint32_t(device)) {
+      fail(InvalidUsage, "Duplicate GPU detected : rank " + std::to_string(rank) + " and rank " +
+                             std::to_string(other) + " both on CUDA device " +
+                             std::to_string(device));
+      return error;
+    }
+  joined = true;
+  return Success;
+}
+
+} // namespace fake::nccl
