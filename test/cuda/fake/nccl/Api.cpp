@@ -75,8 +75,11 @@ FAKE_API int ncclCommInitRankConfig(Handle *handle, int ranks, UniqueId id, int 
     return refuse(InvalidUsage, "rank " + std::to_string(rank) + " joins twice");
   *handle = new CommunicatorPtr(made);
   LogLine("communicator").add("comm", made->id).add("rank", made->rank).add("ranks", made->ranks);
+  // Who does not block asks ncclCommGetAsyncError until all are there.
+  if (!made->blocking)
+    return InProgress;
   int result = made->join();
-  for (; made->blocking && result == InProgress; result = made->join())
+  for (; result == InProgress; result = made->join())
     usleep(200);
   return result;
 }

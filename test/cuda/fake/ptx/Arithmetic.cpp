@@ -101,6 +101,14 @@ struct Copysign {
   template <class V> static V apply(V a, V b) { return std::copysign(b, a); }
 };
 
+/// `.ftz`: subnormal operands and results are zeros of their sign.
+template <class Op> struct Flushed {
+  static float flush(float a) { return std::fabs(a) < 0x1p-126f ? std::copysign(0.0f, a) : a; }
+  template <class... V> static float apply(V... operands) {
+    return flush(Op::apply(flush(operands)...));
+  }
+};
+
 template <class T> struct Wider;
 template <> struct Wider<uint16_t> {
   using type = uint32_t;
@@ -162,6 +170,8 @@ void wide(Decoder &decoder, Statement &s, Instruction &i, bool adds) {
   }
 }
 
+bool flushes(Statement &s) { return s.type() == Type::F32 && s.take("ftz"); }
+
 /// Any number type; `.rn` is what floats do anyway.
 template <class Op, int count> void number(Decoder &decoder, Statement &s, Instruction &i) {
   if (isFloat(s.type()))
@@ -175,7 +185,8 @@ template <class Op, int count> void floatOnly(Decoder &decoder, Statement &s, In
   // Hardware approximates; here it is exact.
   s.take("rn") || s.take("approx") || s.take("full");
   sameType(decoder, s, i, count);
-  i.handler = floatHandler<Op, count>(s.type());
+  i.handler =
+      flushes(s) ? sameTypeHandler<float, Flushed<Op>, count>() : floatHandler<Op, count>(s.type());
 }
 
 template <class Op> void extreme(Decoder &decoder, Statement &s, Instruction &i) {
