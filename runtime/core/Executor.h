@@ -1,11 +1,8 @@
-// Walks the command list of a program on one rank.
+// Walks the command list of a program on one rank, on processors.
 #pragma once
 
-#include "runtime/channels/Progress.h"
-#include "runtime/core/Poison.h"
-#include "runtime/core/ThreadPool.h"
+#include "runtime/core/Backend.h"
 #include "runtime/cpu/KernelLibrary.h"
-#include <memory>
 
 namespace shardrt {
 
@@ -37,14 +34,13 @@ struct Machine {
   ThreadPool &pool;
 };
 
-class Executor {
+class Executor : public Executable {
 public:
   /// Everything outlives the executor. `name` is the entry's, for traces.
   Executor(const Machine &machine, const std::vector<Command> &commands, const char *name);
-  void run();
-  void setTrace(Trace *recorder) { trace = recorder; }
-  /// Poison what is dead, from now on.
-  void setPoison(const Poison *given) { poison = given; }
+  void run() override;
+  void setTrace(Trace *recorder) override { trace = recorder; }
+  void setPoison(const Poison *given) override { poison = given; }
   /// The most collectives that are under way at once.
   size_t outstanding() const { return mostOutstanding; }
 

@@ -5,6 +5,7 @@
 #include "runtime/core/BucketRuns.h"
 #include "runtime/core/Convert.h"
 #include "runtime/core/Error.h"
+#include "runtime/core/ProgramReader.h"
 
 using namespace shardrt;
 
@@ -84,21 +85,24 @@ private:
 } // namespace
 
 void shardrt::loadParameters(const Program &program, const Mesh &mesh, int rank,
-                             WeightFiles &weights, ThreadPool &pool, std::byte *arena) {
+                             WeightFiles &weights, ThreadPool &pool, Memory &memory) {
   Finder finder(weights);
   for (const Parameter &parameter : program.parameters)
     finder.find(parameter.tensor,
                 [&](const TensorEntry &entry) { return mismatch(parameter, entry); });
   const auto &tensors = finder.tensors();
   for (size_t i = 0; i < tensors.size(); ++i) {
-    load(program.parameters[i], *tensors[i], mesh, rank, pool,
-         arena + program.buffers[program.parameters[i].buffer].offset);
+    const Parameter &parameter = program.parameters[i];
+    int64_t bytes = *layoutBytes(parameter.layout, localShape(parameter.shape, parameter.sharding),
+                                 parameter.dtype);
+    memory.access(program.buffers[parameter.buffer].offset, bytes, Memory::Write,
+                  [&](std::byte *dst) { load(parameter, *tensors[i], mesh, rank, pool, dst); });
     weights.release(*tensors[i]);
   }
 }
 
 void shardrt::loadStates(const Program &program, const Mesh &mesh, int rank, WeightFiles &weights,
-                         std::byte *arena) {
+                         Memory &memory) {
   Finder finder(weights);
   for (const State &state : program.states)
     if (state.role == StateRole::Parameter)
@@ -112,14 +116,16 @@ void shardrt::loadStates(const Program &program, const Mesh &mesh, int rank, Wei
       continue;
     const Buffer &buffer = program.buffers[state.buffer];
     const Bucket &bucket = program.buckets[state.bucket];
-    for (const BucketItem &item : bucket.items) {
-      const WeightTensor &source = **tensor++;
-      DType from = *source.entry->dtype;
-      for (const BucketRun &run :
-           bucketRuns(mesh, rank, bucket, item, state.sharded, source.entry->shape))
-        convert(from, source.data + run.tensor * dtypeSize(from), buffer.dtype,
-                arena + buffer.offset + run.state * dtypeSize(buffer.dtype), run.count);
-      weights.release(source);
-    }
+    memory.access(buffer.offset, buffer.bytes, Memory::Update, [&](std::byte *dst) {
+      for (const BucketItem &item : bucket.items) {
+        const WeightTensor &source = **tensor++;
+        DType from = *source.entry->dtype;
+        for (const BucketRun &run :
+             bucketRuns(mesh, rank, bucket, item, state.sharded, source.entry->shape))
+          convert(from, source.data + run.tensor * dtypeSize(from), buffer.dtype,
+                  dst + run.state * dtypeSize(buffer.dtype), run.count);
+        weights.release(source);
+      }
+    });
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/core/Bundle.h"
+#include "runtime/core/Memory.h"
 #include "runtime/core/Safetensors.h"
 #include "runtime/core/ThreadPool.h"
 
@@ -11,11 +12,11 @@ namespace shardrt {
 /// Loads all parameters. Throws SHARDRT_BAD_WEIGHTS that lists every tensor that is missing or does
 /// not fit.
 void loadParameters(const Program &program, const Mesh &mesh, int rank, WeightFiles &weights,
-                    ThreadPool &pool, std::byte *arena);
+                    ThreadPool &pool, Memory &memory);
 
 /// Fills the states of role parameter, which are zero before. Throws as loadParameters does.
 void loadStates(const Program &program, const Mesh &mesh, int rank, WeightFiles &weights,
-                std::byte *arena);
+                Memory &memory);
 
 /// Packs a local block of a row-major tensor (element offsets `begin`·`strides` on) into panels.
 /// `dst` holds layoutBytes() bytes.

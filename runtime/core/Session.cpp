@@ -9,29 +9,20 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
-#include <sys/mman.h>
 
 using namespace shardrt;
 
 static const char gatherEntry[] = "gather"; // of a training bundle
-static const int64_t pageBytes = 4096;
-
-static int64_t roundUp(int64_t bytes) { return ceilDiv(bytes, pageBytes) * pageBytes; }
-
-static int64_t programBytes(const Bundle &bundle) {
-  return ceilDiv(bundle.program.arenaBytes, 64) * 64;
-}
-
 int64_t shardrt::sessionArenaBytes(const Bundle &bundle) {
-  return 2 * pageBytes + roundUp(programBytes(bundle)) + Exchange::areaBytes(bundle.ranks());
+  return hostArenaBytes(bundle) + Exchange::areaBytes(bundle.ranks());
 }
 
 int shardrt::sessionGroups(const Bundle &bundle) {
   return static_cast<int>(bundle.program.groups.size()) + 1;
 }
 
-/// The channel's arena, if it is the right one.
-static std::byte *checkedArena(const Bundle &bundle, Channel &channel) {
+/// The exchange's part of the channel's arena, if that is the right one.
+static std::byte *checkedArea(const Bundle &bundle, Channel &channel) {
   if (channel.ranks != bundle.ranks())
     throw Error(SHARDRT_RANK_COUNT,
                 cat("the bundle is for ", bundle.ranks(), " ranks, the job has ", channel.ranks));
@@ -39,62 +30,34 @@ static std::byte *checkedArena(const Bundle &bundle, Channel &channel) {
     throw Error(SHARDRT_INVALID_ARGUMENT,
                 cat("the channel's arena has ", channel.arenaBytes, " bytes, the bundle needs ",
                     sessionArenaBytes(bundle)));
-  return channel.arena();
-}
-
-/// The program's arena ends where the page behind it begins, so that the first byte beyond it is a
-/// fault; in front there may be a little room.
-Session::Guards::Guards(std::byte *arena, int64_t bytes)
-    : front(arena), begin(arena + pageBytes + roundUp(bytes) - bytes), back(begin + bytes) {
-  for (std::byte *page : {front, back})
-    if (mprotect(page, pageBytes, PROT_NONE) != 0)
-      throw Error(SHARDRT_INTERNAL, cat("cannot protect the ends of the arena: ", systemError()));
-}
-
-Session::Guards::~Guards() {
-  for (std::byte *page : {front, back}) // the channel may serve another session
-    mprotect(page, pageBytes, PROT_READ | PROT_WRITE);
-}
-
-static std::vector<int> createGroups(const Bundle &bundle, Channel &channel) {
-  std::vector<int> groups;
-  for (const SubAxes &axes : bundle.program.groups)
-    groups.push_back(channel.createGroup(bundle.manifest.mesh.group(channel.rank, axes)));
-  return groups;
-}
-
-static std::unique_ptr<KernelLibrary> openKernels(const Bundle &bundle) {
-  const std::vector<std::string> &names = bundle.program.kernels;
-  return names.empty() ? nullptr
-                       : std::make_unique<KernelLibrary>(bundle.pathOf(bundle.kernels.file), names);
+  return channel.arena() + hostArenaBytes(bundle);
 }
 
 Session::Session(const Bundle &bundle, Progress &progress, const SessionOptions &options)
     : bundle(bundle), progress(progress),
-      guards(checkedArena(bundle, progress.channel()), programBytes(bundle)), base(guards.base()),
-      messages(progress, base + programBytes(bundle) + pageBytes),
+      messages(progress, checkedArea(bundle, progress.channel())),
       pool(std::max(1, options.threads),
            options.pin ? options.localRank * std::max(1, options.threads) : -1),
-      kernels(openKernels(bundle)), scratch(bundle.program, pool.threads()),
-      machine{bundle.program, base, kernels.get(), groups, scratch, progress, pool},
+      backend(bundle.program.target == Target::Cuda
+                  ? createCudaBackend(bundle, progress, messages, options)
+                  : createHostBackend(bundle, progress, pool)),
       current(&bundle.program.entries.front()) {
   load(options.weights);
   describeInputs();
-  groups = createGroups(bundle, progress.channel());
   for (const Entry &entry : bundle.program.entries)
     runners.push_back(makeRunner(entry));
   if (!bundle.program.init.empty())
-    Executor(machine, bundle.program.init, "init").run();
+    backend->prepare(bundle.program.init, "init")->run();
   refreshParameters();
   if (options.poison)
     for (Runner &runner : runners) {
       runner.poison = std::make_unique<Poison>(bundle.program, *runner.entry);
-      runner.executor->setPoison(runner.poison.get());
+      runner.executable->setPoison(runner.poison.get());
     }
   if (options.trace) {
     trace = std::make_unique<Trace>();
     for (Runner &runner : runners)
-      runner.executor->setTrace(trace.get());
+      runner.executable->setTrace(trace.get());
     progress.setTrace(trace.get());
   }
 }
@@ -105,22 +68,22 @@ void Session::load(const std::string &weights) {
   const Program &program = bundle.program;
   for (const Buffer &buffer : program.buffers) // an arena that was used before is not zero
     if (buffer.kind == BufferKind::State)
-      std::memset(base + buffer.offset, 0, buffer.bytes);
+      memory().zero(buffer.offset, buffer.bytes);
   for (const Constant &constant : program.constants)
     if (constant.bytes)
-      std::memcpy(address(constant.buffer), bundle.constants->data() + constant.offset,
-                  constant.bytes);
+      memory().write(offsetOf(constant.buffer), bundle.constants->data() + constant.offset,
+                     constant.bytes);
   for (const AxisIndex &index : program.axisIndices) {
     int64_t value = bundle.manifest.mesh.indexAlong(rank(), index.axes);
-    std::memcpy(address(index.buffer), &value, sizeof(value));
+    memory().write(offsetOf(index.buffer), &value, sizeof(value));
   }
   auto isParameter = [](const State &state) { return state.role == StateRole::Parameter; };
   if (program.parameters.empty() &&
       std::none_of(program.states.begin(), program.states.end(), isParameter))
     return;
   WeightFiles files(weights.empty() ? bundle.pathOf("weights") : weights);
-  loadParameters(program, bundle.manifest.mesh, rank(), files, pool, base);
-  loadStates(program, bundle.manifest.mesh, rank(), files, base);
+  loadParameters(program, bundle.manifest.mesh, rank(), files, pool, memory());
+  loadStates(program, bundle.manifest.mesh, rank(), files, memory());
 }
 
 /// The output that takes an input's place after a run, or null.
@@ -133,7 +96,8 @@ static const Value *replacementOf(const Entry &entry, const Value &input) {
 
 Session::Input::Input(const Value &value, const Mesh &mesh, int rank)
     : value(&value), part(slicesOf(mesh, rank, value.shape, value.sharding),
-                          rowMajorStrides(value.shape), dtypeSize(value.dtype)) {}
+                          rowMajorStrides(value.shape), dtypeSize(value.dtype)),
+      bytes(*checkedBytes(localShape(value.shape, value.sharding), value.dtype)) {}
 
 void Session::describeInputs() {
   const std::vector<Entry> &entries = bundle.program.entries;
@@ -151,12 +115,11 @@ void Session::describeInputs() {
       input.hasValue = replacement != nullptr;
       // Other entries may use the same part of the arena for other things.
       input.resident = replacement && entries.size() == 1 &&
-                       address(replacement->buffer) == address(value.buffer);
-      int64_t bytes = *checkedBytes(localShape(value.shape, value.sharding), value.dtype);
+                       offsetOf(replacement->buffer) == offsetOf(value.buffer);
       if (input.resident)
-        std::memset(address(value.buffer), 0, bytes);
+        memory().zero(offsetOf(value.buffer), input.bytes);
       else
-        input.staged.resize(bytes);
+        input.staged = memory().allocateBlock(input.bytes);
       inputs.push_back(std::move(input));
     }
 }
@@ -168,10 +131,7 @@ Session::Runner Session::makeRunner(const Entry &entry) {
     runner.bindings.push_back(
         {inputIndex(value.name), value.buffer, replacement ? replacement->buffer : -1});
   }
-  runner.executor = std::make_unique<Executor>(machine, entry.commands, entry.name.c_str());
-  // A call that must stay behind started ones takes a place in the queue as well.
-  if (size_t calls = runner.executor->outstanding())
-    progress.reserve(calls + 1);
+  runner.executable = backend->prepare(entry.commands, entry.name.c_str());
   return runner;
 }
 
@@ -207,8 +167,12 @@ void Session::setInput(const std::string &name, DType dtype, const Shape &shape,
 
 void Session::setInput(size_t index, const void *data) {
   Input &input = inputs[index];
-  input.part.toLocal(static_cast<const std::byte *>(data),
-                     input.resident ? address(input.value->buffer) : input.staged.data());
+  const std::byte *whole = static_cast<const std::byte *>(data);
+  if (input.resident)
+    memory().access(offsetOf(input.value->buffer), input.bytes, Memory::Write,
+                    [&](std::byte *local) { input.part.toLocal(whole, local); });
+  else
+    input.part.toLocal(whole, input.staged.get());
   input.hasValue = true;
 }
 
@@ -226,28 +190,36 @@ void Session::run(const Entry &entry) {
       throw Error(SHARDRT_BAD_INPUT,
                   cat("input \"", inputs[binding.input].value->name, "\" was not set"));
   for (const Runner::Binding &binding : runner.bindings)
-    if (const Input &input = inputs[binding.input]; !input.resident && !input.staged.empty())
-      std::memcpy(address(binding.buffer), input.staged.data(), input.staged.size());
+    if (const Input &input = inputs[binding.input]; !input.resident && input.bytes)
+      memory().startWrite(offsetOf(binding.buffer), input.staged.get(), input.bytes);
   current = &entry;
   if (trace)
     trace->nextRun();
   int64_t begin = trace ? nowNs() : 0;
-  runner.executor->run();
+  runner.executable->run();
   if (trace)
     trace->add({entry.name.c_str(), Trace::Entries, begin, nowNs(), {}});
   for (const Runner::Binding &binding : runner.bindings)
-    if (Input &input = inputs[binding.input]; binding.replacement >= 0 && !input.staged.empty())
-      std::memcpy(input.staged.data(), address(binding.replacement), input.staged.size());
+    if (Input &input = inputs[binding.input];
+        binding.replacement >= 0 && !input.resident && input.bytes)
+      memory().read(offsetOf(binding.replacement), input.staged.get(), input.bytes);
 }
 
-int64_t Session::arenaTouchedBytes() const {
-  int64_t bytes = programBytes(bundle), pages = ceilDiv(bytes, pageBytes);
-  std::vector<unsigned char> resident(pages);
-  std::byte *begin = base + bytes - pages * pageBytes; // the end of the arena is that of a page
-  if (mincore(begin, pages * pageBytes, resident.data()) != 0)
-    return -1;
-  return pageBytes * std::count_if(resident.begin(), resident.end(),
-                                   [](unsigned char page) { return page & 1; });
+static int64_t localBytes(const Value &value) {
+  return *checkedBytes(localShape(value.shape, value.sharding), value.dtype);
+}
+
+void Session::readLocal(const Value &value, void *dst) const {
+  memory().read(offsetOf(value.buffer), dst, localBytes(value));
+}
+
+const std::byte *Session::localData(const Value &value) {
+  if (std::byte *arena = memory().hostAddress())
+    return arena + offsetOf(value.buffer);
+  std::vector<std::byte> &copy = copies[value.buffer];
+  copy.resize(localBytes(value));
+  readLocal(value, copy.data());
+  return copy.data();
 }
 
 void Session::refreshParameters() {
@@ -256,25 +228,33 @@ void Session::refreshParameters() {
 }
 
 void Session::gatherOutput(const Value &output, void *data) {
-  int64_t size = dtypeSize(output.dtype),
-          local = *checkedCount(localShape(output.shape, output.sharding));
+  int64_t local = localBytes(output);
   if (isReplicated(output.sharding)) {
     if (rank() == 0)
-      std::memcpy(data, localData(output), local * size);
+      readLocal(output, data);
     return;
   }
-  std::vector<std::byte> parts(rank() == 0 ? local * size * bundle.ranks() : 0);
-  Collective call;
-  call.kind = CollectiveKind::Gather;
-  call.dtype = output.dtype;
-  call.src = localData(output);
-  call.dst = parts.data();
-  call.count = local;
-  progress.run(call);
+  std::vector<std::byte> parts(rank() == 0 ? local * bundle.ranks() : 0);
+  if (memory().hostAddress()) {
+    Collective call;
+    call.kind = CollectiveKind::Gather;
+    call.dtype = SHARDRT_UI8;
+    call.src = localData(output);
+    call.dst = parts.data();
+    call.count = local;
+    progress.run(call);
+  } else { // other ranks cannot reach the arena: piece by piece
+    std::vector<int64_t> taken(parts.empty() ? 0 : bundle.ranks());
+    messages.collect(localData(output), local,
+                     [&](int from, const std::byte *piece, int64_t bytes) {
+                       std::memcpy(parts.data() + from * local + taken[from], piece, bytes);
+                       taken[from] += bytes;
+                     });
+  }
   for (int from = 0; from < bundle.ranks() && rank() == 0; ++from)
     copyToGlobal(slicesOf(bundle.manifest.mesh, from, output.shape, output.sharding),
-                 rowMajorStrides(output.shape), size, parts.data() + from * local * size,
-                 static_cast<std::byte *>(data));
+                 rowMajorStrides(output.shape), dtypeSize(output.dtype),
+                 parts.data() + from * local, static_cast<std::byte *>(data));
 }
 
 void Session::writeTrace(const std::string &path) {

@@ -1,23 +1,13 @@
 // One rank's instance of a bundle: loaded weights, inputs, runs, outputs.
 #pragma once
 
-#include "runtime/core/Bundle.h"
-#include "runtime/core/Exchange.h"
-#include "runtime/core/Executor.h"
+#include "runtime/core/Backend.h"
+#include <map>
 
 namespace shardrt {
 
-struct SessionOptions {
-  std::string weights; // empty: the bundle's own
-  int threads = 1;
-  bool pin = false;
-  int localRank = 0;
-  bool trace = false;
-  bool poison = false; // fill dead storage, to find programs that read it
-};
-
-/// Arena that a channel must offer: the program's between two pages that nobody may touch, and
-/// behind it the area of the exchange.
+/// Arena that a channel must offer: the program's (not that of a GPU), and behind it the area of
+/// the exchange.
 int64_t sessionArenaBytes(const Bundle &bundle);
 int sessionGroups(const Bundle &bundle);
 
@@ -41,14 +31,18 @@ public:
   const Value &output(const std::string &name) const;
   /// Collective; fills `data` (the whole tensor) on rank 0 only.
   void gatherOutput(const Value &output, void *data);
-  const std::byte *localData(const Value &value) const { return address(value.buffer); }
-  std::byte *stateData(const State &state) const { return address(state.buffer); }
+  /// This rank's part, in the machine's memory; valid until the next run.
+  const std::byte *localData(const Value &value);
+  /// The same, copied.
+  void readLocal(const Value &value, void *dst) const;
+
+  Memory &memory() const { return backend->memory(); }
+  /// Of a buffer in the arena.
+  int64_t offsetOf(int buffer) const { return bundle.program.buffers[buffer].offset; }
 
   Exchange &exchange() { return messages; }
   int rank() const { return progress.channel().rank; }
-  int64_t scratchBytes() const { return scratch.bytes(); }
-  /// Of the program's arena: whole pages that are in memory.
-  int64_t arenaTouchedBytes() const;
+  const Backend &machine() const { return *backend; }
   void writeTrace(const std::string &path);
 
   const Bundle &bundle;
@@ -58,9 +52,10 @@ private:
     Input(const Value &value, const Mesh &mesh, int rank);
     const Value *value; // of the first entry that has it
     LocalCopy part;
-    bool resident = false;         // its storage is its own, and an output replaces it there
-    bool hasValue = false;         // was set, or starts as zeros because an output replaces it
-    std::vector<std::byte> staged; // its storage may be reused during a run
+    int64_t bytes;         // of the part
+    bool resident = false; // its storage is its own, and an output replaces it there
+    bool hasValue = false; // was set, or starts as zeros because an output replaces it
+    Memory::Block staged;  // its storage may be reused during a run
   };
   /// An entry as a list of what to copy in, run, and copy out.
   struct Runner {
@@ -71,33 +66,17 @@ private:
     };
     std::vector<Binding> bindings;
     std::unique_ptr<Poison> poison;
-    std::unique_ptr<Executor> executor;
+    std::unique_ptr<Executable> executable;
   };
   void load(const std::string &weights);
   void describeInputs();
   Runner makeRunner(const Entry &entry);
-  std::byte *address(int buffer) const { return base + bundle.program.buffers[buffer].offset; }
-
-  /// Pages around the program's arena that must not be touched.
-  class Guards {
-  public:
-    Guards(std::byte *arena, int64_t programBytes);
-    ~Guards();
-    std::byte *base() const { return begin; }
-
-  private:
-    std::byte *front, *begin, *back;
-  };
 
   Progress &progress;
-  Guards guards;
-  std::byte *base; // of the program's arena
   Exchange messages;
   ThreadPool pool;
-  std::unique_ptr<KernelLibrary> kernels;
-  std::vector<int> groups;
-  Scratch scratch;
-  Machine machine;
+  std::unique_ptr<Backend> backend;
+  std::map<int, std::vector<std::byte>> copies; // of buffers that a processor cannot reach
   std::vector<Input> inputs;
   std::vector<Runner> runners;
   const Entry *current; // what ran last; the first one at the start

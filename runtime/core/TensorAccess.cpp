@@ -18,11 +18,30 @@ void shardrt::setTensor(Session &session, const GlobalTensor &tensor, DType dtyp
   const std::byte *source = static_cast<const std::byte *>(data);
   for (const TensorPart &part : tensor.parts) {
     DType to = program.buffers[part.state->buffer].dtype;
-    for (const BucketRun &run :
-         runsOf(program, session.bundle.manifest.mesh, session.rank(), part, tensor.shape))
-      convert(dtype, source + run.tensor * dtypeSize(dtype), to,
-              session.stateData(*part.state) + run.state * dtypeSize(to), run.count);
+    std::vector<BucketRun> runs =
+        runsOf(program, session.bundle.manifest.mesh, session.rank(), part, tensor.shape);
+    accessRuns(session, part, runs, Memory::Update, [&](const BucketRun &run, std::byte *own) {
+      convert(dtype, source + run.tensor * dtypeSize(dtype), to, own, run.count);
+    });
   }
+}
+
+void shardrt::accessRuns(Session &session, const TensorPart &part,
+                         const std::vector<BucketRun> &runs, Memory::Access mode,
+                         const RunBody &body) {
+  if (runs.empty())
+    return;
+  const Buffer &buffer = session.bundle.program.buffers[part.state->buffer];
+  int64_t size = dtypeSize(buffer.dtype), begin = runs.front().state, end = begin;
+  for (const BucketRun &run : runs) {
+    begin = std::min(begin, run.state);
+    end = std::max(end, run.state + run.count);
+  }
+  session.memory().access(buffer.offset + begin * size, (end - begin) * size, mode,
+                          [&](std::byte *data) {
+                            for (const BucketRun &run : runs)
+                              body(run, data + (run.state - begin) * size);
+                          });
 }
 
 /// The runs that a rank owns, part by part.
@@ -71,12 +90,17 @@ void shardrt::gatherTensor(Session &session, const GlobalTensor &tensor, void *d
   const Program &program = session.bundle.program;
   int64_t size = dtypeSize(tensor.dtype);
   std::vector<std::byte> mine;
-  for (const auto &[part, run] : ownedRuns(session, session.rank(), tensor)) {
-    DType from = program.buffers[part->state->buffer].dtype;
-    size_t at = mine.size();
-    mine.resize(at + run.count * size);
-    convert(from, session.stateData(*part->state) + run.state * dtypeSize(from), tensor.dtype,
-            mine.data() + at, run.count);
+  const Mesh &mesh = session.bundle.manifest.mesh;
+  for (const TensorPart &part : tensor.parts) {
+    if (!owns(mesh, session.rank(), part))
+      continue;
+    DType from = program.buffers[part.state->buffer].dtype;
+    accessRuns(session, part, runsOf(program, mesh, session.rank(), part, tensor.shape),
+               Memory::Read, [&](const BucketRun &run, const std::byte *own) {
+                 size_t at = mine.size();
+                 mine.resize(at + run.count * size);
+                 convert(from, own, tensor.dtype, mine.data() + at, run.count);
+               });
   }
   std::vector<Scatter> ranks;
   for (int rank = 0; session.rank() == 0 && rank < session.bundle.ranks(); ++rank)

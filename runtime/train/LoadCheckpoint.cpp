@@ -2,9 +2,9 @@
 // ranks. For the checksums every rank reads what it owns, so that each element is read once.
 #include "runtime/core/Convert.h"
 #include "runtime/core/Error.h"
-#include "runtime/core/GlobalTensors.h"
 #include "runtime/core/Safetensors.h"
 #include "runtime/core/Sha256.h"
+#include "runtime/core/TensorAccess.h"
 #include "runtime/train/CheckpointDirectory.h"
 #include "runtime/train/TensorChecksum.h"
 #include "runtime/train/TrainerJson.h"
@@ -106,18 +106,20 @@ static std::vector<uint64_t> ownChecksums(const Session &session, const Opened &
   return sums;
 }
 
-static void fillStates(const Session &session, const Opened &opened) {
+static void fillStates(Session &session, const Opened &opened) {
   const Program &program = session.bundle.program;
   for (const State &state : program.states) // padding; gradients are of the past
-    std::memset(session.stateData(state), 0, program.buffers[state.buffer].bytes);
+    session.memory().zero(session.offsetOf(state.buffer), program.buffers[state.buffer].bytes);
   for (const GlobalTensor &tensor : opened.tensors) {
     DType from = *opened.entryOf(tensor).dtype;
     for (const TensorPart &part : tensor.parts) {
       DType to = program.buffers[part.state->buffer].dtype;
-      for (const BucketRun &run :
-           runsOf(program, session.bundle.manifest.mesh, session.rank(), part, tensor.shape))
-        convert(from, opened.dataOf(tensor) + run.tensor * dtypeSize(from), to,
-                session.stateData(*part.state) + run.state * dtypeSize(to), run.count);
+      accessRuns(session, part,
+                 runsOf(program, session.bundle.manifest.mesh, session.rank(), part, tensor.shape),
+                 Memory::Update, [&](const BucketRun &run, std::byte *own) {
+                   convert(from, opened.dataOf(tensor) + run.tensor * dtypeSize(from), to, own,
+                           run.count);
+                 });
     }
     opened.release(tensor);
   }

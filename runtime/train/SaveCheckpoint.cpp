@@ -2,9 +2,9 @@
 // whose length is known from the start, since checksums are of fixed length.
 #include "runtime/core/Convert.h"
 #include "runtime/core/Error.h"
-#include "runtime/core/GlobalTensors.h"
 #include "runtime/core/Safetensors.h"
 #include "runtime/core/Sha256.h"
+#include "runtime/core/TensorAccess.h"
 #include "runtime/train/CheckpointDirectory.h"
 #include "runtime/train/TensorChecksum.h"
 #include "runtime/train/TrainerJson.h"
@@ -102,7 +102,7 @@ struct FilePlan {
 } // namespace
 
 /// Writes what this rank owns of a tensor; returns its share of the checksum.
-static uint64_t writeTensor(const Session &session, const GlobalTensor &tensor, int64_t begin,
+static uint64_t writeTensor(Session &session, const GlobalTensor &tensor, int64_t begin,
                             OutputFile &file) {
   const Program &program = session.bundle.program;
   const Mesh &mesh = session.bundle.manifest.mesh;
@@ -113,11 +113,10 @@ static uint64_t writeTensor(const Session &session, const GlobalTensor &tensor, 
     if (!owns(mesh, session.rank(), part))
       continue;
     DType own = program.buffers[part.state->buffer].dtype;
-    const std::byte *data = session.stateData(*part.state);
-    for (const BucketRun &run : runsOf(program, mesh, session.rank(), part, tensor.shape))
+    auto writeRun = [&](const BucketRun &run, const std::byte *data) {
       for (int64_t at = 0; at < run.count; at += pieceElements) {
         int64_t count = std::min(pieceElements, run.count - at);
-        const std::byte *from = data + (run.state + at) * dtypeSize(own);
+        const std::byte *from = data + at * dtypeSize(own);
         if (own != tensor.dtype) {
           converted.resize(count * size);
           convert(own, from, tensor.dtype, converted.data(), count);
@@ -126,6 +125,9 @@ static uint64_t writeTensor(const Session &session, const GlobalTensor &tensor, 
         file.write(from, count * size, begin + (run.tensor + at) * size);
         checksum += checksumShare(from, size, count, run.tensor + at);
       }
+    };
+    accessRuns(session, part, runsOf(program, mesh, session.rank(), part, tensor.shape),
+               Memory::Read, writeRun);
   }
   return checksum;
 }

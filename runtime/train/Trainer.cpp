@@ -148,7 +148,7 @@ void Trainer::addResults(const Entry &entry, StepReport &report) {
     if (output.dtype != SHARDRT_F32 || !output.shape.empty())
       continue;
     float value;
-    std::memcpy(&value, session.localData(output), sizeof(value));
+    session.readLocal(output, &value);
     if (output.name == "loss")
       lossSum += value;
     else if (output.name == "tokens")
@@ -204,8 +204,11 @@ std::string Trainer::findNonFinite(StateRole role) const {
     int64_t held = state.sharded ? bucket.shardLength() : bucket.length, first = 0;
     if (state.sharded)
       first = session.bundle.manifest.mesh.indexAlong(session.rank(), bucket.shard) * held;
-    int64_t at =
-        shardrt::findNonFinite(program.buffers[state.buffer].dtype, session.stateData(state), held);
+    const Buffer &buffer = program.buffers[state.buffer];
+    int64_t at = -1;
+    session.memory().access(
+        buffer.offset, held * dtypeSize(buffer.dtype), Memory::Read,
+        [&](const std::byte *data) { at = shardrt::findNonFinite(buffer.dtype, data, held); });
     if (at < 0)
       continue;
     for (const BucketItem &item : bucket.items)

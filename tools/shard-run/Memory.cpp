@@ -22,6 +22,6 @@ std::string shardrt::memoryOfThisRank(const Session &session, int64_t idleBytes)
   nlohmann::json json = {{"pss_bytes", proportionalBytes()},
                          {"idle_pss_bytes", idleBytes},
                          {"peak_rss_bytes", procBytes("/proc/self/status", "VmHWM:")},
-                         {"arena_touched_bytes", session.arenaTouchedBytes()}};
+                         {"arena_touched_bytes", session.machine().arenaTouchedBytes()}};
   return json.dump();
 }

@@ -35,7 +35,8 @@ protected:
                          static_cast<T>(0xabcd)); // stale contents must not survive
     WeightFiles files(directory / "w.safetensors");
     ThreadPool pool(2, -1);
-    loadParameters(program, mesh, rank, files, pool, reinterpret_cast<std::byte *>(arena.data()));
+    HostMemory memory(reinterpret_cast<std::byte *>(arena.data()));
+    loadParameters(program, mesh, rank, files, pool, memory);
     return arena;
   }
 
@@ -160,7 +161,8 @@ TEST_F(ParameterTest, EveryMisfitIsListed) {
   WeightFiles files(directory / "w.safetensors");
   ThreadPool pool(1, -1);
   try {
-    loadParameters(program, mesh, 0, files, pool, nullptr);
+    HostMemory memory(nullptr);
+    loadParameters(program, mesh, 0, files, pool, memory);
     FAIL();
   } catch (const Error &error) {
     std::string text = error.what();

@@ -214,7 +214,8 @@ TEST(States, WeightsAreLoadedItemByItem) {
         at += count;
       }
       std::vector<float> arena(at);
-      loadStates(program, layout.mesh, rank, weights, reinterpret_cast<std::byte *>(arena.data()));
+      HostMemory memory(reinterpret_cast<std::byte *>(arena.data()));
+      loadStates(program, layout.mesh, rank, weights, memory);
       for (int b = 0; b < 2; ++b) {
         std::vector<float> expected =
             expectedState(layout.mesh, rank, layout.buckets[b], sharded, layout.tensors);
