@@ -19,11 +19,15 @@ public:
   /// Completes the call. Calls on different groups may come from two threads if concurrent().
   virtual void run(const Collective &call) = 0;
   virtual bool concurrent() const = 0;
+  /// Throws if another rank gave the job up, or died; for ranks that wait for something else than
+  /// this channel.
+  virtual void checkRanks() {}
   /// Makes the other ranks' calls fail. Only the first abort of a job counts.
   virtual void abort(const std::string &message, shardrt_status status) noexcept = 0;
 
   int rank = 0, ranks = 1;
   int64_t arenaBytes = 0;
+  double timeout = 0; // seconds that a rank waits for another; < 0: for ever
 };
 
 /// Throws SHARDRT_INVALID_ARGUMENT unless the call is consistent and its buffers lie in the arena.

@@ -59,6 +59,40 @@ std::vector<std::string> Exchange::gatherTexts(const std::string &text) {
   return texts;
 }
 
+void Exchange::broadcast(int root, int64_t bytes) {
+  Collective call;
+  call.kind = CollectiveKind::Broadcast;
+  call.dtype = SHARDRT_UI8;
+  call.src = call.dst = chunk;
+  call.count = bytes;
+  call.root = root;
+  progress.run(call, place);
+}
+
+std::vector<std::string> Exchange::shareTexts(const std::string &text) {
+  std::string all;
+  for (const std::string &one : gatherTexts(text))
+    all += one;
+  shareNumber(static_cast<int64_t>(text.size()));
+  int64_t total = 0;
+  for (int64_t length : numbers)
+    total += length;
+  all.resize(total);
+  for (int64_t at = 0; at < total; at += chunkBytes) {
+    int64_t count = std::min(chunkBytes, total - at);
+    std::memcpy(chunk, all.data() + at, count);
+    broadcast(0, count);
+    std::memcpy(all.data() + at, chunk, count);
+  }
+  std::vector<std::string> texts;
+  size_t at = 0;
+  for (int64_t length : numbers) {
+    texts.push_back(all.substr(at, length));
+    at += length;
+  }
+  return texts;
+}
+
 void Exchange::agree(shardrt_status status, const std::string &problem) {
   shareNumber(problem.empty() ? 0 : 1 + static_cast<int64_t>(status));
   auto first = std::find_if(numbers.begin(), numbers.end(), [](int64_t n) { return n != 0; });
@@ -67,13 +101,7 @@ void Exchange::agree(shardrt_status status, const std::string &problem) {
   int root = static_cast<int>(first - numbers.begin());
   std::memset(chunk, 0, chunkBytes);
   std::memcpy(chunk, problem.data(), std::min<size_t>(problem.size(), chunkBytes - 1));
-  Collective call;
-  call.kind = CollectiveKind::Broadcast;
-  call.dtype = SHARDRT_UI8;
-  call.src = call.dst = chunk;
-  call.count = chunkBytes;
-  call.root = root;
-  progress.run(call, place);
+  broadcast(root, chunkBytes);
   if (rank == root)
     throw Error(status, problem);
   throw AbortedError(cat("rank ", root, ": ", reinterpret_cast<const char *>(chunk)),

@@ -18,6 +18,8 @@ public:
   void barrier();
   /// Every rank's text, in rank order, on rank 0; empty elsewhere.
   std::vector<std::string> gatherTexts(const std::string &text);
+  /// Every rank's text, in rank order, on all ranks.
+  std::vector<std::string> shareTexts(const std::string &text);
   /// Returns if no rank has a problem. Otherwise all ranks throw that of the first one that has:
   /// this one an Error, the others an AbortedError that names it, of the same status.
   void agree(shardrt_status status, const std::string &problem);
@@ -31,7 +33,8 @@ public:
   void collect(const std::byte *mine, int64_t bytes, const Take &take);
 
 private:
-  void shareNumber(int64_t number); // into `numbers`
+  void broadcast(int root, int64_t bytes); // the first bytes of `chunk`
+  void shareNumber(int64_t number);        // into `numbers`
 
   Progress &progress;
   std::byte *chunk;

@@ -31,6 +31,9 @@ public:
   /// Before the first command: all that is no input. After command i: what died there.
   void start(std::byte *arena) const { fill(before, arena); }
   void after(size_t command, std::byte *arena) const { fill(died[command], arena); }
+  /// The same ranges, for who fills them otherwise.
+  const ByteSet &atStart() const { return before; }
+  const ByteSet &diedAfter(size_t command) const { return died[command]; }
   /// Bytes that are filled during a run.
   int64_t bytes() const;
 

@@ -1,6 +1,83 @@
-#include "runtime/core/Backend.h"
+// A rank's GPU: everything that can be missing, too old or too small is found here, before a
+// program runs, and the first rank that finds it speaks for all.
+#include "runtime/cuda/CudaExecutor.h"
+
 using namespace shardrt;
-std::unique_ptr<Backend> shardrt::createCudaBackend(const Bundle &, Progress &, Exchange &,
-                                                    const SessionOptions &) {
-  throw Error(SHARDRT_NO_DEVICE, "none");
+using namespace shardrt::cuda;
+
+namespace {
+class CudaBackend : public Backend {
+public:
+  CudaBackend(const Bundle &bundle, Progress &progress, Exchange &exchange,
+              const SessionOptions &options) {
+    exchange.together([&] {
+      device.emplace(options.localRank, options.shareDevice);
+      module.emplace(bundle, *device);
+      compute.emplace(StreamPriorities().least);
+      arena.emplace(*device, compute->get(), bundle.program.arenaBytes,
+                    options.registration != SessionOptions::None);
+      planGemms(bundle.program);
+    });
+    communicators.emplace(bundle, progress, exchange, options);
+    communicators->registerArena(*arena, options.registration);
+    marks.emplace(communicators->count());
+    watch.emplace(progress, *communicators, *marks);
+    transport.emplace(Transport{bundle.program, bundle.manifest.mesh, *arena, *communicators,
+                                progress.channel().rank});
+    machine.emplace(CudaMachine{*device, *module, *arena, compute->get(), *transport, *marks,
+                                *watch, gemms, options.graph});
+  }
+
+  ~CudaBackend() override {
+    if (device)
+      device->use();
+  }
+
+  Memory &memory() override { return *arena; }
+
+  std::unique_ptr<Executable> prepare(const std::vector<Command> &commands,
+                                      const char *name) override {
+    device->use();
+    return std::make_unique<CudaExecutor>(*machine, commands, name);
+  }
+
+  std::string codeLevel() const override { return module->level(); }
+  int64_t scratchBytes() const override { return 0; } // in the arena
+  int64_t arenaTouchedBytes() const override { return -1; }
+  int64_t deviceBytes() const override {
+    Device::Usage usage = device->usage();
+    return static_cast<int64_t>(usage.total - usage.free);
+  }
+
+private:
+  void planGemms(const Program &program) {
+    for (const CudaKernel &kernel : program.cuda.kernels)
+      for (const CudaCall &call : kernel.calls)
+        if (const CudaGemm *gemm = std::get_if<CudaGemm>(&call)) {
+          if (!library)
+            library.emplace(arena->address(program.cuda.workspace.offset),
+                            program.cuda.workspace.bytes);
+          gemms[gemm] = std::make_unique<Gemm>(*library, *gemm, kernel.name);
+        }
+  }
+
+  // In the order in which they need each other.
+  std::optional<Device> device;
+  std::optional<Module> module;
+  std::optional<Stream> compute;
+  std::optional<DeviceMemory> arena;
+  std::optional<GemmLibrary> library;
+  std::map<const CudaGemm *, std::unique_ptr<Gemm>> gemms;
+  std::optional<Communicators> communicators;
+  std::optional<Marks> marks;
+  std::optional<Watch> watch;
+  std::optional<Transport> transport;
+  std::optional<CudaMachine> machine;
+};
+} // namespace
+
+std::unique_ptr<Backend> shardrt::createCudaBackend(const Bundle &bundle, Progress &progress,
+                                                    Exchange &exchange,
+                                                    const SessionOptions &options) {
+  return std::make_unique<CudaBackend>(bundle, progress, exchange, options);
 }

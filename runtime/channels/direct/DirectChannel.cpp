@@ -19,6 +19,7 @@ DirectChannel::DirectChannel(const char *name, std::shared_ptr<Region> sharedReg
   rank = options.rank;
   ranks = options.ranks;
   arenaBytes = options.arenaBytes;
+  timeout = options.timeout;
   std::vector<int> world(ranks);
   for (int i = 0; i < ranks; ++i)
     world[i] = i;

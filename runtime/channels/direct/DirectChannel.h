@@ -24,6 +24,7 @@ public:
   int groupIndex(int group) const override { return groupAt(group).index; }
   void run(const Collective &call) override;
   bool concurrent() const override { return true; }
+  void checkRanks() override;
   void abort(const std::string &message, shardrt_status status) noexcept override;
 
 private:
@@ -32,8 +33,8 @@ private:
     std::vector<int> ranks;
     int index;
     std::vector<const void *> sources; // one a member: room for a reduction
-    uint32_t sequence = 0;    // barriers so far
-    uint32_t collectives = 0; // collectives so far
+    uint32_t sequence = 0;             // barriers so far
+    uint32_t collectives = 0;          // collectives so far
   };
 
   const Group &groupAt(int group) const;

@@ -116,6 +116,13 @@ void DirectChannel::throwIfAborted() {
   throw AbortedError(message);
 }
 
+void DirectChannel::checkRanks() {
+  throwIfAborted();
+  if (int lost = findLost ? findLost() : -1; lost >= 0)
+    throw Error(SHARDRT_RANK_LOST,
+                cat("rank ", lost, " (process ", region->state(lost).pid.load(), ") died"));
+}
+
 void DirectChannel::checkAlive(Group &group, int member, const Collective &call, int64_t since) {
   throwIfAborted();
   int awaited = group.ranks[member];

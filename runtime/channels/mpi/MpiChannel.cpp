@@ -23,6 +23,7 @@ MpiChannel::MpiChannel(const ChannelOptions &options, const shardrt_mpi_shim &sh
   rank = options.rank;
   ranks = options.ranks;
   arenaBytes = options.arenaBytes;
+  timeout = options.timeout;
   void *mapping = mmap(nullptr, std::max<int64_t>(arenaBytes, 1), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED)

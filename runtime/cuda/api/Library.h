@@ -5,7 +5,6 @@
 
 #include "runtime/core/Error.h"
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace shardrt::cuda {
@@ -46,14 +45,12 @@ public:
         pointer(reinterpret_cast<int (*)(Parameters...)>(library.find(symbol))) {}
 
   /// Throws unless it succeeds.
-  template <typename... Arguments> void operator()(Arguments &&...arguments) const {
-    if (int status = pointer(std::forward<Arguments>(arguments)...); library.isFailure(status))
+  void operator()(Parameters... arguments) const {
+    if (int status = pointer(arguments...); library.isFailure(status))
       library.fail(symbol, status);
   }
   /// The status is the caller's to look at.
-  template <typename... Arguments> int status(Arguments &&...arguments) const {
-    return pointer(std::forward<Arguments>(arguments)...);
-  }
+  int status(Parameters... arguments) const { return pointer(arguments...); }
   /// What a status that the caller found bad means.
   [[noreturn]] void fail(int status) const { library.fail(symbol, status); }
 

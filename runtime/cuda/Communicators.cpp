@@ -1,0 +1,217 @@
+// Communicators do not block: NCCL answers at once that a call goes on, and this side asks until it
+// does not, and meanwhile looks whether the other ranks are still there.
+#include "runtime/cuda/Communicators.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <set>
+#include <thread>
+
+using namespace shardrt;
+using namespace shardrt::cuda;
+
+static const double finishSeconds = 10; // until communicators that do not end are broken off
+
+Role cuda::roleOf(CollectiveKind kind) {
+  switch (kind) {
+  case CollectiveKind::AllGather:
+  case CollectiveKind::Broadcast:
+    return Role::Gather;
+  case CollectiveKind::AllReduce:
+  case CollectiveKind::ReduceScatter:
+    return Role::Reduce;
+  default:
+    return Role::Other;
+  }
+}
+
+static std::string nameOf(const Bundle &bundle, int group, Role role) {
+  static const char *const roles[] = {"gather", "reduce", "other"};
+  std::string name;
+  for (const SubAxis &sub : bundle.program.groups[group]) {
+    const MeshAxis &axis = bundle.manifest.mesh.axes[sub.axis];
+    name += (name.empty() ? "" : " x ") + axis.name;
+    if (sub.size != axis.size)
+      name += cat("[", sub.pre, ":", sub.size, "]");
+  }
+  return name + ", " + roles[static_cast<int>(role)];
+}
+
+/// What has to be in the environment before NCCL reads it; what the user has set stays.
+static void prepareEnvironment(const SessionOptions &options, int rank) {
+  // Launches on different communicators keep the order of the program (which is the same on all
+  // ranks), so that they cannot wait for each other in a circle.
+  setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 0);
+  if (!options.shareDevice)
+    return;
+  // Older versions of NCCL refuse two ranks on one device, unless they seem to be of two machines.
+  if (nccl().version >= 23003)
+    return static_cast<void>(setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 0));
+  setenv("NCCL_HOSTID", cat("shardrt-", rank).c_str(), 0);
+  setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+}
+
+void Communicators::chooseNeeded(const Bundle &bundle) {
+  std::set<std::pair<int, Role>> needed;
+  auto add = [&](const std::vector<Command> &commands) {
+    for (const Command &command : commands)
+      if (command.kind == CommandKind::Collective &&
+          sizeOf(bundle.program.groups[command.collective.group]) > 1)
+        needed.insert({command.collective.group, roleOf(command.collective.kind)});
+  };
+  add(bundle.program.init);
+  for (const Entry &entry : bundle.program.entries)
+    add(entry.commands);
+  StreamPriorities priorities;
+  for (auto [group, role] : needed)
+    all.push_back({group, role, nameOf(bundle, group, role), static_cast<int>(all.size()),
+                   Stream(priorities.greatest)});
+}
+
+Communicators::Communicators(const Bundle &bundle, Progress &progress, Exchange &exchange,
+                             const SessionOptions &options)
+    : progress(progress) {
+  exchange.together([&] {
+    chooseNeeded(bundle);
+    if (!all.empty())
+      prepareEnvironment(options, progress.channel().rank);
+  });
+  if (all.empty()) // on all ranks alike
+    return;
+  try {
+    connect(bundle, progress, exchange);
+  } catch (...) {
+    abort();
+    throw;
+  }
+}
+
+Communicators::~Communicators() { finish(); }
+
+void Communicators::connect(const Bundle &bundle, Progress &progress, Exchange &exchange) {
+  const Mesh &mesh = bundle.manifest.mesh;
+  int rank = progress.channel().rank;
+  std::vector<std::string> versions = exchange.shareTexts(ncclVersionText(nccl().version));
+  exchange.agree(SHARDRT_NO_DEVICE,
+                 versions[rank] == versions[0]
+                     ? ""
+                     : cat("rank ", rank, " has NCCL ", versions[rank], ", rank 0 has ",
+                           versions[0], "; all ranks need the same"));
+  // The first rank of each group names it: an id for each communicator, empty on other ranks.
+  const size_t idBytes = sizeof(ncclUniqueId);
+  std::string ids(all.size() * idBytes, '\0');
+  exchange.together([&] {
+    for (const Communicator &communicator : all)
+      if (mesh.indexAlong(rank, bundle.program.groups[communicator.group]) == 0)
+        nccl().ncclGetUniqueId(
+            reinterpret_cast<ncclUniqueId *>(ids.data() + communicator.number * idBytes));
+  });
+  std::vector<std::string> shared = exchange.shareTexts(ids);
+  for (Communicator &communicator : all) {
+    std::vector<int> ranks = mesh.group(rank, bundle.program.groups[communicator.group]);
+    ncclUniqueId id;
+    std::memcpy(&id, shared[ranks.front()].data() + communicator.number * idBytes, idBytes);
+    ncclConfig config;
+    config.blocking = 0;
+    config.commName = communicator.name.c_str();
+    int index = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
+    nccl().ncclCommInitRankConfig(&communicator.handle, static_cast<int>(ranks.size()), id, index,
+                                  &config);
+    waitUntilReady(communicator, "connecting");
+  }
+}
+
+void Communicators::waitUntilReady(const Communicator &communicator, const char *what) const {
+  Channel &channel = progress.channel();
+  int64_t begin = nowNs(), checked = begin;
+  for (int state = ncclInProgress;;) {
+    nccl().ncclCommGetAsyncError(communicator.handle, &state);
+    if (state == ncclSuccess)
+      return;
+    if (state != ncclInProgress)
+      throw Error(SHARDRT_DEVICE_FAILED, cat("communicator \"", communicator.name, "\", ", what,
+                                             ": ", ncclMeaning(state)));
+    int64_t now = nowNs();
+    if (now - checked > 10'000'000) {
+      checked = now;
+      channel.checkRanks();
+      if (channel.timeout > 0 && (now - begin) * 1e-9 > channel.timeout)
+        throw Error(SHARDRT_TIMEOUT,
+                    cat("rank ", channel.rank, " has waited ", (now - begin) / 1000000000,
+                        " s for communicator \"", communicator.name, "\", ", what));
+    }
+    if (now - begin > 100'000)
+      std::this_thread::yield();
+  }
+}
+
+void Communicators::registerArena(const DeviceMemory &arena, SessionOptions::Registration kind) {
+  void *base = reinterpret_cast<void *>(arena.address(0));
+  for (Communicator &communicator : all) {
+    if (kind == SessionOptions::Register)
+      nccl().ncclCommRegister(communicator.handle, base, arena.size(), &communicator.registration);
+    else if (kind == SessionOptions::Window) // the same offsets on all ranks
+      nccl().ncclCommWindowRegister(communicator.handle, base, arena.size(), &communicator.window,
+                                    NCCL_WIN_COLL_SYMMETRIC);
+    waitUntilReady(communicator, "registering the arena");
+  }
+}
+
+const Communicator &Communicators::find(int group, CollectiveKind kind) const {
+  Role role = roleOf(kind);
+  return *std::find_if(all.begin(), all.end(), [&](const Communicator &communicator) {
+    return communicator.group == group && communicator.role == role;
+  });
+}
+
+void Communicators::settle(const Communicator &communicator) const {
+  waitUntilReady(communicator, "starting a collective");
+}
+
+void Communicators::checkErrors() const {
+  for (const Communicator &communicator : all) {
+    int state = ncclSuccess;
+    nccl().ncclCommGetAsyncError(communicator.handle, &state);
+    if (nccl().isFailure(state))
+      throw Error(SHARDRT_DEVICE_FAILED,
+                  cat("communicator \"", communicator.name, "\": ", ncclMeaning(state)));
+  }
+}
+
+void Communicators::abort() noexcept {
+  if (std::exchange(aborted, true))
+    return;
+  for (Communicator &communicator : all)
+    if (communicator.handle)
+      nccl().ncclCommAbort.status(communicator.handle);
+}
+
+/// Whether NCCL has done what it was asked for, before the time is over.
+static bool settled(ncclComm_t handle, int64_t until) {
+  for (int state = ncclInProgress; nowNs() < until; std::this_thread::yield()) {
+    if (nccl().ncclCommGetAsyncError.status(handle, &state) != ncclSuccess)
+      return false;
+    if (state != ncclInProgress)
+      return state == ncclSuccess;
+  }
+  return false;
+}
+
+void Communicators::finish() noexcept {
+  if (std::exchange(aborted, true))
+    return;
+  int64_t until = nowNs() + static_cast<int64_t>(finishSeconds * 1e9);
+  for (Communicator &communicator : all) {
+    if (communicator.registration)
+      nccl().ncclCommDeregister.status(communicator.handle, communicator.registration);
+    if (communicator.window)
+      nccl().ncclCommWindowDeregister.status(communicator.handle, communicator.window);
+    nccl().ncclCommFinalize.status(communicator.handle);
+    if (settled(communicator.handle, until))
+      nccl().ncclCommDestroy.status(communicator.handle);
+    else
+      nccl().ncclCommAbort.status(communicator.handle);
+  }
+}
