@@ -21,8 +21,10 @@ typedef struct shardrt_bundle_s *shardrt_bundle;
 typedef struct shardrt_session_s *shardrt_session;
 
 typedef struct shardrt_bundle_facts {
-  const char *model; /* lives as long as the bundle */
-  const char *isa;   /* level of the kernels that were chosen, "x86-64-v4" */
+  const char *model;  /* lives as long as the bundle */
+  const char *isa;    /* level of the kernels that were chosen, "x86-64-v4"; cuda: empty, each rank
+                         chooses for its device */
+  const char *target; /* "cpu" or "cuda" */
   int32_t ranks;
   int32_t entries;    /* entry points: "main", or those of training */
   int32_t tensors;    /* that the states of a training program hold */
@@ -73,10 +75,14 @@ typedef struct shardrt_session_options {
   int32_t local_rank; /* this rank's number on its machine */
   int32_t trace;      /* record every command */
   int32_t poison;     /* a test mode: fill storage with ones as soon as no later command needs it */
+  /* For bundles of target cuda; a rank takes the device with the number local_rank. */
+  int32_t no_cuda_graph; /* hand over every call of every run, instead of replaying a graph */
+  int32_t share_device;  /* a test mode: ranks of a machine may have a device together */
+  int32_t nccl_ub;       /* let NCCL use the arena in place: 1 ncclCommRegister, 2 a window */
 } shardrt_session_options;
 
-/* Reads and checks everything but the weights. isa: force a level, null: the best that this
- * processor runs. */
+/* Reads and checks everything but the weights. isa: force a level ("x86-64-v3", "sm_90a"), null:
+ * the best that runs here. */
 shardrt_status shardrt_bundle_open(const char *path, const char *isa, shardrt_bundle *out_bundle);
 void shardrt_bundle_release(shardrt_bundle bundle); /* after its sessions */
 shardrt_status shardrt_bundle_info(shardrt_bundle bundle, shardrt_bundle_facts *out_facts);

@@ -13,6 +13,7 @@ OK, INTERNAL = 0, 1
 INVALID_ARGUMENT, BAD_WEIGHTS, IO = 2, 5, 6
 DTYPE_CODES = {name: code for code, name in enumerate(DTYPES)}
 _NAMES_BY_CODE = list(DTYPES)
+NCCL_UB = {None: 0, "register": 1, "window": 2}  # how NCCL learns of a GPU's arena
 
 
 class RuntimeFailure(RuntimeError):
@@ -43,6 +44,7 @@ class BundleFacts(ctypes.Structure):
     _fields_ = [
         ("model", c_char_p),
         ("isa", c_char_p),
+        ("target", c_char_p),
         ("ranks", c_int32),
         ("entries", c_int32),
         ("tensors", c_int32),
@@ -102,6 +104,9 @@ class SessionOptions(ctypes.Structure):
         ("local_rank", c_int32),
         ("trace", c_int32),
         ("poison", c_int32),
+        ("no_cuda_graph", c_int32),
+        ("share_device", c_int32),
+        ("nccl_ub", c_int32),
     ]
 
 

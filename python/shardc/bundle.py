@@ -64,7 +64,11 @@ class Bundle:
     weights: other weights than the bundle's own (a .safetensors file, an index or a folder). threads: compute threads a
     rank, 0 for an even share of the processors. isa: force a kernel level. timeout: seconds a rank waits for another.
     trace: record every command, for `write_trace`. poison: a test mode that fills dead memory with ones. build: the
-    CMake build that holds the runtime."""
+    CMake build that holds the runtime.
+
+    For bundles of target cuda, whose ranks take the machine's GPUs in order: cuda_graph: replay each entry as a graph.
+    nccl_ub: "register" or "window", to let NCCL use the arena in place. share_device: a test mode, more ranks than
+    GPUs."""
 
     def __init__(
         self,
@@ -76,11 +80,18 @@ class Bundle:
         timeout: float = 300.0,
         trace: bool = False,
         poison: bool = False,
+        cuda_graph: bool | None = None,
+        nccl_ub: str | None = None,
+        share_device: bool = False,
         build: str | Path | None = None,
     ):
         self.path = Path(path)
         self._weights, self._threads, self._timeout = weights, threads, timeout
         self._trace, self._poison = trace, poison
+        if nccl_ub not in _runtime.NCCL_UB:
+            raise ValueError(f'nccl_ub is {nccl_ub!r}, not None, "register" or "window"')
+        self._cuda_graph = cuda_graph is not False
+        self._nccl_ub, self._share_device = nccl_ub, share_device
         self._job: Job | None = None
         self._handle: c_void_p | None = None
         self._runtime = runtime = _runtime.runtime(_tools.runtime_library(build))
@@ -90,6 +101,13 @@ class Bundle:
         self.manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
         self.ranks: int = self._facts.ranks
         self.isa: str = (self._facts.isa or b"").decode()
+        self.target: str = self._facts.target.decode()
+        for_cpu = {"threads": threads}
+        for_cuda = {"cuda_graph": cuda_graph is not None, "nccl_ub": nccl_ub, "share_device": share_device}
+        for name, value in (for_cpu if self.target == "cuda" else for_cuda).items():
+            if value:
+                self.close()
+                raise ValueError(f"{name}: {self.path} was compiled for {self.target}")
         self.entries: dict[str, Entry] = {}
         for index, entry in enumerate(runtime.entries(self._handle, self._facts.entries)):
             inputs = _values(runtime.inputs(self._handle, index, entry.inputs))

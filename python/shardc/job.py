@@ -48,6 +48,9 @@ class Job:
                 local_rank=rank,
                 trace=int(bundle._trace),
                 poison=int(bundle._poison),
+                no_cuda_graph=int(not bundle._cuda_graph),
+                share_device=int(bundle._share_device),
+                nccl_ub=_runtime.NCCL_UB[bundle._nccl_ub],
             )
             session = self.sessions[rank]
             self.runtime.session_create(bundle._handle, self.channels[rank], byref(options), byref(session))
@@ -118,10 +121,9 @@ class Job:
         function(self.sessions[rank], name.encode(), data, result.nbytes if rank == 0 else 0)
 
     def close(self) -> None:
+        # ranks that talk through NCCL part together
+        list(self.pool.map(self.runtime.session_release, filter(None, self.sessions)))
         self.pool.shutdown()
-        for session in self.sessions:
-            if session:
-                self.runtime.session_release(session)
         for channel in self.channels:
             if channel:
                 self.runtime.channel_release(channel)

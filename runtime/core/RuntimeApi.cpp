@@ -23,6 +23,7 @@ shardrt_status shardrt_bundle_info(shardrt_bundle handle, shardrt_bundle_facts *
     const Bundle &bundle = *handle->bundle;
     out->model = bundle.manifest.model.c_str();
     out->isa = bundle.kernels.level.c_str();
+    out->target = targetName(bundle.program.target);
     out->ranks = bundle.ranks();
     out->entries = static_cast<int32_t>(bundle.program.entries.size());
     out->tensors = static_cast<int32_t>(handle->tensors.size());
@@ -113,6 +114,11 @@ shardrt_status shardrt_session_create(shardrt_bundle bundle, shardrt_channel cha
       options.localRank = given->local_rank;
       options.trace = given->trace != 0;
       options.poison = given->poison != 0;
+      options.graph = given->no_cuda_graph == 0;
+      options.shareDevice = given->share_device != 0;
+      if (given->nccl_ub < 0 || given->nccl_ub > SessionOptions::Window)
+        throw Error(SHARDRT_INVALID_ARGUMENT, cat("nccl_ub is ", given->nccl_ub));
+      options.registration = static_cast<SessionOptions::Registration>(given->nccl_ub);
     }
     auto handle = std::make_unique<shardrt_session_s>();
     handle->bundle = bundle;

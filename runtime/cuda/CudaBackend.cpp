@@ -2,8 +2,19 @@
 // program runs, and the first rank that finds it speaks for all.
 #include "runtime/cuda/CudaExecutor.h"
 
+#include <cstdlib>
+
 using namespace shardrt;
 using namespace shardrt::cuda;
+
+static bool graphsAllowed(const SessionOptions &options) {
+  const char *text = std::getenv("SHARDRT_CUDA_GRAPH");
+  std::string value = text ? text : "";
+  if (value != "" && value != "0" && value != "1")
+    throw Error(SHARDRT_INVALID_ARGUMENT,
+                cat("environment variable SHARDRT_CUDA_GRAPH is \"", value, "\", not 0 or 1"));
+  return options.graph && value != "0";
+}
 
 namespace {
 class CudaBackend : public Backend {
@@ -25,7 +36,7 @@ public:
     transport.emplace(Transport{bundle.program, bundle.manifest.mesh, *arena, *communicators,
                                 progress.channel().rank});
     machine.emplace(CudaMachine{*device, *module, *arena, compute->get(), *transport, *marks,
-                                *watch, gemms, options.graph});
+                                *watch, gemms, graphsAllowed(options)});
   }
 
   ~CudaBackend() override {

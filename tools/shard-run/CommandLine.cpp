@@ -48,9 +48,17 @@ ranks
       --channel KIND       auto, shm, mpi or inprocess (default auto: shm; inprocess if there is one; under mpirun mpi, if its library was built)
       --threads N          compute threads of each rank (default: processors / ranks on this machine)
       --pin                bind each thread to one processor
-      --isa LEVEL          use the kernels of this level, for example x86-64-v3 (default: the best that runs here)
+      --isa LEVEL          use the code for this level or architecture, for example x86-64-v3, sm_90a (default: the best that runs here)
       --timeout SECONDS    give up when a rank waits longer than this for another one (default 300)
       --link-gbps N        pretend that ranks are connected by a network of N gigabits a second
+
+GPUs
+      --backend KIND       cpu or cuda; must be what the bundle was compiled for, which is the default
+      --no-cuda-graph      hand over every call of every run, instead of replaying a graph (so does SHARDRT_CUDA_GRAPH=0)
+      --nccl-ub KIND       let NCCL use the arena in place: register (ncclCommRegister), or window (symmetric windows)
+      --share-device       test mode: more ranks than GPUs
+  Ranks take the machine's GPUs in order. libcuda.so.1, libcublasLt.so and libnccl.so.2 are found as the system finds libraries (LD_LIBRARY_PATH), or
+  where SHARDRT_LIBCUDA, SHARDRT_CUBLASLT and SHARDRT_NCCL say.
 
 measuring
       --runs N             run N times; outputs that replace inputs carry over
@@ -126,6 +134,18 @@ static void setChannel(RunOptions &options, const std::string &text) {
   options.channel = text;
 }
 
+static void setBackend(RunOptions &options, const std::string &text) {
+  if (text != "cpu" && text != "cuda")
+    refuse(cat("--backend: \"", text, "\" is not one of cpu, cuda"));
+  options.backend = text;
+}
+
+static void setNcclUb(RunOptions &options, const std::string &text) {
+  if (text != "register" && text != "window")
+    refuse(cat("--nccl-ub: \"", text, "\" is not one of register, window"));
+  options.ncclUb = text;
+}
+
 static const std::map<std::string, Option> &optionTable() {
   static const std::map<std::string, Option> table = {
       {"--input", {true, addInput}},
@@ -145,6 +165,11 @@ static const std::map<std::string, Option> &optionTable() {
       {"--timeout",
        {true, [](RunOptions &o,
                  const std::string &v) { o.timeout = parseNumber("--timeout", v, 0.001); }}},
+      {"--backend", {true, setBackend}},
+      {"--no-cuda-graph",
+       {false, [](RunOptions &o, const std::string &) { o.noCudaGraph = true; }}},
+      {"--nccl-ub", {true, setNcclUb}},
+      {"--share-device", {false, [](RunOptions &o, const std::string &) { o.shareDevice = true; }}},
       {"--link-gbps",
        {true, [](RunOptions &o,
                  const std::string &v) { o.linkGbps = parseNumber("--link-gbps", v, 1e-6); }}},
@@ -219,6 +244,18 @@ RunOptions shardrt::parseCommandLine(int argc, char **argv) {
   if (options.action == RunOptions::Run && options.bundle.empty())
     refuse("no bundle given");
   return options;
+}
+
+void shardrt::checkBackend(const RunOptions &options, const std::string &target) {
+  if (!options.backend.empty() && options.backend != target)
+    refuse(cat("--backend ", options.backend, ": ", options.bundle, " was compiled for ", target));
+  static const std::set<std::string> forCuda = {"--no-cuda-graph", "--nccl-ub", "--share-device"};
+  static const std::set<std::string> forCpu = {"--threads", "--pin", "--link-gbps"};
+  bool isCuda = target == "cuda";
+  for (const std::string &name : options.given)
+    if ((isCuda ? forCpu : forCuda).count(name))
+      refuse(cat(name, ": is for ", isCuda ? "processors" : "GPUs", ", ", options.bundle,
+                 " was compiled for ", target));
 }
 
 void shardrt::checkOptions(const RunOptions &options, bool isTraining) {

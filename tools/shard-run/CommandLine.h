@@ -18,6 +18,9 @@ struct RunOptions {
   std::string channel = "auto";
   int threads = 0; // 0: processors / local ranks
   bool pin = false, json = false, poison = false;
+  std::string backend; // empty: the bundle's target
+  bool noCudaGraph = false, shareDevice = false;
+  std::string ncclUb; // empty: no registration
   int runs = 1, bench = 0;
   double timeout = 0, linkGbps = 0; // 0: default
 
@@ -37,5 +40,7 @@ RunOptions parseCommandLine(int argc, char **argv);
 std::string helpText();
 /// Refuses options that are for the other kind of bundle, and those that need another one.
 void checkOptions(const RunOptions &options, bool isTraining);
+/// Refuses options that are for another target than the bundle's.
+void checkBackend(const RunOptions &options, const std::string &target);
 
 } // namespace shardrt

@@ -37,12 +37,18 @@ ChannelOptions shardrt::channelOptions(const Job &job, int rank, const std::stri
 static SessionOptions sessionOptions(const Job &job) {
   SessionOptions options;
   options.weights = job.options.weights;
-  options.threads =
-      job.options.threads ? job.options.threads : std::max(1, usableCpus() / job.localRanks);
+  if (job.bundle.program.target == Target::Cpu)
+    options.threads =
+        job.options.threads ? job.options.threads : std::max(1, usableCpus() / job.localRanks);
   options.pin = job.options.pin;
   options.localRank = job.localRank;
   options.trace = !job.options.trace.empty();
   options.poison = job.options.poison;
+  options.graph = !job.options.noCudaGraph;
+  options.shareDevice = job.options.shareDevice;
+  if (!job.options.ncclUb.empty())
+    options.registration =
+        job.options.ncclUb == "window" ? SessionOptions::Window : SessionOptions::Register;
   return options;
 }
 
@@ -78,8 +84,8 @@ static void writeOutputs(const Job &job, Session &session, bool isRoot) {
   }
 }
 
-static Json report(const Job &job, const char *channel, int threads, Times times,
-                   const std::vector<std::string> &memory) {
+static Json report(const Job &job, const Session &session, const char *channel, int threads,
+                   Times times, const std::vector<std::string> &memory) {
   std::vector<double> sorted = times.runMs;
   std::sort(sorted.begin(), sorted.end());
   size_t half = sorted.size() / 2;
@@ -88,7 +94,8 @@ static Json report(const Job &job, const char *channel, int threads, Times times
                {"ranks", job.bundle.ranks()},
                {"threads", threads},
                {"channel", channel},
-               {"isa", job.bundle.kernels.level},
+               {"backend", targetName(job.bundle.program.target)},
+               {"isa", session.machine().codeLevel()},
                {"runs", times.runMs.size()},
                {"median_ms", median},
                {"min_ms", sorted.front()},
@@ -118,7 +125,7 @@ static void print(const Job &job, const Json &json) {
                 dtypeName(output.value->dtype), shapeString(output.value->shape).c_str(),
                 output.path.c_str());
   if (job.options.bench) {
-    const std::string &level = job.bundle.kernels.level, isa = level.empty() ? "no kernels" : level;
+    std::string level = json["isa"], isa = level.empty() ? "no kernels" : level;
     double pss = 0;
     for (const Json &rank : json["memory"])
       pss = std::max(pss, rank["pss_bytes"].get<double>());
@@ -154,7 +161,7 @@ static void runSession(const Job &job, Progress &progress) {
   std::vector<std::string> memory =
       session.exchange().gatherTexts(memoryOfThisRank(session, job.idleBytes));
   if (isRoot)
-    print(job, report(job, progress.channel().name(), options.threads, times, memory));
+    print(job, report(job, session, progress.channel().name(), options.threads, times, memory));
   session.exchange().barrier(); // nobody leaves while rank 0 may still fail to write
 }
 

@@ -23,5 +23,7 @@ std::string shardrt::memoryOfThisRank(const Session &session, int64_t idleBytes)
                          {"idle_pss_bytes", idleBytes},
                          {"peak_rss_bytes", procBytes("/proc/self/status", "VmHWM:")},
                          {"arena_touched_bytes", session.machine().arenaTouchedBytes()}};
+  if (int64_t bytes = session.machine().deviceBytes(); bytes >= 0)
+    json["device_bytes"] = bytes;
   return json.dump();
 }

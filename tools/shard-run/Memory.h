@@ -10,7 +10,7 @@ namespace shardrt {
 int64_t proportionalBytes();
 
 /// As JSON text: pss_bytes, idle_pss_bytes (given), peak_rss_bytes, and arena_touched_bytes, the
-/// pages of the program's arena that were ever used.
+/// pages of the program's arena that were ever used. On a GPU device_bytes: what its memory holds.
 std::string memoryOfThisRank(const Session &session, int64_t idleBytes);
 
 } // namespace shardrt

@@ -49,6 +49,7 @@ static int run(const RunOptions &options) {
   int64_t start = nowNs();
   Launch launch = detectLaunch();
   std::unique_ptr<Bundle> bundle = openBundle(options.bundle, options.isa);
+  checkBackend(options, targetName(bundle->program.target));
   checkRanks(*bundle, options, launch);
   bool isTraining = bundle->manifest.training.has_value();
   checkOptions(options, isTraining);
