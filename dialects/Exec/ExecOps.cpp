@@ -300,6 +300,15 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (kernel.getNumArguments() != getInputs().size() || kernel.getNumResults() != getOutputs().size())
     return emitOpError() << "has " << getInputs().size() << " inputs and " << getOutputs().size() << " outputs, kernel \"" << getKernel()
                          << "\" has " << kernel.getNumArguments() << " and " << kernel.getNumResults();
+  // launch_c4
+  auto inPlace = kernel->getAttrOfType<ArrayAttr>("exec.in_place");
+  for (int64_t result = 0; result < static_cast<int64_t>(getOutputs().size()); ++result)
+    for (auto [argument, input] : llvm::enumerate(getInputs())) {
+      Attribute pair = Builder(getContext()).getDenseI64ArrayAttr({static_cast<int64_t>(argument), result});
+      if (input == getOutputs()[result] && !(inPlace && llvm::is_contained(inPlace, pair)))
+        return emitOpError() << "writes output " << result << " over input " << argument << ", \"" << input.getDefiningOp<BufferOp>().getName()
+                             << "\", which kernel \"" << getKernel() << "\" does not do in place";
+    }
   // launch_c2
   for (auto [type, output] : llvm::zip(kernel.getResultTypes(), getOutputs())) {
     int64_t needed = tensorBytes(cast<RankedTensorType>(type));

@@ -12,6 +12,7 @@
 
 #include "ApplyStyle.h"
 #include "shardc/Annotate/Passes.h"
+#include "shardc/Support/Alias.h"
 
 #include "llvm/Support/Format.h"
 
@@ -199,13 +200,13 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     }
   }
 
-  /// Outputs are gathered, but for a cache (an input with something appended), which stays as it is cut.
+  /// Outputs are gathered, but for a cache (what replaces an input, or is one with something appended), which stays as it is cut.
   void wholeOutputs(func::FuncOp function, shard::MeshOp meshOp) {
     Mesh mesh = meshOp.getMesh();
     Operation *terminator = function.getBody().front().getTerminator();
     for (auto [n, value] : llvm::enumerate(terminator->getOperands())) {
       auto concat = value.getDefiningOp<graph::ConcatOp>();
-      if (concat && llvm::any_of(concat.getInputs(), llvm::IsaPred<BlockArgument>))
+      if (function.getResultAttr(n, kAliasAttr) || (concat && llvm::any_of(concat.getInputs(), llvm::IsaPred<BlockArgument>)))
         continue;
       Sharding whole = Sharding::replicated(cast<RankedTensorType>(value.getType()).getRank());
       function.setResultAttr(n, shard::ShardDialect::kShardingAttr,

@@ -29,6 +29,9 @@ model (compile, verify)
   --dim NAME=N           size of a dynamic dimension (repeatable)
   --constant NAME=FILE.npy
                          compile with this value of an input, which then is none any more: what shapes depend on
+  --cache NAME=N         dimension NAME is the length of a key/value cache to which each run appends: room for N entries. The
+                         length is an input of that name; both are kept in place from run to run, and start empty
+  --carry INPUT=OUTPUT   the output replaces the input after each run, in place: a cache of a fixed size (repeatable)
   --weights PATH         weights by name: .safetensors, *.index.json, or a folder with one of these
 
 mesh and plan (compile, verify)
@@ -175,13 +178,24 @@ static bool parseDim(Arguments &args, const std::string &text, llvm::StringMap<i
   return true;
 }
 
-/// NAME=FILE into a map.
-static bool parseConstant(Arguments &args, const std::string &text, llvm::StringMap<std::string> &constants) {
-  auto [name, file] = llvm::StringRef(text).split('=');
-  if (name.empty() || file.empty())
-    return args.fail("--constant \"" + text + "\" is not of the form NAME=FILE.npy");
-  if (!constants.try_emplace(name, file.str()).second)
-    return args.fail("--constant: input \"" + name + "\" is given twice");
+/// NAME=VALUE, of an input, into a map.
+static bool parsePair(Arguments &args, llvm::StringRef option, llvm::StringRef form, const std::string &text, llvm::StringMap<std::string> &map) {
+  auto [name, value] = llvm::StringRef(text).split('=');
+  if (name.empty() || value.empty())
+    return args.fail(option + " \"" + text + "\" is not of the form " + form);
+  if (!map.try_emplace(name, value.str()).second)
+    return args.fail(option + ": input \"" + name + "\" is given twice");
+  return true;
+}
+
+/// NAME=N, the cache's dimension.
+static bool parseCache(Arguments &args, const std::string &text, ImportOptions &options) {
+  auto [name, size] = llvm::StringRef(text).split('=');
+  if (name.empty() || size.getAsInteger(10, options.cacheCapacity) || options.cacheCapacity < 1)
+    return args.fail("--cache \"" + text + "\" is not of the form NAME=N with N at least 1");
+  if (!options.cacheDim.empty())
+    return args.fail("--cache \"" + text + "\": \"" + options.cacheDim + "\" is a cache's length already");
+  options.cacheDim = name.str();
   return true;
 }
 
@@ -295,7 +309,11 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     if (name == "--dim")
       return args.value(name, inlined, has, text) && parseDim(args, text, p.model().import.dims);
     if (name == "--constant")
-      return args.value(name, inlined, has, text) && parseConstant(args, text, p.model().import.constants);
+      return args.value(name, inlined, has, text) && parsePair(args, name, "NAME=FILE.npy", text, p.model().import.constants);
+    if (name == "--carry")
+      return args.value(name, inlined, has, text) && parsePair(args, name, "INPUT=OUTPUT", text, p.model().import.carried);
+    if (name == "--cache")
+      return args.value(name, inlined, has, text) && parseCache(args, text, p.model().import);
     if (name == "--weights")
       return args.value(name, inlined, has, p.model().weights);
     if (name == "--tp") {

@@ -32,6 +32,11 @@ static LogicalResult checkOptions(const CompileOptions &options) {
       refuse("--toolkit", !options.toolkit.empty(), "cuda") || refuse("--cuda-workspace", options.workspaceBytes >= 0, "cuda") ||
       refuse("--allow-tf32", options.allowTf32, "cuda"))
     return failure();
+  const ImportOptions &import = options.model.import;
+  if (options.train.enabled && (import.cacheCapacity || !import.carried.empty())) {
+    llvm::errs() << "error: " << (import.cacheCapacity ? "--cache" : "--carry") << " does not apply to --train\n";
+    return failure();
+  }
   if (options.stopAfter.empty())
     return success();
   if (!options.output.empty()) {

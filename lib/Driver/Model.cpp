@@ -46,6 +46,12 @@ FailureOr<Model> loadModel(const ModelOptions &options) {
   Model model;
   model.context = makeContext();
   if (llvm::sys::path::extension(options.import.path) == ".mlir") {
+    const ImportOptions &import = options.import;
+    const char *given = import.cacheCapacity ? "--cache" : !import.carried.empty() ? "--carry" : !import.dims.empty() ? "--dim" : !import.constants.empty() ? "--constant" : nullptr;
+    if (given) {
+      llvm::errs() << "error: " << given << " applies to ONNX files, " << import.path << " is imported already\n";
+      return failure();
+    }
     model.module = parseSourceFile<ModuleOp>(options.import.path, model.context.get());
     if (!model.module)
       return failure();

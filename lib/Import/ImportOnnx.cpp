@@ -10,6 +10,8 @@
 //    results follow from operands. A node that fails poisons its results, so that all independent errors are told.
 // 5. Fold what depends on neither inputs nor weights (Folder.cpp) and drop what nobody uses.
 //
+// A cache of a fixed capacity takes two imports up to step 4, and a comparison (GrowingCache.cpp).
+//
 // Limits: tensors of at most byte-granular element types; no control flow (If, Loop, Scan); sequences only where they can be
 // resolved now; opsets 7 to 28, and earlier ones where the operators meant the same.
 //
@@ -17,8 +19,10 @@
 
 #include "shardc/Import/ImportOnnx.h"
 
+#include "GrowingCache.h"
 #include "Names.h"
 #include "NodeContext.h"
+#include "shardc/Support/Alias.h"
 #include "shardc/Support/Npy.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -58,6 +62,8 @@ public:
       : builder(&context), options(options), store(store), model(model), folder(options.foldLimit),
         fileLoc(FileLineColLoc::get(&context, options.path, 0, 0)) {}
 
+  /// Nothing is folded yet.
+  FailureOr<OwningOpRef<ModuleOp>> build();
   FailureOr<OwningOpRef<ModuleOp>> run();
 
 private:
@@ -78,6 +84,7 @@ private:
   LogicalResult inlineFunction(const Function &function, const Node &node, StringRef path, Scope &scope,
                                std::vector<Binding> inputs, std::vector<Binding> &outputs);
   LogicalResult importOutputs(func::FuncOp func, Block &block);
+  LogicalResult markCarried(func::FuncOp func);
   LogicalResult checkOutput(const ValueInfo &output, RankedTensorType type);
   FailureOr<Binding> lookUp(StringRef name, const Node &node, Location loc, Scope &scope);
   FailureOr<Value> importInitializer(const Tensor &tensor);
@@ -328,9 +335,32 @@ LogicalResult Importer::importOutputs(func::FuncOp func, Block &block) {
   func.setFunctionType(builder.getFunctionType(block.getArgumentTypes(), ValueRange(results).getTypes()));
   func.setAllResultAttrs(attrs);
   unsigned n = 0;
-  for (const ValueInfo &input : model.graph.inputs)
-    if (isArgument(input))
-      func.setArgAttr(n++, GraphDialect::kNameAttr, builder.getStringAttr(input.name));
+  for (const ValueInfo &input : model.graph.inputs) {
+    if (!isArgument(input))
+      continue;
+    for (auto [d, dim] : llvm::enumerate(input.dims))
+      if (options.cacheCapacity && dim.name == options.cacheDim)
+        func.setArgAttr(n, kCacheDimAttr, builder.getI64IntegerAttr(d));
+    func.setArgAttr(n++, GraphDialect::kNameAttr, builder.getStringAttr(input.name));
+  }
+  return markCarried(func);
+}
+
+LogicalResult Importer::markCarried(func::FuncOp func) {
+  auto is = [](DictionaryAttr attrs, StringRef name) { return cast<StringAttr>(attrs.get(GraphDialect::kNameAttr)).getValue() == name; };
+  for (const auto &entry : options.carried) {
+    auto arguments = llvm::seq(func.getNumArguments()), results = llvm::seq(func.getNumResults());
+    auto argument = llvm::find_if(arguments, [&](unsigned n) { return is(func.getArgAttrDict(n), entry.getKey()); });
+    auto result = llvm::find_if(results, [&](unsigned n) { return is(func.getResultAttrDict(n), entry.getValue()); });
+    if (argument == arguments.end())
+      return error() << "the model has no input \"" << entry.getKey() << "\" to be carried";
+    if (result == results.end())
+      return error() << "the model has no output \"" << entry.getValue() << "\" to replace input \"" << entry.getKey() << "\"";
+    if (func.getArgumentTypes()[*argument] != func.getResultTypes()[*result])
+      return error() << "output \"" << entry.getValue() << "\" of " << func.getResultTypes()[*result] << " cannot replace input \"" << entry.getKey()
+                     << "\" of " << func.getArgumentTypes()[*argument];
+    func.setResultAttr(*result, kAliasAttr, builder.getStringAttr(entry.getKey()));
+  }
   return success();
 }
 
@@ -511,7 +541,7 @@ LogicalResult Importer::importNodes() {
 // The model
 //===----------------------------------------------------------------------===//
 
-FailureOr<OwningOpRef<ModuleOp>> Importer::run() {
+FailureOr<OwningOpRef<ModuleOp>> Importer::build() {
   for (auto add : {addElementwise, addActivations, addReductions, addMath, addShape, addSources, addIndexing,
                    addNormalization, addAttention, addLosses, addSequences})
     add(table);
@@ -536,8 +566,46 @@ FailureOr<OwningOpRef<ModuleOp>> Importer::run() {
   builder.setInsertionPointToEnd(module->getBody());
   auto func = func::FuncOp::create(builder, fileLoc, "main", builder.getFunctionType({}, {}));
   Block *block = builder.createBlock(&func.getBody());
-  if (failed(importInputs(*block)) || failed(importNodes()) || failed(importOutputs(func, *block)) ||
-      failed(folder.materialize(*block)) || failed(verify(*module)))
+  if (failed(importInputs(*block)) || failed(importNodes()) || failed(importOutputs(func, *block)))
+    return failure();
+  return module;
+}
+
+FailureOr<OwningOpRef<ModuleOp>> Importer::run() {
+  FailureOr<OwningOpRef<ModuleOp>> module = build();
+  if (failed(module) || failed(folder.materialize((**module).lookupSymbol<func::FuncOp>("main").getBody().front())) || failed(verify(**module)))
+    return failure();
+  return module;
+}
+
+/// Imports for a full cache to learn what a run appends, and for one that has just room for that.
+static FailureOr<OwningOpRef<ModuleOp>> importWithCache(MLIRContext &context, const ImportOptions &options, WeightStore &store, const Model &model) {
+  auto fail = [&] { return mlir::emitError(FileLineColLoc::get(&context, options.path, 0, 0)); };
+  if (options.dims.count(options.cacheDim))
+    return fail() << "dimension \"" << options.cacheDim << "\" is the length of a cache, and is given the size "
+                  << options.dims.lookup(options.cacheDim) << " too";
+  ImportOptions sized = options;
+  CacheDim cache{options.cacheDim, options.cacheCapacity};
+  sized.dims[options.cacheDim] = cache.capacity;
+  WeightStore unused;
+  FailureOr<OwningOpRef<ModuleOp>> full = Importer(context, sized, unused, model).build();
+  if (failed(full))
+    return failure();
+  auto fullMain = (**full).lookupSymbol<func::FuncOp>("main");
+  FailureOr<int64_t> step = entriesPerRun(fullMain, cache);
+  if (failed(step))
+    return failure();
+  sized.dims[options.cacheDim] = cache.capacity - *step;
+  FailureOr<OwningOpRef<ModuleOp>> module = Importer(context, sized, store, model).build();
+  if (failed(module))
+    return failure();
+  auto main = (**module).lookupSymbol<func::FuncOp>("main");
+  if (failed(boundCache(main, fullMain, cache, *step)))
+    return failure();
+  Folder folder(options.foldLimit);
+  for (Operation &op : main.getBody().front())
+    folder.note(&op);
+  if (failed(folder.materialize(main.getBody().front())) || failed(verify(**module)))
     return failure();
   return module;
 }
@@ -552,6 +620,8 @@ FailureOr<OwningOpRef<ModuleOp>> shardc::importOnnx(MLIRContext &context, const 
     mlir::emitError(UnknownLoc::get(&context)) << llvm::toString(model.takeError());
     return failure();
   }
+  if (options.cacheCapacity)
+    return importer::importWithCache(context, options, weights, **model);
   return importer::Importer(context, options, weights, **model).run();
 }
 

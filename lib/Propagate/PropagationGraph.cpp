@@ -18,6 +18,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "PropagationGraph.h"
+#include "shardc/Support/Alias.h"
 
 using namespace mlir;
 using namespace shardc;
@@ -164,6 +165,23 @@ LogicalResult PropagationGraph::addFunction(func::FuncOp function) {
   return success();
 }
 
+/// The argument that a result replaces, or null.
+static BlockArgument replacedBy(func::FuncOp function, unsigned result) {
+  if (Attribute alias = function.getResultAttr(result, kAliasAttr))
+    for (BlockArgument argument : function.getArguments())
+      if (function.getArgAttr(argument.getArgNumber(), graph::GraphDialect::kNameAttr) == alias)
+        return argument;
+  return {};
+}
+
+/// What replaces an argument lies as that does.
+void PropagationGraph::tieAliases(func::ReturnOp ret) {
+  auto function = cast<func::FuncOp>(ret->getParentOp());
+  for (auto [n, result] : llvm::enumerate(functionResults[function]))
+    if (BlockArgument argument = replacedBy(function, n))
+      addIdentity(ret, FlowStage::PassThrough, indexOf[argument], result);
+}
+
 /// A gradient lies as its weight does.
 void PropagationGraph::tieGradients(func::ReturnOp ret) {
   auto function = cast<func::FuncOp>(ret->getParentOp());
@@ -183,6 +201,7 @@ LogicalResult PropagationGraph::addCalls(ModuleOp module) {
       for (auto [value, result] : llvm::zip(ret.getOperands(), functionResults[ret->getParentOp()]))
         addIdentity(op, FlowStage::PassThrough, indexOf[value], result);
       tieGradients(ret);
+      tieAliases(ret);
       return;
     }
     auto call = dyn_cast<func::CallOp>(op);
@@ -386,8 +405,10 @@ void PropagationGraph::write(ModuleOp module) {
   for (auto function : module.getOps<func::FuncOp>()) {
     for (BlockArgument argument : function.getArguments())
       shard::setSharding(argument, attrOf(indexOf[argument]));
-    for (auto [i, value] : llvm::enumerate(functionResults[function]))
-      function.setResultAttr(i, shard::ShardDialect::kShardingAttr, attrOf(value));
+    for (auto [i, value] : llvm::enumerate(functionResults[function])) {
+      BlockArgument replaced = replacedBy(function, i);
+      function.setResultAttr(i, shard::ShardDialect::kShardingAttr, attrOf(replaced ? indexOf[replaced] : value));
+    }
     for (Operation &op : function.getBody().front()) {
       for (OpResult result : op.getResults())
         shard::setSharding(result, attrOf(indexOf[result]));

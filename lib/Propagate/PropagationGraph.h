@@ -55,6 +55,7 @@ private:
   mlir::LogicalResult addOp(mlir::Operation *op);
   mlir::LogicalResult addCalls(mlir::ModuleOp module);
   void tieGradients(mlir::func::ReturnOp ret);
+  void tieAliases(mlir::func::ReturnOp ret);
   mlir::FailureOr<int> addValue(mlir::Operation *place, mlir::Type type, shard::ShardingAttr attr,
                                 mlir::StringAttr root);
   void addNode(FlowNode node);

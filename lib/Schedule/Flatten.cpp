@@ -13,6 +13,7 @@
 #include "dialects/Shard/Shard.h"
 #include "shardc/Lower/LowerKernels.h"
 #include "shardc/Schedule/Program.h"
+#include "shardc/Support/Alias.h"
 #include "llvm/ADT/ScopeExit.h"
 
 using namespace mlir;
@@ -52,6 +53,7 @@ private:
   std::vector<ProgramCommand> &commands() { return program.entries.back().commands; }
   LogicalResult addInputs(func::FuncOp main, SmallVectorImpl<Place> &places);
   LogicalResult addOutputs(func::FuncOp main, ArrayRef<Place> results);
+  LogicalResult addReplacement(func::FuncOp main, ProgramValue output);
   FailureOr<int> groupOf(Operation *op, ArrayAttr axes);
   void splitInit();
 
@@ -375,10 +377,39 @@ LogicalResult Flattener::addInputs(func::FuncOp main, SmallVectorImpl<Place> &pl
     if (Shape local = localShape(*sharding, Shape(global.getShape())); ArrayRef<int64_t>(local) != type.getShape())
       return main.emitError() << "input \"" << name << "\" of local type " << type << " does not follow from its global type " << global
                               << " and its sharding";
-    int buffer = newBuffer(name, type, BufferKind::Input);
+    bool isReplaced = llvm::any_of(llvm::seq(main.getNumResults()), [&](unsigned n) {
+      auto alias = main.getResultAttrOfType<StringAttr>(n, kAliasAttr);
+      return alias && alias.getValue() == name;
+    });
+    int buffer = newBuffer(name, type, isReplaced ? BufferKind::State : BufferKind::Input);
     program.entries.back().inputs.push_back({name, buffer, global, *sharding});
     places.push_back({buffer});
   }
+  return success();
+}
+
+/// An output that replaces an input: a state of the one entry that has both.
+LogicalResult Flattener::addReplacement(func::FuncOp main, ProgramValue output) {
+  ProgramEntry &entry = program.entries.back();
+  auto input = llvm::find_if(entry.inputs, [&](const ProgramValue &value) { return value.name == output.alias; });
+  if (input == entry.inputs.end())
+    return main.emitError() << "output \"" << output.name << "\" replaces input \"" << output.alias << "\", which does not exist";
+  if (llvm::any_of(entry.outputs, [&](const ProgramValue &other) { return other.alias == output.alias; }))
+    return main.emitError() << "output \"" << output.name << "\" is a second one that replaces input \"" << output.alias << "\"";
+  if (input->type != output.type || !(input->sharding == output.sharding))
+    return main.emitError() << "output \"" << output.name << "\" of type " << output.type << " replaces input \"" << output.alias << "\" of type "
+                            << input->type << (input->type == output.type ? ", which is cut otherwise" : "");
+  int source = output.buffer;
+  if (source != input->buffer && program.buffers[source].kind == BufferKind::State) { // may be replaced before it is copied
+    ProgramCommand copy{CommandKind::Copy};
+    copy.buffers = {source, newBuffer(output.name, program.buffers[source].type, BufferKind::Temporary)};
+    copy.count = tensorBytes(program.buffers[source].type);
+    source = copy.buffers[1];
+    commands().push_back(std::move(copy));
+  }
+  entry.updates.push_back({source, input->buffer});
+  output.buffer = input->buffer;
+  entry.outputs.push_back(std::move(output));
   return success();
 }
 
@@ -415,6 +446,11 @@ LogicalResult Flattener::addOutputs(func::FuncOp main, ArrayRef<Place> results) 
     if (Shape local = localShape(*sharding, Shape(global.getShape())); ArrayRef<int64_t>(local) != type.getShape())
       return main.emitError() << "output \"" << name << "\" of local type " << type << " does not follow from its global type " << global
                               << " and its sharding";
+    if (auto alias = main.getResultAttrOfType<StringAttr>(i, kAliasAttr)) {
+      if (failed(addReplacement(main, {name, *source, global, *sharding, alias.str()})))
+        return failure();
+      continue;
+    }
     int buffer = *source;
     if (program.buffers[buffer].kind != BufferKind::Temporary || program.buffers[buffer].whole >= 0) { // an input, weight or part that is returned, or a second name
       ProgramCommand copy{CommandKind::Copy};

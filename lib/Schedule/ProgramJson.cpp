@@ -243,7 +243,7 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
     printList(os, "inputs", mapJson(entry.inputs, valueJson));
     printList(os, "outputs", mapJson(entry.outputs, [](const ProgramValue &value) {
                 json::Object object = valueJson(value);
-                object["alias"] = nullptr;
+                object["alias"] = value.alias.empty() ? json::Value(nullptr) : json::Value(value.alias);
                 return object;
               }));
     printList(os, "commands", commandsJson(entry.commands, program, kernels, origin), /*isLast=*/true);

@@ -9,7 +9,7 @@ process a rank, or several machines, use shard-run. shardc.training has what a t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ctypes import c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,7 @@ class Bundle:
 
     weights: other weights than the bundle's own (a .safetensors file, an index or a folder). threads: compute threads a
     rank, 0 for an even share of the processors. isa: force a kernel level. timeout: seconds a rank waits for another.
+    outputs: which ones a run returns (default: all; a key/value cache need not leave its ranks).
     trace: record every command, for `write_trace`. poison: a test mode that fills dead memory with ones. build: the
     CMake build that holds the runtime.
 
@@ -78,6 +79,7 @@ class Bundle:
         threads: int = 0,
         isa: str | None = None,
         timeout: float = 300.0,
+        outputs: Collection[str] | None = None,
         trace: bool = False,
         poison: bool = False,
         cuda_graph: bool | None = None,
@@ -87,7 +89,7 @@ class Bundle:
     ):
         self.path = Path(path)
         self._weights, self._threads, self._timeout = weights, threads, timeout
-        self._trace, self._poison = trace, poison
+        self._trace, self._poison, self._wanted = trace, poison, outputs
         if nccl_ub not in _runtime.NCCL_UB:
             raise ValueError(f'nccl_ub is {nccl_ub!r}, not None, "register" or "window"')
         self._cuda_graph = cuda_graph is not False
@@ -115,6 +117,10 @@ class Bundle:
             self.entries[entry.name.decode()] = Entry(entry.name.decode(), inputs, outputs)
         first = next(iter(self.entries.values()))
         self.inputs, self.outputs = first.inputs, first.outputs
+        known = {name for entry in self.entries.values() for name in entry.outputs}
+        if unknown := sorted(set(self._wanted or ()) - known):
+            self.close()
+            raise ValueError(f"outputs: the bundle has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
 
     # ---- running ---------------------------------------------------------------------------------------------------
     def run(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, np.ndarray]:
@@ -130,7 +136,8 @@ class Bundle:
             raise ValueError(f'the bundle has no entry point "{entry}"; it has {", ".join(self.entries)}')
         which = self.entries[entry]
         arrays = {name: self._input(which, name, value) for name, value in {**(inputs or {}), **named}.items()}
-        results = {v.name: np.empty(v.shape, numpy_dtype(v.dtype)) for v in which.outputs.values()}
+        wanted = [v for v in which.outputs.values() if self._wanted is None or v.name in self._wanted]
+        results = {v.name: np.empty(v.shape, numpy_dtype(v.dtype)) for v in wanted}
         self._on_ranks(lambda job: job.run(entry, arrays, results))
         return results
 

@@ -178,6 +178,38 @@ def canonical_names(model) -> dict[str, str]:
     return {name: first.setdefault(id(value), name) for name, value in model.state_dict(keep_vars=True).items()}
 
 
+def _with_cache(model, sample):
+    """The model as one step with a key/value cache, on tensors: (input_ids, past_key_values) to (logits, key, value, …). Its
+    modules keep their names, and it computes with the cache that it is given. Also sample inputs of it."""
+    import copy
+
+    import torch
+    import transformers
+
+    base = type(model)
+
+    def forward(self, input_ids, past_key_values):
+        cache = transformers.DynamicCache([tuple(layer) for layer in past_key_values])
+        outputs = base.forward(self, input_ids=input_ids, past_key_values=cache, use_cache=True)
+        present = [tensor for layer in outputs.past_key_values.layers for tensor in (layer.keys, layer.values)]
+        return (outputs.logits, *present)
+
+    cache = transformers.DynamicCache()
+    with torch.no_grad():
+        base.forward(model, input_ids=sample["input_ids"], past_key_values=cache, use_cache=True)
+    if any(not getattr(layer, "is_initialized", True) or layer.keys.ndim != 4 for layer in cache.layers):
+        raise ValueError(f"cache: {base.__name__} keeps more between steps than keys and values of attention")
+    step = copy.copy(model)
+    step.__class__ = type(base.__name__, (base,), {"forward": forward})
+    # another length than the past's, so that the two are not taken for one dimension
+    ids = sample["input_ids"][:, : max(2, sample["input_ids"].shape[1] // 2 - 1)]
+    return step, {"input_ids": ids, "past_key_values": [[layer.keys, layer.values] for layer in cache.layers]}
+
+
+def _cache_names(layers: int, prefix: str) -> list[str]:
+    return [f"{prefix}.{layer}.{what}" for layer in range(layers) for what in ("key", "value")]
+
+
 def _optimize_keeping(program, names: Mapping[str, str]) -> None:
     """The exporter's optimiser on `program` without a look at the parameters."""
     import onnx_ir.passes.common
@@ -262,6 +294,7 @@ def export_hf(
     seed: int = 0,
     experts: str = "batched_mm",
     strip: bool = True,
+    cache: bool = False,
 ) -> Exported:
     """Exports `model` (see `build_model`) to the ONNX file `path` and writes config.json, plans.json and the .npz.
 
@@ -271,7 +304,9 @@ def export_hf(
     seed: of the weights of a model that is built here; one that is passed in keeps its own.
     experts: transformers' implementation of mixtures of experts; "batched_mm" is the one that plain export takes.
     A model that is passed in is left with that implementation and with use_cache=False.
-    strip: leave out the exporter's quotations of Python source."""
+    strip: leave out the exporter's quotations of Python source.
+    cache: a step with a key/value cache, past_key_values.N.key and .value, to which it appends: `shardc compile --cache past=1024`
+    keeps it in place. Dimensions batch, seq and past are open; the .npz has a whole prompt and its logits."""
     import numpy
     import torch
 
@@ -279,22 +314,34 @@ def export_hf(
         raise ValueError(
             f"opset: {opset} is not between {OLDEST_OPSET} and {NEWEST_OPSET}, which torch exports rightly"
         )
+    if cache and (inputs is not None or (dynamic and dynamic is not True)):
+        raise ValueError("cache: its inputs are input_ids and the cache, with dimensions batch, seq and past")
     path = Path(path)
     if isinstance(model, torch.nn.Module):
         model = build_model(model, config, overrides=overrides)
     else:
         model = random_model(model, config, seed=seed, overrides=overrides, dtype=dtype)
     prepare(model, experts)
-    samples = _samples(model, inputs, batch, seq, dynamic)
+    samples = _samples(model, inputs, batch, seq, dynamic and not cache)
     reference = _reference(model, samples)
+    exported, sample, shapes = model, samples[0], _dynamic_shapes(samples[0], dynamic)
+    input_names, output_names = None, [_output_name(model)]
+    if cache:
+        exported, sample = _with_cache(model, sample)
+        layers = len(sample["past_key_values"])
+        entry = {0: "batch", 2: "past"}
+        shapes = {"input_ids": {0: "batch", 1: "seq"}, "past_key_values": [[entry, entry]] * layers}
+        input_names = ["input_ids", *_cache_names(layers, "past_key_values")]
+        output_names += _cache_names(layers, "present")
     program = torch.onnx.export(
-        model,
+        exported,
         (),
-        kwargs=dict(samples[0]),
+        kwargs=dict(sample),
         dynamo=True,
         opset_version=opset,
-        dynamic_shapes=_dynamic_shapes(samples[0], dynamic),
-        output_names=[_output_name(model)],
+        dynamic_shapes=shapes,
+        input_names=input_names,
+        output_names=output_names,
         optimize=not keep_names,
         verbose=False,
     )
@@ -338,6 +385,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", default="model", help="name of the .onnx and .npz (default: model)")
     parser.add_argument("--opset", type=int, default=20)
     parser.add_argument("--dynamic", action="store_true", help="leave batch and seq open")
+    parser.add_argument("--cache", action="store_true", help="a step that appends to a key/value cache")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--seq", type=int, default=16)
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
@@ -358,6 +406,7 @@ def main(arguments: list[str] | None = None) -> int:
             seq=args.seq,
             dtype=args.dtype,
             seed=args.seed,
+            cache=args.cache,
         )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

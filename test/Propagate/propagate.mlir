@@ -99,3 +99,17 @@ func.func @main(%x: tensor<2x4xf32>) -> tensor<2x4xf32> {
   %2 = call @linear(%1, %c) : (tensor<2x4xf32>, tensor<4x4xf32>) -> tensor<2x4xf32>
   return %2 : tensor<2x4xf32>
 }
+
+// -----
+
+// What replaces an input is cut as that is, whatever the op that makes it would like.
+shard.mesh @mesh ["tp" = 2]
+// CHECK-LABEL: @alias
+// CHECK-SAME: %arg0: tensor<4x2xf32> {graph.name = "past", shard.sharding = #shard.sharding<@mesh, [{}, {"tp"}]>}
+// CHECK-SAME: -> (tensor<4x2xf32> {graph.alias = "past", graph.name = "present", shard.sharding = #shard.sharding<@mesh, [{}, {"tp"}]>})
+func.func @alias(%past: tensor<4x2xf32> {graph.name = "past", shard.sharding = #shard.sharding<@mesh, [{}, {"tp"}]>})
+    -> (tensor<4x2xf32> {graph.alias = "past", graph.name = "present"}) {
+  %w = graph.parameter "w" {shard.shardings = [#shard.sharding<@mesh, [{"tp"}, {}]>]} : tensor<4x2xf32>
+  %y = graph.einsum "sk,sk->sk" %past, %w : tensor<4x2xf32>, tensor<4x2xf32> -> tensor<4x2xf32>
+  return %y : tensor<4x2xf32>
+}

@@ -36,3 +36,36 @@ shard.mesh @b ["tp" = 2]
 func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
   return %x : tensor<4xf32>
 }
+
+// -----
+
+// expected-error@+1 {{output "y" replaces input "z", which does not exist}}
+func.func @main(%x: tensor<4xf32> {graph.name = "x"}) -> (tensor<4xf32> {graph.name = "y", graph.alias = "z"}) {
+  return %x : tensor<4xf32>
+}
+
+// -----
+
+// expected-error@+1 {{output "z" is a second one that replaces input "x"}}
+func.func @main(%x: tensor<4xf32> {graph.name = "x"})
+    -> (tensor<4xf32> {graph.name = "y", graph.alias = "x"}, tensor<4xf32> {graph.name = "z", graph.alias = "x"}) {
+  return %x, %x : tensor<4xf32>, tensor<4xf32>
+}
+
+// -----
+
+// expected-error@+1 {{output "y" of type 'tensor<2x2xf32>' replaces input "x" of type 'tensor<4xf32>'}}
+func.func @main(%x: tensor<4xf32> {graph.name = "x"}) -> (tensor<2x2xf32> {graph.name = "y", graph.alias = "x"}) {
+  %y = graph.reshape %x : tensor<4xf32> -> tensor<2x2xf32>
+  return %y : tensor<2x2xf32>
+}
+
+// -----
+
+shard.mesh @mesh ["tp" = 2]
+// expected-error@+1 {{output "y" of type 'tensor<4xf32>' replaces input "x" of type 'tensor<4xf32>', which is cut otherwise}}
+func.func @main(%x: tensor<2xf32> {graph.name = "x", graph.global_type = tensor<4xf32>, shard.sharding = #shard.sharding<@mesh, [{"tp"}]>})
+    -> (tensor<4xf32> {graph.name = "y", graph.alias = "x"}) {
+  %y = shard.all_gather %x over {"tp"} of @mesh dim 0 : tensor<2xf32> -> tensor<4xf32>
+  return %y : tensor<4xf32>
+}

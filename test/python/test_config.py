@@ -161,6 +161,7 @@ def words(output="o", **options):
         (dict(plan=Path("p.yaml")), ["--plan", "p.yaml", "-o", "o"]),
         (dict(plan={"*.fc": "colwise"}), ["--plan", "written.json", "-o", "o"]),
         (dict(dims={"batch": 2, "seq": 8}), ["--dim", "batch=2", "--dim", "seq=8", "-o", "o"]),
+        (dict(cache={"past": 64}), ["--cache", "past=64", "-o", "o"]),
         (dict(weights="w"), ["--weights", "w", "-o", "o"]),
         (dict(isa=("x86-64-v3",)), ["--isa", "x86-64-v3", "-o", "o"]),
         (
@@ -184,6 +185,7 @@ def test_command_line(options, expected):
         (dict(mesh="tp:2"), '"tp:2" is not of the form'),
         (dict(mesh="tp=2,tp=2"), "is not of the form"),
         (dict(dims={"batch": "2"}), "dims: batch is '2'"),
+        (dict(cache={"past": 8, "other": 8}), "cache: past, other are 2 dimensions"),
         (dict(plan={}), "plan: is empty"),
         (dict(plan={"a": object()}), "is not a pattern and a style's name"),
     ],

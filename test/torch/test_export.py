@@ -48,6 +48,19 @@ def test_names_and_numbers(tmp_path, family, options):
             np.testing.assert_allclose(logits, reference["logits" + suffix], atol=2e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cache(tmp_path, compiler_build, family):
+    exported = export.export_hf(family, tmp_path / "m.onnx", overrides=FAMILIES[family], cache=True, seq=12)
+    model = export.random_model(family, overrides=FAMILIES[family])
+    assert set(exported.parameters) == {name for name, _ in model.named_parameters()}
+    reference = np.load(exported.reference)
+    ids, logits = reference["input_ids"], reference["logits"]
+    options = shardc.CompileOptions(tp=2, dims={"batch": 2, "seq": 3}, cache={"past": 12})
+    with shardc.compile(exported.model, options, tmp_path / "m.bundle", build=compiler_build) as bundle:
+        steps = [bundle.run(input_ids=ids[:, i : i + 3])["logits"] for i in range(0, 12, 3)]
+    np.testing.assert_allclose(np.concatenate(steps, 1), logits, atol=1e-4 * np.abs(logits).max())
+
+
 def test_plans_and_configuration_are_written(tmp_path):
     exported = export.export_hf("llama", tmp_path / "m.onnx", overrides=LLAMA)
     plans = json.loads(exported.plans.read_text())

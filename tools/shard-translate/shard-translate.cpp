@@ -19,6 +19,10 @@ static cl::list<std::string> dims("dim", cl::desc("Size of a named dimension of 
                                   cl::value_desc("NAME=N"), cl::cat(category));
 static cl::list<std::string> constants("constant", cl::desc("Import an input as a constant with this value"),
                                        cl::value_desc("name=file.npy"), cl::cat(category));
+static cl::opt<std::string> cache("cache", cl::desc("Named dimension that is the length of a cache to which runs append, and its capacity"),
+                                  cl::value_desc("NAME=N"), cl::cat(category));
+static cl::list<std::string> carried("carry", cl::desc("An output that replaces an input after each run"), cl::value_desc("INPUT=OUTPUT"),
+                                     cl::cat(category));
 static cl::opt<std::string> weightsPath("weights", cl::desc("Take weights from a safetensors file or a folder of them"),
                                         cl::value_desc("path"), cl::cat(category));
 static cl::opt<std::string> weightsOut("weights-out", cl::desc("Write the weights to a safetensors file"),
@@ -48,12 +52,22 @@ static bool parseDims(StringMap<int64_t> &sizes) {
   return true;
 }
 
-static bool parseConstants(StringMap<std::string> &files) {
-  for (StringRef constant : constants) {
-    auto [name, file] = constant.split('=');
-    if (name.empty() || file.empty())
-      return fail("--constant " + constant + " is not of the form NAME=FILE.npy"), false;
-    files[name] = file.str();
+static bool parseCache(shardc::ImportOptions &options) {
+  if (cache.empty())
+    return true;
+  auto [name, size] = StringRef(cache).rsplit('=');
+  if (name.empty() || size.getAsInteger(10, options.cacheCapacity) || options.cacheCapacity < 1)
+    return fail("--cache " + cache + " is not of the form NAME=N with N at least 1"), false;
+  options.cacheDim = name.str();
+  return true;
+}
+
+static bool parsePairs(const cl::list<std::string> &pairs, StringRef form, StringMap<std::string> &map) {
+  for (StringRef pair : pairs) {
+    auto [name, value] = pair.split('=');
+    if (name.empty() || value.empty())
+      return fail("--" + pairs.ArgStr + " " + pair + " is not of the form " + form), false;
+    map[name] = value.str();
   }
   return true;
 }
@@ -81,7 +95,8 @@ int main(int argc, char **argv) {
   mlir::SourceMgrDiagnosticHandler diagnostics(sources, &context, errs());
   shardc::ImportOptions options;
   options.path = importOnnxPath;
-  if (!parseDims(options.dims) || !parseConstants(options.constants))
+  if (!parseDims(options.dims) || !parsePairs(constants, "NAME=FILE.npy", options.constants) ||
+      !parsePairs(carried, "INPUT=OUTPUT", options.carried) || !parseCache(options))
     return 1;
   shardc::WeightStore weights;
   mlir::FailureOr<mlir::OwningOpRef<mlir::ModuleOp>> module = shardc::importOnnx(context, options, weights);

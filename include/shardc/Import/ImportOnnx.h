@@ -19,6 +19,13 @@ struct ImportOptions {
   /// Inputs that are constants of the program, with the .npy files of their values: they are no inputs of `@main`. For what shapes
   /// depend on, as those are static.
   llvm::StringMap<std::string> constants;
+  /// Inputs that outputs replace after each run, with the outputs' names.
+  llvm::StringMap<std::string> carried;
+  /// The dimension of inputs that is the length of a cache to which the model appends, and how many entries it has room for (0: there
+  /// is none). Inputs and outputs then have that many, the length is an input of the dimension's name, and both are carried from
+  /// run to run.
+  std::string cacheDim;
+  int64_t cacheCapacity = 0;
   /// Results known at import above this many elements stay ops.
   int64_t foldLimit = int64_t(8) << 20;
 };

@@ -23,7 +23,7 @@ inline constexpr llvm::StringLiteral kInPlaceAttr = "exec.in_place";
 inline constexpr llvm::StringLiteral kScratchAttr = "exec.scratch";
 
 /// Whether `result` may have the buffer of `argument`, because every element of any result reads no other element of that argument
-/// than its own, and both have elements of one width. Holds for several pairs at once, if no argument or result is in two of them. No
+/// than its own, and both have elements of one width; or because it is the tensor that a scatter changes. Holds for several pairs at once, if no argument or result is in two of them. No
 /// other argument may have that buffer.
 bool canRunInPlace(mlir::func::FuncOp kernel, unsigned argument, unsigned result);
 

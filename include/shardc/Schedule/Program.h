@@ -35,6 +35,7 @@ struct ProgramValue {
   int buffer;
   mlir::RankedTensorType type; ///< global
   Sharding sharding;
+  std::string alias{}; ///< of an output: the input whose buffer it has
 };
 
 struct ProgramParameter {

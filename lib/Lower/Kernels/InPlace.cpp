@@ -1,7 +1,8 @@
 //===- InPlace.cpp - Results in the buffers of arguments ------------------===//
 //
 // A kernel of index lambdas computes element i of all its results before it stores them, and tiles
-// are ranges of i: an argument that is read at i only may hold a result. In such a kernel the
+// are ranges of i: an argument that is read at i only may hold a result. A scatter copies its data and
+// changes some of the copy: in place it leaves out the copy. In such a kernel the
 // argument's pointer stands for both, so that nothing is said to LLVM that is not true and loops
 // are vectorised without checks at run time.
 //
@@ -27,6 +28,12 @@ static bool isReadPointwise(Value value, llvm::SmallPtrSetImpl<Operation *> &see
   return true;
 }
 
+/// The tensor that a kernel of one scatter changes, or null.
+static Value scatterTarget(func::FuncOp kernel) {
+  Operation &op = kernel.getBody().front().front();
+  return isa<graph::ScatterElementsOp, graph::ScatterNdOp>(op) ? op.getOperand(0) : Value();
+}
+
 bool canRunInPlace(func::FuncOp kernel, unsigned argument, unsigned result) {
   auto from = cast<RankedTensorType>(kernel.getArgumentTypes()[argument]),
        to = cast<RankedTensorType>(kernel.getResultTypes()[result]);
@@ -34,6 +41,8 @@ bool canRunInPlace(func::FuncOp kernel, unsigned argument, unsigned result) {
       elementBytes(from.getElementType()) != elementBytes(to.getElementType()) ||
       kernel.getArgAttr(argument, kPanelsAttr))
     return false;
+  if (Value target = scatterTarget(kernel))
+    return kernel.getArgument(argument) == target && target.hasOneUse() && from == to;
   for (Operation &op : kernel.getBody().front().without_terminator()) {
     auto lowerable = dyn_cast<graph::LoweringOpInterface>(&op);
     if (!lowerable || lowerable.getLoweringClass() > graph::LoweringClass::Element)

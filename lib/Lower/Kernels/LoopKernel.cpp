@@ -176,6 +176,8 @@ Kernel LoopBuilder::topk(TopKOp op) {
 //===----------------------------------------------------------------------===//
 
 void LoopBuilder::copyResult(Value data) {
+  if (!lowering.inPlace.empty()) // it is there already
+    return;
   auto type = tensorType(data);
   Value source = body.buffers[cast<BlockArgument>(data).getArgNumber()], target = lowering.resultBuffer(body, 0);
   e.loop(e.index(0), e.index(type.getNumElements()), 1, [&](Value i) { e.storeScalar(e.loadScalar(source, i), target, i); });

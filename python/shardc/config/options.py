@@ -136,6 +136,7 @@ class CompileOptions:
     plan: {module pattern: style}, a file, a built-in plan's name, or an import path; None chooses by name and role.
     sequence_parallel: cut the residual stream along the sequence over tp.
     dims: sizes of dynamic dimensions.
+    cache: {dimension: N}; the length of a key/value cache to which each run appends, with room for N entries.
     weights: .safetensors, index or folder, for a model that was exported without.
     strict: a plan line that matches nothing is an error.
     print_plan: report the style of every parameter (in the result of `shardc.plan`).
@@ -148,6 +149,7 @@ class CompileOptions:
     plan: Mapping[str, str] | str | Path | None = None
     sequence_parallel: bool = False
     dims: Mapping[str, int] = field(default_factory=dict)
+    cache: Mapping[str, int] = field(default_factory=dict)
     weights: str | Path | None = None
     strict: bool = False
     print_plan: bool = False
@@ -160,7 +162,9 @@ class CompileOptions:
             raise ValueError(f"CompileOptions.tp: {self.tp} given beside mesh {self.mesh!r}; give one of them")
         if isinstance(self.mesh, str):
             object.__setattr__(self, "mesh", _parse_mesh(self.mesh))
-        sizes = {"mesh": self.mesh or {}, "dims": self.dims, "tp": {"tp": 1 if self.tp is None else self.tp}}
+        if len(self.cache) > 1:
+            raise ValueError(f"CompileOptions.cache: {', '.join(self.cache)} are {len(self.cache)} dimensions; a cache has one length")
+        sizes = {"mesh": self.mesh or {}, "dims": self.dims, "cache": self.cache, "tp": {"tp": 1 if self.tp is None else self.tp}}
         for name, values in sizes.items():
             for key, size in values.items():
                 if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -201,6 +205,8 @@ class CompileOptions:
             words += ["--plan", str(plan or self.plan)]
         for name, size in self.dims.items():
             words += ["--dim", f"{name}={size}"]
+        for name, size in self.cache.items():
+            words += ["--cache", f"{name}={size}"]
         if self.weights is not None:
             words += ["--weights", str(self.weights)]
         if self.isa:

@@ -108,3 +108,16 @@ exec.program @main arena 128 {
   // expected-error@+1 {{"all_reduce" needs axes}}
   exec.collective "all_reduce" %x to %y {} : memref<16xf32> to memref<16xf32>
 }
+
+// -----
+
+// launch_c4: in place without the kernel's consent
+func.func private @k(%x: tensor<4xf32>) -> tensor<4xf32> attributes {exec.kernel} {
+  %y = graph.softmax %x dim 0 : tensor<4xf32>
+  return %y : tensor<4xf32>
+}
+exec.program @main arena 64 {
+  %x = exec.buffer state "x" at 0 size 16 : memref<4xf32>
+  // expected-error@+1 {{writes output 0 over input 0, "x", which kernel "k" does not do in place}}
+  exec.launch @k(%x) to(%x) : (memref<4xf32>) -> memref<4xf32>
+}

@@ -108,6 +108,34 @@ TEST_P(KernelsTest, CanRunInPlace) {
                      "tensor<3x3xf32>"));
 }
 
+/// A scatter changes its data, and leaves the rest of it as it is.
+TEST_P(KernelsTest, ScatterInPlace) {
+  auto scatter = [&](const char *attributes) {
+    return std::string("func.func private @k(%data: tensor<5x3xf32>, %at: tensor<2x3xi64>, %new: "
+                       "tensor<2x3xf32>) -> tensor<5x3xf32> attributes {exec.kernel") +
+           attributes +
+           "} {\n%r = graph.scatter_elements replace %data, %at, %new axis 0 : tensor<5x3xf32>, "
+           "tensor<2x3xi64>, tensor<2x3xf32>\nreturn %r : tensor<5x3xf32>\n}";
+  };
+  EXPECT_TRUE(canRunInPlace(parse(scatter("")), 0, 0));
+  EXPECT_FALSE(canRunInPlace(parse(scatter("")), 2, 0));
+  EXPECT_EQ(errorOf(scatter(", exec.in_place = [array<i64: 1, 0>]")),
+            "result 0 cannot be in place of argument 1");
+  FailureOr<Kernel> kernel =
+      lowerKernel(parse(scatter(", exec.in_place = [array<i64: 0, 0>]")), *module, target);
+  ASSERT_TRUE(succeeded(kernel));
+  KernelLibrary library = compile();
+  Tensor data(builder.getF32Type(), 15), at(builder.getI64Type(), 6), fresh(builder.getF32Type(), 6);
+  data.randomise(1);
+  fresh.randomise(2);
+  std::vector<double> before = data.values();
+  for (int64_t i = 0; i < 6; ++i)
+    at.set(i, i < 3 ? 4 : 5); // the second row is outside
+  run(library, *kernel, {data.data(), at.data(), fresh.data(), data.data()});
+  for (int64_t i = 0; i < 15; ++i)
+    ASSERT_EQ(data.get(i), i < 12 ? before[i] : fresh.get(i - 12)) << i;
+}
+
 INSTANTIATE_LEVELS(KernelsTest);
 
 } // namespace

@@ -1,0 +1,16 @@
+//===- Alias.h - outputs that replace inputs ------------------------------------------------------===//
+
+#ifndef SHARDC_SUPPORT_ALIAS_H
+#define SHARDC_SUPPORT_ALIAS_H
+
+#include "llvm/ADT/StringRef.h"
+
+namespace shardc {
+
+/// On a result of the entry function: the name of the input that it replaces. Both have one type and one sharding, and lie in one
+/// buffer, which keeps its value for the next run.
+inline constexpr llvm::StringLiteral kAliasAttr = "graph.alias";
+
+} // namespace shardc
+
+#endif // SHARDC_SUPPORT_ALIAS_H
