@@ -77,8 +77,11 @@ FailureOr<int64_t> StyleApplier::ways(graph::ParameterOp parameter, const Parame
                                  << entry.pattern << "\")";
   if (!blocks || *blocks % t == 0)
     return t;
-  // Fewer key/value heads than devices: groups of devices share one (sub-axes).
-  if (t % *blocks == 0)
+  // Fewer key/value heads than devices: groups of devices share one (sub-axes). Where every device has query heads of its own: what
+  // reads all heads' results, and queries themselves, have as many.
+  auto role = use.op()->getAttrOfType<StringAttr>("graph.role");
+  bool isQuery = use.roles[dim] == DimRole::In || (role && (role.getValue() == "q_proj" || role.getValue() == "qkv_proj"));
+  if (t % *blocks == 0 && !isQuery)
     return *blocks;
   return parameter.emitError() << "\"" << parameter.getName() << "\": " << *blocks
                                << " heads are not divisible by tp = " << t << " (" << entry.origin << ": \""

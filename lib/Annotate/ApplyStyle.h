@@ -27,7 +27,7 @@ public:
   mlir::FlatSymbolRefAttr meshSymbol() { return mlir::FlatSymbolRefAttr::get(meshOp.getSymNameAttr()); }
 
 private:
-  /// How many ways a dimension of the parameter is cut, given the heads that it consists of; 0: not at all.
+  /// How many ways a dimension of the parameter is cut, given the heads that it consists of.
   mlir::FailureOr<int64_t> ways(graph::ParameterOp parameter, const ParameterUse &use, int64_t dim,
                                 const PlanEntry &entry);
   mlir::LogicalResult shardDim(graph::ParameterOp parameter, const ParameterUse &use, int64_t dim,
