@@ -30,6 +30,8 @@ typedef struct shardrt_channel_options {
   double link_gbps;     /* simulated network, gigabits per second and rank; 0: as fast as memory */
   int32_t max_groups;   /* groups that may be created; default 64 */
   const char *mpi_shim; /* mpi: the shim library; default: searched beside the executable */
+  const char *address;  /* tcp: the machine of rank 0 */
+  int32_t port;         /* tcp: on which rank 0 listens */
 } shardrt_channel_options;
 
 /* N ranks as threads of this process: fills out_channels[0 … ranks-1]; options->rank is ignored. */
@@ -40,6 +42,10 @@ shardrt_status shardrt_channel_create_shm(const shardrt_channel_options *options
                                           shardrt_channel *out_channel);
 /* Ranks are MPI processes; rank and ranks must be those of MPI_COMM_WORLD. */
 shardrt_status shardrt_channel_create_mpi(const shardrt_channel_options *options,
+                                          shardrt_channel *out_channel);
+/* Ranks are processes of any machines, whose programs run on GPUs: it carries what sessions have to
+   agree about, and no collectives of programs (no groups). */
+shardrt_status shardrt_channel_create_tcp(const shardrt_channel_options *options,
                                           shardrt_channel *out_channel);
 void shardrt_channel_release(shardrt_channel channel);
 

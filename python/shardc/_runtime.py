@@ -37,6 +37,8 @@ class ChannelOptions(ctypes.Structure):
         ("link_gbps", c_double),
         ("max_groups", c_int32),
         ("mpi_shim", c_char_p),
+        ("address", c_char_p),
+        ("port", c_int32),
     ]
 
 

@@ -42,7 +42,9 @@ struct ChannelOptions {
   double timeout; // seconds
   double linkBytesPerSecond;
   int maxGroups;
-  bool openMpi; // mpi: the job was started by Open MPI
+  bool openMpi;        // mpi: the job was started by Open MPI
+  std::string address; // tcp: rank 0's machine
+  int port;
 };
 
 } // namespace shardrt

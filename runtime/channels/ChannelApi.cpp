@@ -27,6 +27,8 @@ ChannelOptions shardrt::resolveOptions(const shardrt_channel_options &given) {
   options.timeout = given.timeout_s == 0 ? SHARDRT_DEFAULT_TIMEOUT_S : given.timeout_s;
   options.linkBytesPerSecond = given.link_gbps * 1e9 / 8;
   options.maxGroups = given.max_groups ? given.max_groups : defaultMaxGroups;
+  options.address = given.address ? given.address : "";
+  options.port = given.port;
   options.openMpi = std::getenv("OMPI_COMM_WORLD_RANK") != nullptr;
   return options;
 }
@@ -87,6 +89,11 @@ shardrt_status shardrt_channel_create_shm(const shardrt_channel_options *options
 shardrt_status shardrt_channel_create_mpi(const shardrt_channel_options *options,
                                           shardrt_channel *out) {
   return guard([&] { *out = wrap(createMpiChannel(resolveOptions(*options))); });
+}
+
+shardrt_status shardrt_channel_create_tcp(const shardrt_channel_options *options,
+                                          shardrt_channel *out) {
+  return guard([&] { *out = wrap(createTcpChannel(resolveOptions(*options))); });
 }
 
 void shardrt_channel_release(shardrt_channel channel) { delete channel; }

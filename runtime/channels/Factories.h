@@ -15,6 +15,7 @@ namespace shardrt {
 std::vector<std::unique_ptr<Channel>> createInProcessChannels(const ChannelOptions &options);
 std::unique_ptr<Channel> createShmChannel(const ChannelOptions &options);
 std::unique_ptr<Channel> createMpiChannel(const ChannelOptions &options);
+std::unique_ptr<Channel> createTcpChannel(const ChannelOptions &options);
 
 /// Fills in defaults. Throws SHARDRT_INVALID_ARGUMENT.
 ChannelOptions resolveOptions(const shardrt_channel_options &options);

@@ -45,7 +45,8 @@ training
 ranks
   -n, --ranks N            number of ranks; must be the bundle's, which is the default
       --in-process         ranks are threads of one process
-      --channel KIND       auto, shm, mpi or inprocess (default auto: shm; inprocess if there is one; under mpirun mpi, if its library was built)
+      --channel KIND       auto, shm, mpi, inprocess or tcp (default auto: shm; inprocess if there is one; under mpirun mpi, if its library was built;
+                           tcp for GPUs of several machines: MASTER_ADDR and MASTER_PORT, or Slurm's variables, say where ranks meet)
       --threads N          compute threads of each rank (default: processors / ranks on this machine)
       --pin                bind each thread to one processor
       --isa LEVEL          use the code for this level or architecture, for example x86-64-v3, sm_90a (default: the best that runs here)
@@ -129,8 +130,8 @@ static void addInput(RunOptions &options, const std::string &text) {
 }
 
 static void setChannel(RunOptions &options, const std::string &text) {
-  if (text != "auto" && text != "shm" && text != "mpi" && text != "inprocess")
-    refuse(cat("--channel: \"", text, "\" is not one of auto, shm, mpi, inprocess"));
+  if (text != "auto" && text != "shm" && text != "mpi" && text != "inprocess" && text != "tcp")
+    refuse(cat("--channel: \"", text, "\" is not one of auto, shm, mpi, inprocess, tcp"));
   options.channel = text;
 }
 
@@ -252,6 +253,8 @@ void shardrt::checkBackend(const RunOptions &options, const std::string &target)
   static const std::set<std::string> forCuda = {"--no-cuda-graph", "--nccl-ub", "--share-device"};
   static const std::set<std::string> forCpu = {"--threads", "--pin", "--link-gbps"};
   bool isCuda = target == "cuda";
+  if (options.channel == "tcp" && !isCuda)
+    refuse(cat("--channel tcp: is for GPUs, ", options.bundle, " was compiled for ", target));
   for (const std::string &name : options.given)
     if ((isCuda ? forCpu : forCuda).count(name))
       refuse(cat(name, ": is for ", isCuda ? "processors" : "GPUs", ", ", options.bundle,

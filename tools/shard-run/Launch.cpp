@@ -73,6 +73,31 @@ static int localRanksFrom(const char *variable, int fallback) {
   return value > 0 ? value : fallback;
 }
 
+/// The first of "gpu[07-09,12],login", as Slurm lists machines.
+static std::string firstHost(const std::string &list) {
+  size_t end = list.find_first_of(",[");
+  std::string host = list.substr(0, end);
+  if (end != std::string::npos && list[end] == '[')
+    host += list.substr(end + 1, list.find_first_of(",-]", end) - end - 1);
+  return host;
+}
+
+/// Where ranks of several machines meet: MASTER_ADDR and MASTER_PORT of torchrun, which others may
+/// set as well; otherwise Slurm's first machine and a port made from the job's number. torchrun
+/// listens on its port itself: the next one is ours. SHARDRT_PORT overrides.
+static void findMeeting(Launch &launch) {
+  launch.address = textFrom("MASTER_ADDR");
+  if (int master = numberFrom("MASTER_PORT", 0))
+    launch.port = master + 1;
+  if (launch.launcher == "srun") {
+    if (launch.address.empty())
+      launch.address = firstHost(textFrom("SLURM_STEP_NODELIST"));
+    if (!launch.port)
+      launch.port = 20000 + numberFrom("SLURM_JOB_ID", 0) % 20000;
+  }
+  launch.port = numberFrom("SHARDRT_PORT", launch.port);
+}
+
 Launch shardrt::detectLaunch() {
   for (const Variables &v : known) {
     if (textFrom(v.rank).empty() || numberFrom(v.ranks, 1) <= 1)
@@ -84,7 +109,9 @@ Launch shardrt::detectLaunch() {
     launch.localRank = numberFrom(v.localRank, launch.rank);
     launch.localRanks = localRanksFrom(v.localRanks, launch.ranks);
     launch.isOpenMpi = v.isOpenMpi;
-    launch.job = cat(v.launcher, "-", getppid());
+    findMeeting(launch);
+    bool oneMachine = launch.localRanks == launch.ranks;
+    launch.job = oneMachine ? cat(v.launcher, "-", getppid()) : v.launcher;
     for (const char *variable : v.job)
       launch.job += "-" + textFrom(variable);
     if (launch.rank >= launch.ranks)

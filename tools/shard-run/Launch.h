@@ -11,6 +11,8 @@ struct Launch {
   int rank = 0, ranks = 1, localRank = 0, localRanks = 1;
   std::string job; // equal on all ranks of the job, different from other jobs
   bool isOpenMpi = false;
+  std::string address; // of rank 0's machine, if the launcher says so
+  int port = 0;        // on which rank 0 may listen, likewise
 };
 
 /// From the environment variables of the launchers. A job of one rank counts as started by nobody.

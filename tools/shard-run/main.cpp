@@ -29,12 +29,17 @@ static const Entry &chosenEntry(const Bundle &bundle, const RunOptions &options)
                                             options.entry, "\", it has ", names));
 }
 
-/// Under mpirun, MPI if its shim was built; otherwise shared memory, which reaches one machine
-/// only.
+/// GPUs of several machines meet over TCP. Otherwise under mpirun MPI, if its shim was built, or
+/// shared memory, which reaches one machine only.
 static std::unique_ptr<Channel> joinChannel(const Job &job, const Launch &launch) {
   const std::string &kind = job.options.channel;
   ChannelOptions options = channelOptions(job, launch.rank, launch.job);
   bool oneMachine = launch.localRanks == launch.ranks;
+  bool isCuda = job.bundle.program.target == Target::Cuda;
+  options.address = launch.address;
+  options.port = launch.port;
+  if (kind == "tcp" || (kind == "auto" && isCuda && !oneMachine && !launch.address.empty()))
+    return createTcpChannel(options);
   bool preferMpi = launch.launcher == "mpirun" && haveShim("", launch.isOpenMpi);
   if (kind == "mpi" || (kind == "auto" && (preferMpi || !oneMachine)))
     return createMpiChannel(options);
@@ -70,6 +75,9 @@ static int run(const RunOptions &options) {
   if (alone && options.channel == "mpi")
     throw Error(SHARDRT_INVALID_ARGUMENT,
                 cat("--channel mpi: start the ranks with mpirun -n ", bundle->ranks()));
+  if (alone && options.channel == "tcp")
+    throw Error(SHARDRT_INVALID_ARGUMENT,
+                "--channel tcp: start the ranks with torchrun, srun or mpirun");
   if (options.channel == "inprocess" && !alone)
     throw Error(SHARDRT_INVALID_ARGUMENT, cat("--in-process: ", launch.launcher,
                                               " has already started ", launch.ranks, " processes"));

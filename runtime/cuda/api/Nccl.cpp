@@ -27,15 +27,14 @@ int Nccl::checkedVersion() const {
 
 static std::string meaningIn(const Library &library, int status) {
   const char *text = plainFunction<const char *(int)>(library, "ncclGetErrorString")(status);
-  return text ? text : cat("error ", status);
+  const char *last = plainFunction<const char *(ncclComm_t)>(library, "ncclGetLastError")(nullptr);
+  return cat(text ? text : "unknown error", last && *last ? cat(" (", last, ")") : "");
 }
 
 std::string cuda::ncclMeaning(int status) { return meaningIn(nccl(), status); }
 
 void Nccl::fail(const char *symbol, int status) const {
-  const char *last = plainFunction<const char *(ncclComm_t)>(*this, "ncclGetLastError")(nullptr);
-  throw Error(SHARDRT_DEVICE_FAILED, cat(symbol, ": ", meaningIn(*this, status),
-                                         last && *last ? cat(" (", last, ")") : ""));
+  throw Error(SHARDRT_DEVICE_FAILED, cat(symbol, ": ", meaningIn(*this, status)));
 }
 
 const Nccl &cuda::nccl() {
