@@ -41,6 +41,10 @@ public:
   void settle(const Communicator &communicator) const;
   /// Throws if NCCL found that a communicator has failed.
   void checkErrors() const;
+  template <typename Body> void forEachStream(const Body &body) const {
+    for (const Communicator &communicator : all)
+      body(communicator.stream.get());
+  }
   /// Ends what is under way; nothing works afterwards.
   void abort() noexcept;
 

@@ -32,7 +32,7 @@ public:
     communicators.emplace(bundle, progress, exchange, options);
     communicators->registerArena(*arena, options.registration);
     marks.emplace(communicators->count());
-    watch.emplace(progress, *communicators, *marks);
+    watch.emplace(progress, *communicators, *marks, compute->get());
     transport.emplace(Transport{bundle.program, bundle.manifest.mesh, *arena, *communicators,
                                 progress.channel().rank});
     machine.emplace(CudaMachine{*device, *module, *arena, compute->get(), *transport, *marks,

@@ -226,7 +226,7 @@ void CudaExecutor::run() {
     machine.watch.giveUp(error.what());
     throw;
   }
-  machine.watch.wait(compute, name, watched);
+  machine.watch.wait(name, watched);
   ranBefore = true;
   if (trace)
     recordTimes(hostBegin);

@@ -6,35 +6,43 @@
 using namespace shardrt;
 using namespace shardrt::cuda;
 
-static const int64_t spinNs = 200'000;       // without giving the processor away
-static const int64_t lookNs = 20'000'000;    // between looks at ranks and communicators
-static const int64_t markNs = 1'000'000'000; // between looks at what is done
+static const int64_t spinNs = 200'000;        // without giving the processor away
+static const int64_t lookNs = 20'000'000;     // between looks at ranks and communicators
+static const int64_t drainNs = 5'000'000'000; // for work to end after an error
+static const int64_t markNs = 1'000'000'000;  // between looks at what is done
 
-Marks::Marks(int communicators) : count(communicators), stream(StreamPriorities().greatest) {
-  if (count)
-    driver().cuMemAlloc(&device, count * sizeof(unsigned));
+Marks::Marks(int communicators) : count(communicators) {
+  if (!count)
+    return;
+  void *memory = nullptr;
+  driver().cuMemHostAlloc(&memory, count * sizeof(unsigned),
+                          CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
+  words = static_cast<unsigned *>(memory);
 }
 
 Marks::~Marks() {
-  if (count)
-    driver().cuMemFree.status(device);
+  if (words)
+    driver().cuMemFreeHost.status(words);
 }
 
-void Marks::reset(CUstream target) const {
-  if (count)
-    driver().cuMemsetD32Async(device, 0, count, target);
+/// With unified addresses the device knows the memory by the same one.
+void Marks::write(int number, unsigned value, CUstream stream) const {
+  driver().cuStreamWriteValue32(stream, reinterpret_cast<CUdeviceptr>(words + number), value, 0);
 }
 
-void Marks::set(const Communicator &communicator, unsigned done, CUstream target) const {
-  driver().cuMemsetD32Async(device + communicator.number * sizeof(unsigned), done, 1, target);
+void Marks::reset(CUstream stream) const {
+  for (int i = 0; i < count; ++i)
+    write(i, 0, stream);
+}
+
+void Marks::set(const Communicator &communicator, unsigned done, CUstream stream) const {
+  write(communicator.number, done, stream);
 }
 
 std::vector<unsigned> Marks::read() const {
   std::vector<unsigned> values(count);
-  if (count) {
-    driver().cuMemcpyDtoHAsync(values.data(), device, count * sizeof(unsigned), stream.get());
-    driver().cuStreamSynchronize(stream.get());
-  }
+  for (int i = 0; i < count; ++i)
+    values[i] = __atomic_load_n(words + i, __ATOMIC_RELAXED);
   return values;
 }
 
@@ -58,11 +66,11 @@ void Watch::checkRanks(int64_t since) {
                     " s for other ranks, the limit is ", channel.timeout, " s"));
 }
 
-void Watch::wait(CUstream stream, const char *entry, const std::vector<WatchedCall> &calls) {
+void Watch::wait(const char *entry, const std::vector<WatchedCall> &calls) {
   int64_t begin = nowNs(), since = begin, looked = begin, marked = begin;
   std::vector<unsigned> done;
   for (;;) {
-    int status = driver().cuStreamQuery.status(stream);
+    int status = driver().cuStreamQuery.status(compute);
     if (status == 0)
       return;
     try {
@@ -98,6 +106,14 @@ void Watch::wait(CUstream stream, const char *entry, const std::vector<WatchedCa
 void Watch::giveUp(const std::string &reason) noexcept {
   broken = reason;
   communicators.abort();
+  // What was handed over already comes to its end now, and may still use what this side frees next.
+  int64_t until = nowNs() + drainNs;
+  auto drain = [&](CUstream stream) {
+    while (driver().cuStreamQuery.status(stream) == CUDA_ERROR_NOT_READY && nowNs() < until)
+      std::this_thread::yield();
+  };
+  communicators.forEachStream(drain);
+  drain(compute);
 }
 
 void Watch::checkAlive() const {

@@ -6,7 +6,8 @@
 
 namespace shardrt::cuda {
 
-/// For each communicator a number on the device that says how many of a run's collectives are done.
+/// For each communicator a word of this machine's memory, in which the device notes how many of a
+/// run's collectives are done. The host looks whenever it likes, whatever the device is doing.
 class Marks {
 public:
   explicit Marks(int communicators);
@@ -16,13 +17,14 @@ public:
 
   void reset(CUstream stream) const;
   void set(const Communicator &communicator, unsigned done, CUstream stream) const;
-  /// As they are now, whatever else the device is doing.
+  /// As they are now.
   std::vector<unsigned> read() const;
 
 private:
+  void write(int number, unsigned value, CUstream stream) const;
+
   int count;
-  CUdeviceptr device = 0;
-  Stream stream; // of the copies to this machine
+  unsigned *words = nullptr;
 };
 
 /// A collective of a list, by its place among those of its communicator.
@@ -35,12 +37,13 @@ struct WatchedCall {
 
 class Watch {
 public:
-  Watch(Progress &progress, Communicators &communicators, const Marks &marks)
-      : progress(progress), communicators(communicators), marks(marks) {}
+  Watch(Progress &progress, Communicators &communicators, const Marks &marks, CUstream compute)
+      : progress(progress), communicators(communicators), marks(marks), compute(compute) {}
 
-  /// Returns when the stream has nothing left to do. Otherwise breaks the communicators off and
-  /// throws what happened, and in which collective of which entry this rank was then.
-  void wait(CUstream stream, const char *entry, const std::vector<WatchedCall> &calls);
+  /// Returns when the compute stream has nothing left to do, and so no other. Otherwise breaks the
+  /// communicators off and throws what happened, and in which collective of which entry this rank
+  /// was then.
+  void wait(const char *entry, const std::vector<WatchedCall> &calls);
   /// Ends this rank's part in the job; later runs throw.
   void giveUp(const std::string &reason) noexcept;
   /// Throws if it was given up.
@@ -53,6 +56,7 @@ private:
   Progress &progress;
   Communicators &communicators;
   const Marks &marks;
+  CUstream compute;
   std::string broken; // why; empty: it is not
 };
 

@@ -35,7 +35,7 @@ constexpr unsigned CU_STREAM_NON_BLOCKING = 1;
 constexpr int CU_STREAM_CAPTURE_MODE_RELAXED = 2;
 constexpr unsigned CU_EVENT_DEFAULT = 0;
 constexpr unsigned CU_EVENT_DISABLE_TIMING = 2;
-constexpr unsigned CU_MEMHOSTALLOC_PORTABLE = 1;
+constexpr unsigned CU_MEMHOSTALLOC_PORTABLE = 1, CU_MEMHOSTALLOC_DEVICEMAP = 2;
 constexpr int CU_MEMORYTYPE_DEVICE = 2;
 
 struct CUDA_MEMCPY2D {
@@ -89,8 +89,6 @@ public:
   Function<int(const CUDA_MEMCPY2D *, CUstream)> cuMemcpy2DAsync{*this, "cuMemcpy2DAsync_v2"};
   Function<int(CUdeviceptr, unsigned char, size_t, CUstream)> cuMemsetD8Async{*this,
                                                                               "cuMemsetD8Async"};
-  Function<int(CUdeviceptr, unsigned, size_t, CUstream)> cuMemsetD32Async{*this,
-                                                                          "cuMemsetD32Async"};
   Function<int(CUdeviceptr, size_t, unsigned char, size_t, size_t, CUstream)> cuMemsetD2D8Async{
       *this, "cuMemsetD2D8Async"};
 
@@ -100,6 +98,8 @@ public:
   Function<int(CUstream)> cuStreamQuery{*this, "cuStreamQuery"};
   Function<int(CUstream)> cuStreamSynchronize{*this, "cuStreamSynchronize"};
   Function<int(CUstream, CUevent, unsigned)> cuStreamWaitEvent{*this, "cuStreamWaitEvent"};
+  Function<int(CUstream, CUdeviceptr, unsigned, unsigned)> cuStreamWriteValue32{
+      *this, "cuStreamWriteValue32_v2"};
   Function<int(CUstream, int)> cuStreamBeginCapture{*this, "cuStreamBeginCapture_v2"};
   Function<int(CUstream, CUgraph *)> cuStreamEndCapture{*this, "cuStreamEndCapture"};
   Function<int(CUevent *, unsigned)> cuEventCreate{*this, "cuEventCreate"};

@@ -232,6 +232,22 @@ FAKE_API int cuMemsetD8Async(uint64_t address, unsigned char value, size_t count
 FAKE_API int cuMemsetD32Async(uint64_t address, unsigned value, size_t count, CUstream_st *stream) {
   return guarded([&] { return fill("words", address, count * 4, count * 4, 1, value, 4, stream); });
 }
+/// The host may look at the word at any time: no race.
+FAKE_API int cuStreamWriteValue32_v2(CUstream_st *stream, uint64_t address, unsigned value,
+                                     unsigned flags) {
+  return guarded([&]() -> int {
+    if (flags || address % 4)
+      return InvalidValue;
+    return submit(stream, {"write value", "word", [=] {
+                             return [=](Accesses &) {
+                               uint8_t *word = deviceBytes(address, 4, "target of a written value");
+                               __atomic_store_n(reinterpret_cast<unsigned *>(word), value,
+                                                __ATOMIC_RELEASE);
+                               return true;
+                             };
+                           }});
+  });
+}
 FAKE_API int cuMemsetD2D8Async(uint64_t address, size_t pitch, unsigned char value, size_t width,
                                size_t height, CUstream_st *stream) {
   return guarded([&] {
