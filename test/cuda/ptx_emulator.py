@@ -5,7 +5,7 @@ writes to buffers that are only read, barriers, shuffles and matrix instructions
 between barriers, copies that nobody waited for.
 
 Threads are rows of numpy arrays. Those at the smallest program counter run until they branch or meet others, so that diverged threads
-meet again behind what they diverged around. The PTX is the subset that LLVM makes of our kernels; anything else is an error.
+meet again behind what they diverged around. At what a block or a warp does together threads wait for each other. The PTX is the subset that LLVM makes of our kernels; anything else is an error.
 """
 
 import re
@@ -248,14 +248,19 @@ class Run:
 
     def run(self):
         code = self.kernel.code
-        position = np.zeros(self.count, int)
+        position, parked = np.zeros(self.count, int), np.zeros(self.count, bool)
         done = len(code)
         while True:
-            current = position.min()
+            running = position[~parked]
+            current = running.min() if len(running) else done
             if current == done:
+                if parked.any():
+                    instruction = code[position[parked].min()]
+                    group, what = ("block", "barrier") if self.group_size(instruction) == self.threads else ("warp", instruction.parts[0])
+                    self.fail(instruction, f"not all threads of a {group} reach the {what}")
                 return
-            at = np.flatnonzero(position == current)
-            others = position[position > current]
+            at = np.flatnonzero((position == current) & ~parked)
+            others = running[running > current]
             limit = others.min() if len(others) else done
             while True:
                 instruction = code[current]
@@ -269,8 +274,12 @@ class Run:
                     break
                 if instruction.guard:
                     self.fail(instruction, "predicated instructions are not understood")
+                if self.group_size(instruction):
+                    at = self.gather(instruction, at, position, parked, current)
+                    if not len(at):
+                        break
                 if kind in ("bar", "barrier"):
-                    self.barrier(instruction, at, position)
+                    self.barrier(instruction, at)
                 else:
                     self.step(instruction, at)
                 current += 1
@@ -278,15 +287,31 @@ class Run:
                     position[at] = current
                     break
 
-    def barrier(self, instruction, at, position):
+    def group_size(self, instruction):
+        """How many neighbouring threads execute it together; 0: each by itself."""
+        if instruction.parts[0] in ("bar", "barrier") and "warp" not in instruction.parts:
+            return self.threads
+        return 32 if instruction.parts[0] in ("bar", "shfl", "ldmatrix", "mma") else 0
+
+    def gather(self, instruction, at, position, parked, current):
+        """The threads whose group is all here, with those that have waited; the others wait."""
+        size = self.group_size(instruction)
+        here = parked & (position == current)
+        here[at] = True
+        alive = position < len(self.kernel.code)
+        if size == 32:  # a lane that has ended never comes
+            alive[:] = True
+        complete = (here.reshape(-1, size).sum(axis=1) == alive.reshape(-1, size).sum(axis=1)).repeat(size)
+        waiting, ready = here & ~complete, here & complete
+        position[here] = current
+        parked[waiting], parked[ready] = True, False
+        return np.flatnonzero(ready)
+
+    def barrier(self, instruction, at):
         if "warp" in instruction.parts:
-            self.need_warps(instruction, at, "barrier")
             self.warp_epoch[np.unique(at // 32)] += 1
-            return
-        waiting, alive = np.bincount(self.block[at], minlength=len(self.epoch)), np.bincount(self.block[position < len(self.kernel.code)], minlength=len(self.epoch))
-        if ((waiting > 0) & (waiting != alive)).any():
-            self.fail(instruction, "not all threads of a block reach the barrier")
-        self.epoch[waiting > 0] += 1
+        else:
+            self.epoch[np.unique(self.block[at])] += 1
 
     def step(self, instruction, at):
         method = getattr(self, "do_" + instruction.parts[0].replace("and", "bits").replace("xor", "bits"), None)
@@ -496,17 +521,9 @@ class Run:
         bits[at] = wide.astype(SIGNED[bits.dtype.itemsize * 8]).view(bits.dtype) if target[0] == "s" else wide
         return None
 
-    def need_warps(self, i, at, what):
-        whole = np.zeros(self.count, bool)
-        whole[at] = True
-        warps = whole.reshape(-1, 32)
-        if (warps.any(axis=1) != warps.all(axis=1)).any():
-            self.fail(i, f"not all threads of a warp reach the {what}")
-
     def do_shfl(self, i, at, kind, o):
         if i.parts[2] not in ("bfly", "idx"):
             self.fail(i, "instruction not understood")
-        self.need_warps(i, at, "shuffle")
         target, _, predicate = o[0].partition("|")
         lane = self.get(o[2], "u32", at).astype(int)
         source = at ^ lane if i.parts[2] == "bfly" else (at & ~31) | (lane & 31)
@@ -563,7 +580,6 @@ class Run:
     def do_ldmatrix(self, i, at, kind, o):
         if "x4" not in i.parts or kind != "b16":
             self.fail(i, "instruction not understood")
-        self.need_warps(i, at, "ldmatrix")
         rows = self.access(i, at, self.address(i, o[1], at), 2, 8)  # each lane's row of eight
         matrices = rows.T.reshape(-1, 4, 8, 8)
         if "trans" in i.parts:
@@ -575,7 +591,6 @@ class Run:
     def do_mma(self, i, at, kind, o):
         if i.parts[1:6] != ["sync", "aligned", "m16n8k16", "row", "col"] or i.parts[6] != "f32" or i.parts[9] != "f32" or i.parts[7] not in ("f16", "bf16"):
             self.fail(i, "instruction not understood")
-        self.need_warps(i, at, "mma")
         target, a, b, c = ([name.strip() for name in operand.strip("{}").split(",")] for operand in o)
 
         def halves(register):

@@ -10,6 +10,7 @@ import pytest
 INPUTS = Path(__file__).parent / "Inputs"
 PROGRAMS = INPUTS / "programs.mlir"
 ALL_PROGRAMS = sorted(INPUTS.glob("*.mlir"))
+LARGE_PROGRAMS = sorted(INPUTS.glob("large/*.mlir"))
 # In units in the last place of a result's largest value. f32: sums are taken in another order, and may cancel; narrower floats are rounded
 # from f32 once or twice.
 BOUND = {"f64": 64, "f32": 64, "f16": 2, "bf16": 2}
@@ -44,7 +45,7 @@ def test_programs(tools, tmp_path, programs):
 
 
 @pytest.mark.skipif(not kernels.find_toolkit(), reason="there is no ptxas")
-@pytest.mark.parametrize("programs", ALL_PROGRAMS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("programs", ALL_PROGRAMS + LARGE_PROGRAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_ptxas_accepts_them(tools, tmp_path, programs):
     compiled = kernels.compile_kernels(tools, programs, tmp_path, "cubin", kernels.find_toolkit())
     symbols = [call["symbol"] for kernel in compiled for call in kernel["calls"] if call["kind"] == "launch"]

@@ -81,22 +81,8 @@ Emitter::Values AttentionForward::scores(WarpTile &warp, ArrayRef<Value> product
     scores.push_back(grid.score(warp, product, mask, query, key, inside, false).value);
   }
   AttentionGrid::Range keys{firstKey, e.add(firstKey, keysPerTile - 1)};
-  Value whole = grid.seeAll(blockQueries, keys);
-  if (isRagged)
-    whole = grid.both(whole, e.less(keys.last, e.index(spec.keys)));
-  if (!whole)
-    return scores;
-  Value isPartial = arith::XOrIOp::create(e.b, e.loc, whole, e.scalar(e.b.getI1Type(), 1));
-  return grid.where(isPartial, scores, [&] {
-    Values checked;
-    for (auto [n, score] : llvm::enumerate(scores)) {
-      Value key = e.add(firstKey, warp.columnOf(n));
-      Value sees = grid.sees(queries[WarpTile::isHigh(n)].number, key);
-      if (isRagged)
-        sees = grid.both(sees, e.less(key, e.index(spec.keys)));
-      checked.push_back(grid.hide(score, sees));
-    }
-    return checked;
+  return grid.hidePartly(scores, blockQueries, keys, isRagged, [&](int64_t n) {
+    return std::pair(queries[WarpTile::isHigh(n)].number, e.add(firstKey, warp.columnOf(n)));
   });
 }
 
@@ -104,12 +90,8 @@ Emitter::Values AttentionForward::scores(WarpTile &warp, ArrayRef<Value> product
 Emitter::Values AttentionForward::step(WarpTile &warp, State &state, ArrayRef<Value> scores) {
   Value rescale[2], shift[2];
   for (int64_t high : {0, 1}) {
-    Value greatest = state.greatest[high], mine;
-    for (auto [n, score] : llvm::enumerate(scores))
-      if (WarpTile::isHigh(n) == high)
-        mine = mine ? grid.greatest(mine, score) : score;
-    mine = warp.overRow(mine, [&](Value x, Value y) { return grid.greatest(x, y); });
-    state.greatest[high] = grid.greatest(greatest, mine);
+    Value greatest = state.greatest[high];
+    state.greatest[high] = grid.greatest(greatest, grid.greatestOf(warp, scores, high));
     // A row that has seen no key yet: powers are zero.
     Value isHidden = grid.isEqual(state.greatest[high], grid.hidden());
     shift[high] = grid.select(isHidden, grid.f32(0), state.greatest[high]);
@@ -181,29 +163,27 @@ void AttentionForward::build() {
     if (!sinks)
       continue;
     // A logit without a value: it is the first to be seen, and counts once a row.
-    Value head = queries[n].exists ? grid.select(queries[n].exists, queries[n].head, e.index(0))
-                                   : queries[n].head;
-    state.greatest[n] = grid.logit(warp.load(sinks, head));
+    state.greatest[n] = grid.sink(warp, sinks, queries[n]);
     state.sum[n] = grid.select(e.equal(warp.member, e.index(0)), grid.f32(1), grid.f32(0));
   }
   AttentionGrid::Range range = grid.keysFor(blockQueries);
   Value begin = e.roundDown(range.first, keysPerTile);
   copy(keys, key, spec.k, begin, false);
-  Values last =
-      e.loop(begin, range.last, keysPerTile, flat(state), [&](Value first, ValueRange carried) {
-        State state = unflat(carried);
-        warp.waitForCopies(0);
-        lowering.barrier();
-        copy(values, value, spec.v, first, keysAreWhole);
-        Values products = warp.zeroSums(keysPerTile);
-        warp.addRowProducts(products, kept, loadQuery, keys, spec.dim);
-        Values powers = step(warp, state, scores(warp, products, first));
-        warp.waitForCopies(0);
-        lowering.barrier();
-        copy(keys, key, spec.k, e.add(first, keysPerTile), false);
-        warp.addColumnProducts(state.result, powers, values, e.index(0), staging);
-        return flat(state);
-      });
+  Values last = e.loop(begin, warp.opaque(range.last), keysPerTile, flat(state),
+                       [&](Value first, ValueRange carried) {
+                         State state = unflat(carried);
+                         warp.waitForCopies(0);
+                         lowering.barrier();
+                         copy(values, value, spec.v, first, keysAreWhole);
+                         Values products = warp.zeroSums(keysPerTile);
+                         warp.addRowProducts(products, kept, loadQuery, keys, spec.dim);
+                         Values powers = step(warp, state, scores(warp, products, first));
+                         warp.waitForCopies(0);
+                         lowering.barrier();
+                         copy(keys, key, spec.k, e.add(first, keysPerTile), false);
+                         warp.addColumnProducts(state.result, powers, values, e.index(0), staging);
+                         return flat(state);
+                       });
   warp.waitForCopies(0);
   state = unflat(last);
   Value inverse[2];
@@ -214,7 +194,8 @@ void AttentionForward::build() {
   for (auto [n, x] : llvm::enumerate(state.result))
     x = grid.times(x, inverse[WarpTile::isHigh(n)]);
   warp.storeRows(state.result, out, grid.place(spec.out, queries[0]),
-                 grid.place(spec.out, queries[1]), e.index(0), spec.valueDim, spec.out.column);
+                 grid.place(spec.out, queries[1]), e.index(0), spec.valueDim, spec.out.column,
+                 spec.valueDim % 16 == 0);
 }
 
 FailureOr<CudaKernel> lowerAttentionGrid(CudaLowering &lowering, graph::AttentionOp op) {

@@ -137,22 +137,45 @@ AttentionGrid::Score AttentionGrid::score(WarpTile &warp, Value product, Value m
 
 AttentionGrid::Value AttentionGrid::logit(Value x) { return times(x, f32(kLog2E)); }
 
-AttentionGrid::Value AttentionGrid::hide(Value score, Value visible) {
-  return visible ? select(visible, score, hidden()) : score;
-}
-
-AttentionGrid::Values AttentionGrid::where(Value needed, ArrayRef<Value> values,
-                                           llvm::function_ref<Values()> check) {
-  if (!needed)
-    return Values(values);
-  SmallVector<Type> types(ValueRange(values).getTypes());
-  auto branch = scf::IfOp::create(e.b, e.loc, types, needed, /*withElseRegion=*/true);
+AttentionGrid::Values
+AttentionGrid::hidePartly(ArrayRef<Value> scores, const Range &queries, const Range &keys,
+                          bool isRagged,
+                          llvm::function_ref<std::pair<Value, Value>(int64_t)> placeOf) {
+  Value whole = seeAll(queries, keys);
+  if (isRagged)
+    whole = both(whole, e.less(keys.last, e.index(spec.keys)));
+  if (!whole)
+    return Values(scores);
+  SmallVector<Type> types(ValueRange(scores).getTypes());
+  auto branch = scf::IfOp::create(e.b, e.loc, types, whole, /*withElseRegion=*/true);
   OpBuilder::InsertionGuard guard(e.b);
   e.b.setInsertionPointToStart(branch.thenBlock());
-  scf::YieldOp::create(e.b, e.loc, check());
+  scf::YieldOp::create(e.b, e.loc, scores);
   e.b.setInsertionPointToStart(branch.elseBlock());
-  scf::YieldOp::create(e.b, e.loc, values);
+  Values checked;
+  for (auto [n, score] : llvm::enumerate(scores)) {
+    auto [query, key] = placeOf(n);
+    Value visible = sees(query, key);
+    if (isRagged)
+      visible = both(visible, e.less(key, e.index(spec.keys)));
+    checked.push_back(select(visible, score, hidden()));
+  }
+  scf::YieldOp::create(e.b, e.loc, checked);
   return Values(branch.getResults());
+}
+
+AttentionGrid::Value AttentionGrid::greatestOf(WarpTile &warp, ArrayRef<Value> scores,
+                                               bool isHigh) {
+  Value mine;
+  for (auto [n, score] : llvm::enumerate(scores))
+    if (WarpTile::isHigh(n) == isHigh)
+      mine = mine ? greatest(mine, score) : score;
+  return warp.overRow(mine, [&](Value x, Value y) { return greatest(x, y); });
+}
+
+AttentionGrid::Value AttentionGrid::sink(WarpTile &warp, Value sinks, const Query &query) {
+  Value head = query.exists ? select(query.exists, query.head, e.index(0)) : query.head;
+  return logit(warp.load(sinks, head));
 }
 
 } // namespace shardc

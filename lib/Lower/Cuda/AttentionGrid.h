@@ -63,7 +63,14 @@ public:
   /// What softmax sees of a product. `inside`: query and key exist; null: always.
   Score score(WarpTile &warp, Value product, Value mask, const Query &query, Value key,
               Value inside, bool wantsSlope);
-  Value hide(Value score, Value visible);
+  /// Hides scores by position, if not all of these queries see all of these keys. `placeOf` is the
+  /// query and key of a score; `isRagged`: keys beyond the last are among them.
+  Values hidePartly(llvm::ArrayRef<Value> scores, const Range &queries, const Range &keys,
+                    bool isRagged, llvm::function_ref<std::pair<Value, Value>(int64_t)> placeOf);
+  /// The greatest score of a warp's row: of g, or of g + 8 if `isHigh`.
+  Value greatestOf(WarpTile &warp, llvm::ArrayRef<Value> scores, bool isHigh);
+  /// A query's logit without a value; anything for one that does not exist.
+  Value sink(WarpTile &warp, Value sinks, const Query &query);
 
   Value both(Value x, Value y) {
     return !x ? y : !y ? x : Value(mlir::arith::AndIOp::create(e.b, e.loc, x, y));
@@ -82,8 +89,6 @@ public:
   /// A natural logarithm as a score.
   Value logit(Value x);
   Value hidden() { return f32(-std::numeric_limits<double>::infinity()); }
-  /// `check` changes values only where `needed` (null: nowhere); the same for the whole block.
-  Values where(Value needed, llvm::ArrayRef<Value> values, llvm::function_ref<Values()> check);
 
   Emitter &e;
   const AttentionSpec &spec;

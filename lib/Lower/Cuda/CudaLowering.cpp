@@ -157,6 +157,8 @@ FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp ke
   }
   if (auto attention = dyn_cast_or_null<graph::AttentionOp>(anchor))
     return lowerAttentionGrid(lowering, attention);
+  if (auto gradient = dyn_cast_or_null<graph::AttentionGradOp>(anchor))
+    return lowerAttentionGradGrid(lowering, gradient);
   if (anchor && isLibraryCall(anchor))
     return libraryCall(function, anchor, kernels);
   return lowerGenerated(lowering, strongest, anchor);

@@ -3,7 +3,7 @@
 // A contraction is described as cuBLASLt sees it: D[b, m, n] = A[b, m, k] · B[b, k, n] under
 // strides in elements, where transposes and reshapes beside it are part of the strides, and a bias
 // and an activation behind it of the call; what else is behind it is a generated kernel that
-// follows. Attention is described by the strides of its operands and its mask.
+// follows.
 //
 //===----------------------------------------------------------------------===//
 #include "LibraryCalls.h"
@@ -84,8 +84,7 @@ static std::optional<EinsumPlan> gemmPlanOf(graph::EinsumOp op) {
 bool isLibraryCall(Operation *anchor) {
   if (auto einsum = dyn_cast<graph::EinsumOp>(anchor))
     return gemmPlanOf(einsum).has_value();
-  return isa<graph::AttentionOp, graph::AttentionGradOp, graph::GroupedMatmulOp,
-             graph::GroupedMatmulGradOp>(anchor);
+  return isa<graph::GroupedMatmulOp, graph::GroupedMatmulGradOp>(anchor);
 }
 
 /// What is behind `value`, as a kernel of its own: one more argument, that value.
@@ -199,64 +198,6 @@ static FailureOr<CudaKernel> gemm(func::FuncOp function, graph::EinsumOp op,
   return kernel;
 }
 
-template <typename Op>
-static bool describeAttention(func::FuncOp function, Op op, json::Object &call) {
-  bool fits = true;
-  auto read = [&](StringRef name, Value operand) {
-    FailureOr<json::Object> described = readOperand(function, operand);
-    if (succeeded(described))
-      call[name] = std::move(*described);
-    fits &= succeeded(described);
-  };
-  read("query", op.getQuery());
-  read("key", op.getKey());
-  read("value", op.getValue());
-  if (op.getMask())
-    read("mask", op.getMask());
-  if (op.getSinks())
-    read("sinks", op.getSinks());
-  call["scale"] = op.getScale().convertToDouble();
-  call["softcap"] = op.getSoftcap().convertToDouble();
-  call["causal"] = op.getCausal();
-  call["causal_offset"] = static_cast<int64_t>(op.getCausalOffset());
-  call["window"] = static_cast<int64_t>(op.getWindow());
-  return fits;
-}
-
-static FailureOr<CudaKernel> attention(func::FuncOp function, Operation *anchor) {
-  CudaKernel kernel;
-  kernel.name = function.getSymName().str();
-  bool fits = true;
-  auto write = [&](StringRef name, Value result) {
-    if (!result)
-      return;
-    FailureOr<json::Object> described = writeResult(function, result);
-    if (succeeded(described))
-      kernel.record[name] = std::move(*described);
-    fits &= succeeded(described);
-  };
-  if (auto op = dyn_cast<graph::AttentionOp>(anchor)) {
-    kernel.library = "attention";
-    fits = describeAttention(function, op, kernel.record);
-    write("result", op.getResult());
-  } else {
-    auto grad = cast<graph::AttentionGradOp>(anchor);
-    kernel.library = "attention_grad";
-    fits = describeAttention(function, grad, kernel.record);
-    FailureOr<json::Object> cotangent = readOperand(function, grad.getCotangent());
-    fits &= succeeded(cotangent);
-    if (succeeded(cotangent))
-      kernel.record["cotangent"] = std::move(*cotangent);
-    write("dquery", grad.getDquery());
-    write("dkey", grad.getDkey());
-    write("dvalue", grad.getDvalue());
-    write("dsinks", grad.getDsinks());
-  }
-  if (!fits)
-    return anchor->emitOpError() << "is not between transposes and reshapes of memory";
-  return kernel;
-}
-
 /// grouped_matmul and its gradient: named operands and one result.
 static FailureOr<CudaKernel> grouped(func::FuncOp function, Operation *op, StringRef library,
                                      ArrayRef<StringRef> names) {
@@ -284,9 +225,7 @@ FailureOr<CudaKernel> libraryCall(func::FuncOp function, Operation *anchor,
     return gemm(function, einsum, kernels);
   if (isa<graph::GroupedMatmulOp>(anchor))
     return grouped(function, anchor, "grouped_gemm", {"input", "weight", "groups"});
-  if (isa<graph::GroupedMatmulGradOp>(anchor))
-    return grouped(function, anchor, "grouped_gemm_grad", {"input", "cotangent", "groups"});
-  return attention(function, anchor);
+  return grouped(function, anchor, "grouped_gemm_grad", {"input", "cotangent", "groups"});
 }
 
 } // namespace shardc

@@ -22,6 +22,9 @@ WarpTile::WarpTile(CudaLowering &lowering, Emitter &e, Type element, int64_t thr
     : element(element), sum(element.isF64() ? element : Type(e.b.getF32Type())),
       step(stepOf(element)), lowering(lowering), e(e), tensorCores(usesTensorCores(element)),
       bytes(elementBytes(element)), threads(threads) {
+  // Two blocks a processor: up to 255 registers a thread.
+  if (threads <= 128)
+    lowering.kernel->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), e.b.getI32IntegerAttr(2));
   thread = lowering.threadIndex();
   warp = e.div(thread, kWarp);
   lane = e.rem(thread, kWarp);
@@ -75,6 +78,10 @@ SharedTile WarpTile::tile(int64_t rows, int64_t columns) {
   return made;
 }
 
+Value WarpTile::placeIn(const SharedTile &tile, Value row, Value column) {
+  return e.add(e.mul(tile.firstRow ? e.add(tile.firstRow, row) : row, tile.pitch), column);
+}
+
 void WarpTile::startCopy(const SharedTile &tile, const GlobalRows &source,
                          llvm::function_ref<RowPlace(Value row)> place) {
   // Narrower neighbours than four bytes go through registers, four bytes at a time.
@@ -94,7 +101,7 @@ void WarpTile::startCopy(const SharedTile &tile, const GlobalRows &source,
       Value offset = e.add(from.offset, e.mul(column, source.columnStride));
       return {select(exists, offset, e.index(0)), exists};
     };
-    Value target = e.add(e.mul(row, tile.pitch), first);
+    Value target = placeIn(tile, row, first);
     if (!isAsync) {
       Values parts;
       for (int64_t i = 0; i < vector; ++i) {
@@ -196,7 +203,7 @@ WarpTile::Values WarpTile::loadMatrices(const SharedTile &tile, Value row, Value
   MLIRContext *context = e.b.getContext();
   Type i32 = e.b.getI32Type();
   auto four = LLVM::LLVMStructType::getLiteral(context, {i32, i32, i32, i32});
-  Value at = pointer(tile.buffer, e.add(e.mul(row, tile.pitch), column));
+  Value at = pointer(tile.buffer, placeIn(tile, row, column));
   Value loaded = NVVM::LdMatrixOp::create(
       e.b, e.loc, four, at, 4, isTransposed ? NVVM::MMALayout::col : NVVM::MMALayout::row,
       NVVM::LdStMatrixShapeAttr::get(context, 8, 8), NVVM::LdStMatrixEltType::B16);
@@ -212,7 +219,7 @@ WarpTile::Values WarpTile::rowsOf(const SharedTile &tile, Value row, Value inner
                         false);
   Values fragment;
   for (int64_t half : {0, 8}) {
-    Value start = e.add(e.mul(e.add(e.add(row, group), half), tile.pitch), inner);
+    Value start = placeIn(tile, e.add(e.add(row, group), half), inner);
     for (int64_t i = 0; i < step; ++i)
       fragment.push_back(e.loadScalar(tile.buffer, e.add(start, i)));
   }
@@ -229,7 +236,7 @@ WarpTile::Values WarpTile::transposedRowsOf(const SharedTile &tile, Value row, V
   for (int64_t half : {0, 8})
     for (int64_t i = 0; i < step; ++i)
       fragment.push_back(e.loadScalar(
-          tile.buffer, e.add(e.mul(e.add(inner, i), tile.pitch), e.add(e.add(row, group), half))));
+          tile.buffer, placeIn(tile, e.add(inner, i), e.add(e.add(row, group), half))));
   return fragment;
 }
 
@@ -259,7 +266,7 @@ WarpTile::Values WarpTile::columnsOf(const SharedTile &tile, Value column, Value
   Values byColumn[4];
   for (int64_t n = 0; n < 4; ++n) {
     Value row = e.add(e.add(column, e.mul(member, 2)), n / 2 * 8 + n % 2);
-    Value start = e.add(e.mul(row, tile.pitch), inner);
+    Value start = placeIn(tile, row, inner);
     int64_t vector = 16 / bytes;
     for (int64_t i = 0; i < step; i += vector) {
       Value loaded = loadVector(tile.buffer, e.add(start, i), vector, e.vec(vector, element));
@@ -281,7 +288,7 @@ WarpTile::Values WarpTile::transposedColumnsOf(const SharedTile &tile, Value col
                         e.add(column, e.mul(e.div(lane, 16), 8)), true);
   Values fragment;
   for (int64_t i = 0; i < step; ++i) {
-    Value start = e.add(e.mul(e.add(inner, i), tile.pitch), e.add(column, e.mul(member, 2)));
+    Value start = placeIn(tile, e.add(inner, i), e.add(column, e.mul(member, 2)));
     for (int64_t half : {0, 8}) {
       Value pair = loadVector(tile.buffer, e.add(start, half), 2, e.vec(2, element));
       for (int64_t lane : {0, 1})
@@ -342,11 +349,21 @@ void WarpTile::addRowProducts(Values &sums, ArrayRef<Values> rows,
     multiply(sums, fragment, e.index(number * step));
   if (!rows.empty())
     return;
-  sums = e.loop(e.index(0), e.index(size), step, sums, [&](Value inner, ValueRange carried) {
-    Values next(carried);
-    multiply(next, load(inner), inner);
-    return next;
-  });
+  sums =
+      e.loop(e.index(0), opaque(e.index(size)), step, sums, [&](Value inner, ValueRange carried) {
+        Values next(carried);
+        multiply(next, load(inner), inner);
+        return next;
+      });
+}
+
+Value WarpTile::opaque(Value index) {
+  Type i64 = e.b.getI64Type();
+  Value x = arith::IndexCastOp::create(e.b, e.loc, i64, index);
+  auto same = LLVM::InlineAsmOp::create(
+      e.b, e.loc, i64, ValueRange{x}, "mov.b64 $0, $1;", "=l,l", /*has_side_effects=*/true,
+      /*is_align_stack=*/false, LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
+  return arith::IndexCastOp::create(e.b, e.loc, e.b.getIndexType(), same.getResult(0));
 }
 
 void WarpTile::addColumnProducts(Values &sums, ArrayRef<Value> factors, const SharedTile &tile,
@@ -380,7 +397,7 @@ void WarpTile::syncWarp() { NVVM::SyncWarpOp::create(e.b, e.loc, e.scalar(e.b.ge
 
 void WarpTile::storeRows(ArrayRef<Value> sums, Value buffer, const RowPlace &low,
                          const RowPlace &high, Value firstColumn, int64_t columns,
-                         int64_t columnStride) {
+                         int64_t columnStride, bool isWhole) {
   for (const RowPlace *row : {&low, &high}) {
     auto store = [&] {
       for (int64_t n = row == &high ? 2 : 0; n < static_cast<int64_t>(sums.size());
@@ -390,7 +407,7 @@ void WarpTile::storeRows(ArrayRef<Value> sums, Value buffer, const RowPlace &low
           e.storeScalar(e.convert(sums[n], element), buffer,
                         e.add(row->offset, e.mul(column, columnStride)));
         };
-        if (columns % 16 == 0)
+        if (isWhole)
           write();
         else
           e.ifThen(e.compare(arith::CmpIPredicate::ult, column, e.index(columns)), write);

@@ -32,6 +32,12 @@ struct GlobalRows {
 struct SharedTile {
   mlir::Value buffer;
   int64_t rows = 0, columns = 0, pitch = 0; ///< columns: a multiple of 16
+  mlir::Value firstRow{};                   ///< of a part; null: all
+
+  /// One of several tiles of `count` rows that lie behind each other.
+  SharedTile part(mlir::Value row, int64_t count) const {
+    return {buffer, count, columns, pitch, row};
+  }
 };
 
 /// How many neighbours can be moved at once, up to 16 bytes, when `columns` of them are a row and
@@ -90,15 +96,19 @@ public:
   /// cores take them from registers, others by way of `staging`: 16 rows a warp.
   void addColumnProducts(Values &sums, llvm::ArrayRef<Value> factors, const SharedTile &tile,
                          Value column, const SharedTile &staging);
+  /// The same number, which the compiler does not know: loops that end there are not unrolled, and
+  /// what depends on it is not done once for all. Registers are scarcer than loads from caches.
+  Value opaque(Value index);
   /// What lanes have stored before is seen by the warp.
   void syncWarp();
 
   // Sums by place: number n is in row g (or g + 8), and in column 8·(n / 4) + 2t + n % 2.
   static bool isHigh(int64_t n) { return n % 4 >= 2; }
   Value columnOf(int64_t n) { return e.add(e.mul(member, 2), 8 * (n / 4) + n % 2); }
-  /// Stores the sums of columns from `firstColumn` on, which end at `columns`.
+  /// Stores the sums of columns from `firstColumn` on, as far as they are below `columns`.
   void storeRows(llvm::ArrayRef<Value> sums, Value buffer, const RowPlace &low,
-                 const RowPlace &high, Value firstColumn, int64_t columns, int64_t columnStride);
+                 const RowPlace &high, Value firstColumn, int64_t columns, int64_t columnStride,
+                 bool isWhole);
   /// Over the lanes that share a row; all of them have the result.
   Value overRow(Value mine, llvm::function_ref<Value(Value, Value)> combine);
 
@@ -111,6 +121,7 @@ public:
   Value load(Value buffer, Value offset);
 
 private:
+  Value placeIn(const SharedTile &tile, Value row, Value column);
   Value pointer(Value buffer, Value offset);
   Value loadVector(Value buffer, Value offset, int64_t count, mlir::Type type);
   Values loadMatrices(const SharedTile &tile, Value row, Value column, bool isTransposed);
