@@ -108,7 +108,18 @@ LogicalResult Splitter::buildJoint(ArrayRef<bool> active, ArrayRef<bool> seeded)
   return success();
 }
 
+/// Does the forward part have it in memory anyway? Transposes are strides to those that read them, and to an attention in front of them.
+static bool liesInMemory(Value value, llvm::function_ref<bool(Operation *)> isForward) {
+  Operation *op = value.getDefiningOp();
+  auto users = llvm::make_filter_range(value.getUsers(), isForward);
+  if (isa_and_nonnull<graph::TransposeOp>(op))
+    return users.empty() || !llvm::all_of(users, llvm::IsaPred<graph::EinsumOp, graph::AttentionOp>);
+  return !isa_and_nonnull<graph::AttentionOp>(op) || users.empty() || !llvm::all_of(users, llvm::IsaPred<graph::TransposeOp>);
+}
+
 void Splitter::cut() {
+  // Bytes decide, and only between equally many what is in memory anyway.
+  constexpr int64_t kByte = 64;
   FlowNetwork network;
   DenseMap<Value, std::pair<int, int>> nodes; ///< entry and exit
   SmallVector<Value> values;
@@ -116,7 +127,7 @@ void Splitter::cut() {
     std::pair<int, int> node = {network.addNode(), network.addNode()};
     nodes[value] = node;
     values.push_back(value);
-    network.addEdge(node.first, node.second, bytes);
+    network.addEdge(node.first, node.second, bytes * kByte + !liesInMemory(value, [&](Operation *user) { return isForward.contains(user); }));
     if (mustKeep)
       network.addEdge(FlowNetwork::kSource, node.first, FlowNetwork::kInfinite);
   };
@@ -133,7 +144,8 @@ void Splitter::cut() {
     if (llvm::any_of(value.getUsers(), [&](Operation *user) { return !isForward.contains(user) && user != block().getTerminator(); }) ||
         llvm::is_contained(gradients, value))
       network.addEdge(nodes[value].second, FlowNetwork::kSink, FlowNetwork::kInfinite);
-  std::vector<bool> side = network.minimumCut();
+  // Of equally many bytes the latest: what follows cheaply need not be repeated. Policies speak of what is expensive.
+  std::vector<bool> side = network.minimumCut(checkpoint == Checkpoint::None ? FlowNetwork::Tie::NearSink : FlowNetwork::Tie::NearSource);
   for (Value value : values)
     if (side[nodes[value].first] && !side[nodes[value].second] && !isa<BlockArgument>(value))
       kept.push_back(value);

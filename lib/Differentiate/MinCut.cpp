@@ -49,14 +49,29 @@ int64_t FlowNetwork::push(int node, int64_t limit) {
   return 0;
 }
 
-std::vector<bool> FlowNetwork::minimumCut() {
+std::vector<bool> FlowNetwork::minimumCut(Tie tie) {
   while (findLevels()) {
     next.assign(edges.size(), 0);
     while (push(kSource, kInfinite))
       ;
   }
-  std::vector<bool> side(edges.size());
-  for (size_t node = 0; node < edges.size(); ++node)
-    side[node] = level[node] >= 0;
+  std::vector<bool> side(edges.size(), tie == Tie::NearSink);
+  if (tie == Tie::NearSource) {
+    for (size_t node = 0; node < edges.size(); ++node)
+      side[node] = level[node] >= 0;
+    return side;
+  }
+  // What still reaches the sink is on its side.
+  std::deque<int> queue = {kSink};
+  side[kSink] = false;
+  while (!queue.empty()) {
+    int node = queue.front();
+    queue.pop_front();
+    for (const Edge &edge : edges[node])
+      if (side[edge.to] && edges[edge.to][edge.reverse].capacity > 0) {
+        side[edge.to] = false;
+        queue.push_back(edge.to);
+      }
+  }
   return side;
 }

@@ -18,8 +18,9 @@ public:
   FlowNetwork() : edges(2) {}
   int addNode();
   void addEdge(int from, int to, int64_t capacity);
-  /// Nodes on the source's side of a minimum cut.
-  std::vector<bool> minimumCut();
+  enum class Tie { NearSource, NearSink };
+  /// Nodes on the source's side of a minimum cut; of equal ones the first or the last.
+  std::vector<bool> minimumCut(Tie tie);
 
 private:
   struct Edge {

@@ -58,6 +58,8 @@ Grouping::Grouping(func::FuncOp function, Target target) : function(function), t
       formAnchorGroup(&op);
   for (Operation &op : llvm::reverse(block))
     decide(&op);
+  if (target == Target::Cuda)
+    joinSiblings();
 }
 
 KernelGroup &Grouping::newGroup(Operation *anchor, Operation *member) {

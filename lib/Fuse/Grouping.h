@@ -7,6 +7,8 @@
 #include "shardc/Support/Target.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/SmallPtrSet.h"
 
 namespace shardc {
@@ -45,6 +47,10 @@ private:
   void decide(mlir::Operation *op);
   void decideElement(mlir::Operation *op);
   KernelGroup *pointwiseConsumer(mlir::Operation *op);
+  void joinSiblings();
+  bool canJoin(const KernelGroup &a, const KernelGroup &b) const;
+  bool isBetween(const KernelGroup &from, const KernelGroup &to) const;
+  llvm::SetVector<mlir::Value> largeInputs(const KernelGroup &group) const;
   bool findConsumer(mlir::Operation *op, KernelGroup *&group, llvm::SmallVectorImpl<mlir::Operation *> &others);
   void requireOperands(mlir::Operation *op);
   void planEinsumOperands(graph::EinsumOp op);

@@ -40,7 +40,7 @@ def fuse(tools, model, options, work):
     """The model as kernel functions on one rank."""
     imported, fused = work / "imported.mlir", work / "fused.mlir"
     run(tools / "shard-translate", "--import-onnx", model, "-o", imported)
-    run(tools / "shard-opt", imported, f"--shard-pipeline={options}", "--shard-fuse", "-o", fused)
+    run(tools / "shard-opt", imported, f"--shard-pipeline={options}", "--shard-fuse=target=cuda", "-o", fused)
     return fused
 
 
