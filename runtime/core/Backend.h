@@ -43,6 +43,9 @@ public:
   virtual std::unique_ptr<Executable> prepare(const std::vector<Command> &commands,
                                               const char *name) = 0;
 
+  /// Waits for what was handed over, also after an error: it may use memory of its callers.
+  virtual void finish() noexcept = 0;
+
   /// The code that it runs: a level of a processor, or an architecture of a GPU.
   virtual std::string codeLevel() const = 0;
   /// Besides the arena.

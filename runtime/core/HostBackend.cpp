@@ -64,6 +64,7 @@ public:
     return executor;
   }
 
+  void finish() noexcept override {}
   std::string codeLevel() const override { return bundle.kernels.level; }
   int64_t scratchBytes() const override { return scratch.bytes(); }
   int64_t deviceBytes() const override { return -1; }

@@ -62,7 +62,10 @@ Session::Session(const Bundle &bundle, Progress &progress, const SessionOptions 
   }
 }
 
-Session::~Session() { progress.setTrace(nullptr); }
+Session::~Session() {
+  progress.setTrace(nullptr);
+  backend->finish();
+}
 
 void Session::load(const std::string &weights) {
   const Program &program = bundle.program;

@@ -39,11 +39,6 @@ public:
                                 *watch, gemms, graphsAllowed(options)});
   }
 
-  ~CudaBackend() override {
-    if (device)
-      device->use();
-  }
-
   Memory &memory() override { return *arena; }
 
   std::unique_ptr<Executable> prepare(const std::vector<Command> &commands,
@@ -52,6 +47,14 @@ public:
     return std::make_unique<CudaExecutor>(*machine, commands, name);
   }
 
+  void finish() noexcept override {
+    try {
+      device->use();
+    } catch (const Error &) { // a device that has failed does nothing any more
+      return;
+    }
+    watch->drain();
+  }
   std::string codeLevel() const override { return module->level(); }
   int64_t scratchBytes() const override { return 0; } // in the arena
   int64_t arenaTouchedBytes() const override { return -1; }

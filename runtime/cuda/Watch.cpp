@@ -106,14 +106,17 @@ void Watch::wait(const char *entry, const std::vector<WatchedCall> &calls) {
 void Watch::giveUp(const std::string &reason) noexcept {
   broken = reason;
   communicators.abort();
-  // What was handed over already comes to its end now, and may still use what this side frees next.
+  drain(); // it comes to its end now
+}
+
+void Watch::drain() const noexcept {
   int64_t until = nowNs() + drainNs;
-  auto drain = [&](CUstream stream) {
+  auto waitFor = [&](CUstream stream) {
     while (driver().cuStreamQuery.status(stream) == CUDA_ERROR_NOT_READY && nowNs() < until)
       std::this_thread::yield();
   };
-  communicators.forEachStream(drain);
-  drain(compute);
+  communicators.forEachStream(waitFor);
+  waitFor(compute);
 }
 
 void Watch::checkAlive() const {

@@ -46,6 +46,8 @@ public:
   void wait(const char *entry, const std::vector<WatchedCall> &calls);
   /// Ends this rank's part in the job; later runs throw.
   void giveUp(const std::string &reason) noexcept;
+  /// Waits a while for what was handed over.
+  void drain() const noexcept;
   /// Throws if it was given up.
   void checkAlive() const;
 

@@ -158,10 +158,11 @@ void TcpChannel::aborted(int peer, const Frame &head) {
 }
 
 uint32_t TcpChannel::signatureOf(const Collective &call) {
-  uint64_t hash = static_cast<uint64_t>(call.kind) + 1;
-  for (int64_t value : {call.count, call.outer, call.inner, call.total, int64_t(call.root)})
+  uint64_t hash = 1469598103934665603ull; // FNV-1a
+  for (int64_t value :
+       {int64_t(call.kind), call.count, call.outer, call.inner, call.total, int64_t(call.root)})
     hash = (hash ^ static_cast<uint64_t>(value)) * 1099511628211ull;
-  return static_cast<uint32_t>(hash ^ hash >> 32);
+  return static_cast<uint32_t>(hash ^ hash >> 32) | 1; // 0: none
 }
 
 void TcpChannel::receiveData(int peer, const Collective &call, std::vector<std::byte> &data,

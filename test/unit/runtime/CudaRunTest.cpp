@@ -3,6 +3,7 @@
 #include "ShardRunFixture.h"
 
 #include <functional>
+#include <unistd.h>
 
 using namespace shardrt_test;
 
@@ -230,6 +231,24 @@ TEST_F(CudaRun, MachinesThatDoNotFit) {
   }
   EXPECT_EQ(runCuda("--isa sm_90a"), SHARDRT_UNSUPPORTED_CPU);
   EXPECT_HAS(err, "the bundle has code for compute_80, sm_90a was asked for");
+}
+
+/// As torchrun starts ranks on two machines of one GPU each: they meet over TCP.
+TEST_F(CudaRun, RanksOfSeveralMachines) {
+  std::string port = std::to_string(20000 + getpid() % 10000), script = directory / "two.sh";
+  writeText(script, "export WORLD_SIZE=2 LOCAL_WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=" +
+                        port + " " + fakes +
+                        "\nfor r in 0 1; do RANK=$r LOCAL_RANK=$r " SHARD_RUN " $* & done\n"
+                        "wait %1 && wait %2\n");
+  std::string arguments = directory.path + "/cuda.bundle --input x=" + directory.path +
+                          "/x.npy --output " + directory.path + "/y.npy --timeout 20 --json";
+  ASSERT_EQ(std::system(("bash " + script + " " + arguments + " >" + (directory / "out") + " 2>" +
+                         (directory / "err"))
+                            .c_str()),
+            0)
+      << readText(directory / "err");
+  EXPECT_EQ(floatsOf("y.npy"), product);
+  EXPECT_EQ(Json::parse(readText(directory / "out"))["channel"], "tcp");
 }
 
 TEST_F(CudaRun, WithoutADriver) {
