@@ -59,6 +59,7 @@ int copy(const char *name, Side from, Side to, uint64_t width, uint64_t rows, CU
                           uint8_t *target = locate(to, width, rows, "target of a copy");
                           for (uint64_t row = 0; row < rows; ++row)
                             std::memmove(target + row * to.pitch, source + row * from.pitch, width);
+                          accesses.relaxed = !to.device;
                           addRows(accesses.reads, from, width, rows);
                           addRows(accesses.writes, to, width, rows);
                           return true;
@@ -84,6 +85,7 @@ int fill(const char *name, uint64_t address, uint64_t pitch, uint64_t width, uin
                              for (uint64_t row = 0; row < rows; ++row)
                                for (uint64_t at = 0; at < width; at += valueBytes)
                                  std::memcpy(target + row * pitch + at, &value, valueBytes);
+                             accesses.relaxed = valueBytes == 4;
                              addRows(accesses.writes, side, width, rows);
                              return true;
                            };

@@ -1,6 +1,7 @@
 //===- ApiStream.cpp - Streams, events, host functions ----------------------===//
 #include "Driver.h"
 #include <algorithm>
+#include <unistd.h>
 
 namespace fake {
 
@@ -74,13 +75,20 @@ FAKE_API int cuStreamDestroy_v2(CUstream_st *handle) {
   });
 }
 
+/// Whoever asks again and again leaves the lock to the device.
+static int giveWay(int result) {
+  if (result == NotReady)
+    usleep(20);
+  return result;
+}
+
 FAKE_API int cuStreamQuery(CUstream_st *handle) {
-  return guarded([&]() -> int {
+  return giveWay(guarded([&]() -> int {
     Lock lock(state().mutex);
     Device &device = current();
     Stream &stream = streamOf(handle, device);
     return stream.capture ? CaptureUnsupported : query(device, stream.lane.last);
-  });
+  }));
 }
 
 FAKE_API int cuStreamSynchronize(CUstream_st *handle) {
@@ -135,10 +143,10 @@ FAKE_API int cuEventRecord(Event *event, CUstream_st *handle) {
 }
 
 FAKE_API int cuEventQuery(Event *event) {
-  return guarded([&]() -> int {
+  return giveWay(guarded([&]() -> int {
     Lock lock(state().mutex);
     return event->capture ? CapturedEvent : query(current(), event->op);
-  });
+  }));
 }
 
 FAKE_API int cuEventSynchronize(Event *event) {

@@ -15,6 +15,7 @@ struct Access {
   unsigned lane;
   uint64_t number;
   std::string what;
+  bool relaxed;
 };
 
 struct Stretch {
@@ -46,6 +47,8 @@ Shadow &shadow() {
 }
 
 bool happened(const Access &access, const Op &op) {
+  if (access.relaxed && op.accesses.relaxed)
+    return true;
   auto found = op.clock.find(access.lane);
   return found != op.clock.end() && found->second >= access.number;
 }
@@ -97,7 +100,8 @@ void touch(Shadow &memory, const Op &op, const std::shared_ptr<Access> &who, Ran
 void checkRaces(const Op &op) {
   if (op.accesses.reads.empty() && op.accesses.writes.empty())
     return;
-  auto who = std::make_shared<Access>(Access{op.lane->index, op.number, op.kind + " " + op.name});
+  auto who = std::make_shared<Access>(
+      Access{op.lane->index, op.number, op.kind + " " + op.name, op.accesses.relaxed});
   Shadow &memory = shadow();
   std::lock_guard<std::mutex> lock(memory.mutex);
   for (const Range &range : op.accesses.reads)

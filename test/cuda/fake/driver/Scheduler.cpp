@@ -178,7 +178,7 @@ int query(Device &device, const OpPtr &op) {
   if (device.error)
     return device.error;
   if (op && !op->done) {
-    // Whoever asks again and again wants it done.
+    // Whoever asks wants it done.
     device.lastCall = {};
     state().work.notify_all();
     return NotReady;

@@ -22,14 +22,22 @@ struct GroupState {
 thread_local GroupState group;
 
 void describe(const Pending &pending) {
-  for (const Call &call : pending.calls)
+  for (const Call &call : pending.calls) {
+    const CallFacts &facts = call.facts;
+    uint64_t bytes = facts.count * bytesOf(facts.dtype), ranks = pending.communicator->ranks;
     LogLine("collective")
         .add("comm", pending.communicator->id)
         .add("rank", pending.communicator->rank)
-        .add("number", call.facts.number)
-        .add("what", call.facts.text())
+        .add("what", facts.text())
         .add("source", call.source)
-        .add("target", call.target);
+        .add("source_bytes", facts.kind == Kind::ReduceScatter ? bytes * ranks
+                             : call.source                     ? bytes
+                                                               : 0)
+        .add("target", call.target)
+        .add("target_bytes", facts.kind == Kind::AllGather ? bytes * ranks
+                             : call.target                 ? bytes
+                                                           : 0);
+  }
 }
 
 /// Calls are numbered when they are made known to the device: at each launch of a captured one.
