@@ -147,6 +147,8 @@ FAKE_API int cublasLtMatmul(void *handle, const MatmulDesc *desc, const void *al
     return refuse(what, "there is no handle", NotInitialized);
   if (auto why = refusal(product))
     return refuse(what, *why, InvalidValue);
+  if (desc->epilogue & Bias && !desc->bias)
+    return refuse(what, "an epilogue with a bias, and no bias", InvalidValue);
   Algorithm chosen = algorithm ? *algorithm : choose(product, {workspaceBytes, {16, 16, 16, 16}});
   if (chosen.magic != algorithmMagic || chosen.m != product.m() || chosen.n != product.n() ||
       chosen.k != product.k())

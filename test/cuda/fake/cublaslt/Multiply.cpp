@@ -55,8 +55,6 @@ std::optional<std::string> refusal(const Product &p) {
   if ((kind > 2 && kind != Gelu) || p.desc.epilogue == 0 || p.desc.epilogue == (1 | Bias) ||
       (doubles && p.desc.epilogue != 1))
     return "epilogue " + std::to_string(p.desc.epilogue);
-  if (p.desc.epilogue & Bias && !p.desc.bias)
-    return "an epilogue with a bias, and no bias";
   int32_t biasType = p.desc.biasType < 0 ? p.d.type : p.desc.biasType;
   if (p.desc.epilogue & Bias && biasType != p.d.type && !(biasType == p.a.type && p.d.type == F32))
     return "a bias of type " + std::to_string(biasType) + " for a result of type " +

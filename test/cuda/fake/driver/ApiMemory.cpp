@@ -153,10 +153,6 @@ FAKE_API int cuMemFree_v2(uint64_t address) {
     Allocation found = findAllocation(address);
     if (!found.device || found.begin != address)
       return InvalidValue;
-    // The driver waits for the device.
-    Lock lock(state().mutex);
-    for (size_t lane = 0; lane < found.device->lanes.size(); ++lane)
-      waitFor(lock, *found.device, found.device->lanes[lane]->last);
     release(address);
     LogLine("free").add("address", address);
     return Success;

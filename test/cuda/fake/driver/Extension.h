@@ -45,7 +45,8 @@ FAKE_SHARED int submit(CUstream_st *stream, Operation operation);
 FAKE_SHARED uint8_t *deviceBytes(uint64_t address, uint64_t bytes, const std::string &what);
 
 FAKE_SHARED uint64_t allocate(uint64_t bytes);
-FAKE_SHARED bool release(uint64_t address);
+/// Waits for the device; `idle`: it is wrong if there is something to wait for.
+FAKE_SHARED bool release(uint64_t address, bool idle = false);
 /// Of the calling thread's context; -1: there is none.
 FAKE_SHARED int currentDevice();
 /// The context's error; 0: none.

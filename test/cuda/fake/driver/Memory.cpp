@@ -76,8 +76,23 @@ uint8_t *deviceBytes(uint64_t address, uint64_t bytes, const std::string &what) 
   return found.data + (address - found.begin);
 }
 
-bool release(uint64_t address) {
+/// All devices, since pinned memory is everybody's.
+static void waitForDevices(uint64_t address, bool idle) {
   DriverState &driver = state();
+  Lock lock(driver.mutex);
+  for (Device &device : driver.devices)
+    for (size_t number = 0; number < device.lanes.size(); ++number) {
+      OpPtr last = device.lanes[number]->last;
+      if (idle && last && !last->done)
+        complain("memory at " + std::to_string(address) + " is freed while " + last->kind + " " +
+                 last->name + " is under way");
+      waitFor(lock, device, last);
+    }
+}
+
+bool release(uint64_t address, bool idle) {
+  DriverState &driver = state();
+  waitForDevices(address, idle);
   Allocation found;
   {
     std::lock_guard<std::mutex> lock(driver.memoryMutex);

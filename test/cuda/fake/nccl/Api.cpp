@@ -149,7 +149,7 @@ FAKE_API int ncclMemAlloc(void **memory, size_t bytes) {
 
 FAKE_API int ncclMemFree(void *memory) {
   LogLine("free").add("address", memory);
-  return !memory || release(reinterpret_cast<uint64_t>(memory))
+  return !memory || release(reinterpret_cast<uint64_t>(memory), /*idle=*/true)
              ? Success
              : refuse(InvalidArgument, "ncclMemFree of an address that is none");
 }
