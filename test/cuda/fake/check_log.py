@@ -89,9 +89,8 @@ def check_registration(lines):
     return checked
 
 
-def expected_work(program, entry):
-    """What an entry enqueues, as (kind, name or None) in the order of its commands."""
-    commands = next(one["commands"] for one in program["entries"] if one["name"] == entry) if "entries" in program else program["commands"]
+def expected_work(program, commands):
+    """What commands enqueue, as (kind, name or None); several multiplications or exchanges that follow each other count as one."""
     sizes = [math.prod(axis["size"] for axis in group["axes"]) for group in program["groups"]]
     work = []
     for command in commands:
@@ -103,42 +102,43 @@ def expected_work(program, entry):
                     work.append(("matmul", None))
         elif "group" in command and command["op"] != "slice" and sizes[command["group"]] > 1:
             work.append(("nccl", None))
-    return work
-
-
-def squeezed(work):
-    """One of several equal neighbours: a multiplication or an exchange may be several calls."""
     return [one for number, one in enumerate(work) if one[1] is not None or number == 0 or work[number - 1] != one]
 
 
+def match(work, start, wanted):
+    """The end of the wanted work from `start` on, or None."""
+    at = start
+    for number, item in enumerate(wanted):
+        if at == len(work) or work[at] != item:
+            return None
+        at += 1
+        while item[1] is None and at < len(work) and work[at] == item and number + 1 < len(wanted):
+            at += 1
+    return at
+
+
 def check_steps(lines, program, entry):
-    """How often the entry ran."""
-    wanted, names = squeezed(expected_work(program, entry)), {one for kind, one in expected_work(program, entry) if kind == "launch"}
-    expect(names, f"entry {entry} launches nothing")
-    position, runs, forbidden = 0, 0, None
-    previous = None
-    for line in lines:
-        if line["call"] in FORBIDDEN:
-            forbidden = forbidden or line
-        if line["call"] != "enqueue" or line["kind"] not in WORK:
-            continue
-        item = (line["kind"], line["name"] if line["kind"] == "launch" else None)
-        if item[1] is None and item == previous and position:
-            continue
-        previous = item
-        if position == 0:
-            forbidden = None
-            if item != wanted[0]:  # Another entry, or the initialisation.
-                continue
-        if item != wanted[position]:
-            expect(runs == 0, f"run {runs + 1} of {entry}: {item} where {wanted[position]} was expected, number {position}")
-            position = 0
-            continue
-        expect(position == 0 or forbidden is None, f"{entry}: {forbidden} between its operations")
-        position += 1
-        if position == len(wanted):
-            position, previous, runs = 0, None, runs + 1
-    expect(runs, f"entry {entry} was never enqueued as a whole: {len(wanted)} operations")
+    """How often the entry ran: what was enqueued must be runs of entries, one after another."""
+    items = [
+        (number, (line["kind"], line["name"] if line["kind"] == "launch" else None))
+        for number, line in enumerate(lines)
+        if line["call"] == "enqueue" and line["kind"] in WORK
+    ]
+    work = [item for _, item in items]
+    entries = {"init": expected_work(program, program.get("init", []))}
+    for one in program.get("entries", [{"name": "main", "commands": program.get("commands", [])}]):
+        entries[one["name"]] = expected_work(program, one["commands"])
+    expect(entries.get(entry), f"entry {entry} launches nothing")
+    at, runs = 0, 0
+    while at < len(work):
+        ends = {name: match(work, at, wanted) for name, wanted in entries.items() if wanted}
+        found = max((end, name) for name, end in ends.items() if end) if any(ends.values()) else None
+        expect(found, f"{work[at : at + 3]}, number {at} of what is enqueued, begins no run of {list(ends)}")
+        for line in lines[items[at][0] : items[found[0] - 1][0]]:
+            expect(line["call"] not in FORBIDDEN, f"entry {found[1]}: {line} between its operations")
+        at = found[0]
+        runs += found[1] == entry
+    expect(runs, f"entry {entry} never ran")
     return runs
 
 

@@ -19,7 +19,11 @@ struct GroupState {
   int depth = 0, error = Success;
   std::vector<Pending> pending;
 };
-thread_local GroupState group;
+/// Never destroyed: a thread's end would have to be asked for, with memory that is counted.
+GroupState &groupState() {
+  static thread_local GroupState *const state = new GroupState;
+  return *state;
+}
 
 void describe(const Pending &pending) {
   for (const Call &call : pending.calls) {
@@ -67,9 +71,9 @@ int submitGroup(Pending pending) {
 
 int endGroup() {
   std::vector<Pending> pending;
-  pending.swap(group.pending);
-  int result = group.error;
-  group.error = Success;
+  pending.swap(groupState().pending);
+  int result = groupState().error;
+  groupState().error = Success;
   for (Pending &one : pending)
     if (result == Success || result == InProgress)
       result = std::max(result, submitGroup(std::move(one)));
@@ -104,29 +108,29 @@ int add(Kind kind, const void *source, void *target, uint64_t count, int dtype, 
             reinterpret_cast<uint64_t>(target),
             peer};
   if (int error = check(**handle, call))
-    return group.error = group.depth ? error : Success, error;
+    return groupState().error = groupState().depth ? error : Success, error;
   if (count) {
     Pending *open = nullptr;
-    for (Pending &pending : group.pending)
+    for (Pending &pending : groupState().pending)
       if (pending.communicator == *handle)
         open = &pending;
     if (open && open->stream != stream)
       return refuse(InvalidUsage,
                     call.facts.text() + ": a group uses one communicator in two streams");
     if (!open)
-      open = &group.pending.emplace_back(Pending{*handle, stream, {}});
+      open = &groupState().pending.emplace_back(Pending{*handle, stream, {}});
     open->calls.push_back(call);
   }
-  return group.depth ? Success : endGroup();
+  return groupState().depth ? Success : endGroup();
 }
 
 } // namespace
 
-FAKE_API int ncclGroupStart() { return ++group.depth, Success; }
+FAKE_API int ncclGroupStart() { return ++groupState().depth, Success; }
 FAKE_API int ncclGroupEnd() {
-  if (!group.depth)
+  if (!groupState().depth)
     return refuse(InvalidUsage, "ncclGroupEnd without ncclGroupStart");
-  return --group.depth ? Success : endGroup();
+  return --groupState().depth ? Success : endGroup();
 }
 
 FAKE_API int ncclAllReduce(const void *source, void *target, size_t count, int dtype, int reduction,

@@ -1,0 +1,68 @@
+"""Whole fixtures compiled for GPUs, on fake ones: torch's logits; the same bits in whatever order."""
+
+import numpy as np
+import pytest
+from programs import FIXTURES, Model
+
+PLANS = {"llama", "gpt2", "gemma2", "qwen2"}  # the others are cut without one
+FAMILIES = ["llama", "gpt2", "gemma2", "qwen2", "mamba2", "qwen3_5"]
+# Relative to the largest logit. Narrow types: torch's own logits are that far from exact ones.
+TOLERANCE = {"static-op20": 1e-5, "static-op20-bf16": 3e-2, "static-op20-fp16": 4e-3}
+CASES = [(family, "static-op20", ranks) for family in FAMILIES for ranks in (1, 2)]
+CASES += [("llama", name, 2) for name in TOLERANCE if name != "static-op20"]
+
+
+@pytest.fixture(scope="module")
+def compiled(gpus, tmp_path_factory):
+    bundles = {}
+
+    def compile_model(family, name, ranks, *options):
+        key = (family, name, ranks, *options)
+        if key not in bundles:
+            folder = tmp_path_factory.mktemp("model")
+            model = Model(FIXTURES / family / f"{name}.onnx", folder)
+            plan = ["--plan", family] if family in PLANS else []
+            bundles[key] = model, gpus.compile(model.path, "--tp", ranks, *plan, *options, bundle=folder / "bundle")
+        return bundles[key]
+
+    return compile_model
+
+
+def difference(got, want):
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    return np.abs(got - want).max() / np.abs(want).max()
+
+
+@pytest.mark.parametrize(("family", "name", "ranks"), CASES)
+def test_logits(gpus, compiled, tmp_path, family, name, ranks):
+    model, bundle = compiled(family, name, ranks)
+    result = tmp_path / "logits.npy"
+    found = gpus.having(seed=ranks).logged(tmp_path / "log", bundle, *model.arguments(result), "--runs", 2)
+    assert difference(model.read(result), model.logits) < TOLERANCE[name]
+    assert found["runs"] == 2 * ranks and (ranks == 1 or found["calls"])
+
+
+OPTIONS = ["--no-cuda-graph", "--nccl-ub register", "--nccl-ub window", "--poison", "--in-process", "--trace trace.json"]
+
+
+@pytest.mark.parametrize("options", map(str.split, OPTIONS), ids=" ".join)
+def test_options_change_nothing(gpus, compiled, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    model, bundle = compiled("llama", "static-op20", 2)
+    results = [tmp_path / "plain.npy", tmp_path / "other.npy"]
+    gpus.run(bundle, *model.arguments(results[0]), "--runs", 3)
+    found = gpus.logged(tmp_path / "log", bundle, *model.arguments(results[1]), "--runs", 3, *options)
+    assert results[0].read_bytes() == results[1].read_bytes()
+    assert bool(found["registered"]) == ("--nccl-ub" in options)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_order_of_streams_changes_nothing(gpus, compiled, tmp_path, family):
+    model, bundle = compiled(family, "static-op20", 2, "--sequence-parallel")
+    results = []
+    for seed in range(6):
+        graph = [] if seed % 2 else ["--no-cuda-graph"]
+        gpus.having(seed=seed).logged(tmp_path / "log", bundle, *model.arguments(tmp_path / "logits.npy"), "--runs", 3, *graph)
+        results.append((tmp_path / "logits.npy").read_bytes())
+    assert len(set(results)) == 1
+    assert difference(np.load(tmp_path / "logits.npy"), model.logits) < TOLERANCE["static-op20"]

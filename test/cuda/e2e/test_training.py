@@ -1,0 +1,65 @@
+"""Training on fake GPUs: torch's losses; the same bits with and without graphs and in whatever order streams run."""
+
+import numpy as np
+import pytest
+import reference_data
+from programs import harness, losses
+
+TOLERANCE = 1e-4
+STEPS = 4
+MESHES = {
+    "1": (),
+    "dp2": ("--dp-shard", "2"),
+    "tp2": ("--tp", "2"),
+    "dp2-tp2": ("--dp-shard", "2", "--tp", "2"),
+    "replicate2": ("--dp-replicate", "2"),
+    "accumulation4": ("--dp-shard", "2", "--gradient-accumulation", "4"),
+}
+CASES = [("mamba2", "1"), ("mamba2", "dp2"), ("mamba2", "replicate2"), ("mamba2", "accumulation4")]
+
+
+@pytest.fixture(scope="module")
+def compiled(gpus, tmp_path_factory):
+    bundles = {}
+
+    def compile_training(family, mesh):
+        if (family, mesh) not in bundles:
+            reference, folder = reference_data.load(family), tmp_path_factory.mktemp("training")
+            run = reference.runs["accumulation4" if mesh == "accumulation4" else "adamw"]
+            dims = [word for name, size in reference.dims.items() for word in ("--dim", f"{name}={size}")]
+            plan = [] if family == "mamba2" else ["--plan", family]
+            options = [*dims, *plan, *harness.optimizer_options(run.optimizer), *MESHES[mesh]]
+            bundle = gpus.compile(reference.model, "--train", *options, bundle=folder / "bundle")
+            bundles[family, mesh] = run, bundle, harness.write_data(run, folder / "tokens.bin")
+        return bundles[family, mesh]
+
+    return compile_training
+
+
+def train(gpus, bundle, data, folder, *options, entry="step"):
+    """Losses and gradient norms; the call log is checked."""
+    log = folder / "loss.jsonl"
+    arguments = ["--data", data, "--steps", STEPS, "--timeout", 30, "--log", log, "--check-allocations", *options]
+    found = gpus.logged(folder / "log", bundle, *arguments, entry=entry)
+    steps = losses(log)
+    return np.array([step["loss"] for step in steps]), np.array([step["grad_norm"] for step in steps]), found
+
+
+@pytest.mark.parametrize(("family", "mesh"), CASES)
+def test_losses(gpus, compiled, tmp_path, family, mesh):
+    run, bundle, data = compiled(family, mesh)
+    entry = "forward_backward" if mesh == "accumulation4" else "step"
+    got, norms, found = train(gpus.having(seed=1), bundle, data, tmp_path, "--nccl-ub", "window", entry=entry)
+    np.testing.assert_allclose(got, run.losses[:STEPS], rtol=TOLERANCE)
+    np.testing.assert_allclose(norms, run.grad_norms[:STEPS], rtol=TOLERANCE)
+    assert found["runs"] % STEPS == 0 and (mesh == "1" or found["registered"])
+
+
+def test_order_of_streams_changes_nothing(gpus, compiled, tmp_path):
+    _, bundle, data = compiled(*CASES[1])
+    results = []
+    for seed in range(4):
+        graph = [] if seed % 2 else ["--no-cuda-graph"]
+        got, norms, _ = train(gpus.having(seed=seed), bundle, data, tmp_path, "--save", tmp_path / "checkpoint", *graph)
+        results.append((got.tobytes(), norms.tobytes(), (tmp_path / "checkpoint/checkpoint.safetensors").read_bytes()))
+    assert all(result == results[0] for result in results)
