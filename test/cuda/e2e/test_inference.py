@@ -45,13 +45,13 @@ def test_logits(gpus, compiled, tmp_path, family, name, ranks):
 OPTIONS = ["--no-cuda-graph", "--nccl-ub register", "--nccl-ub window", "--poison", "--in-process", "--trace trace.json"]
 
 
-@pytest.mark.parametrize("options", map(str.split, OPTIONS), ids=" ".join)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_options_change_nothing(gpus, compiled, tmp_path, monkeypatch, options):
     monkeypatch.chdir(tmp_path)
     model, bundle = compiled("llama", "static-op20", 2)
     results = [tmp_path / "plain.npy", tmp_path / "other.npy"]
     gpus.run(bundle, *model.arguments(results[0]), "--runs", 3)
-    found = gpus.logged(tmp_path / "log", bundle, *model.arguments(results[1]), "--runs", 3, *options)
+    found = gpus.logged(tmp_path / "log", bundle, *model.arguments(results[1]), "--runs", 3, *options.split())
     assert results[0].read_bytes() == results[1].read_bytes()
     assert bool(found["registered"]) == ("--nccl-ub" in options)
 
