@@ -48,12 +48,12 @@ def unregistered(log):
 
 def allocates(log):
     line = log[where(log, "enqueue", kind="matmul")]
-    log.insert(log.index(line), {"pid": line["pid"], "call": "allocate", "address": 0, "bytes": 1})
+    log.insert(log.index(line), {"pid": line["pid"], "device": line["device"], "call": "allocate", "address": 0, "bytes": 1})
 
 
 def waits(log):
     line = log[where(log, "enqueue", kind="matmul")]
-    log.insert(log.index(line), {"pid": line["pid"], "call": "synchronize", "what": "stream"})
+    log.insert(log.index(line), {"pid": line["pid"], "device": line["device"], "call": "synchronize", "what": "stream"})
 
 
 def missing_launch(log):

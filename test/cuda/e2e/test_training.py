@@ -15,7 +15,8 @@ MESHES = {
     "replicate2": ("--dp-replicate", "2"),
     "accumulation4": ("--dp-shard", "2", "--gradient-accumulation", "4"),
 }
-CASES = [("mamba2", "1"), ("mamba2", "dp2"), ("mamba2", "replicate2"), ("mamba2", "accumulation4")]
+CASES = [("llama", mesh) for mesh in MESHES]
+CASES += [("gpt2", "dp2-tp2"), ("gemma2", "dp2"), ("mamba2", "dp2"), ("qwen2", "tp2")]
 
 
 @pytest.fixture(scope="module")

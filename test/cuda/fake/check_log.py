@@ -31,11 +31,11 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def by_process(log):
-    processes = collections.defaultdict(list)
+def by_device(log):
+    devices = collections.defaultdict(list)
     for line in log:
-        processes[line["pid"]].append(line)
-    return processes
+        devices[line["pid"], line["device"]].append(line)
+    return devices
 
 
 def check_order(lines):
@@ -157,7 +157,7 @@ def check(log, bundle=None, entry="main"):
     expect(not errors, f"the libraries complained: {errors[:3]}")
     found = {"calls": check_communicators(log), "operations": 0, "registered": 0, "runs": 0}
     program = json.loads((bundle / "program.json").read_text()) if bundle else None
-    for lines in by_process(log).values():
+    for lines in by_device(log).values():
         found["operations"] += check_order(lines)
         found["registered"] += check_registration(lines)
         if program:

@@ -30,6 +30,8 @@ Device &current(bool evenIfFailed) {
   return *currentContext;
 }
 
+void setCurrent(Device *device) { currentContext = device; }
+
 int currentDevice() { return currentContext ? currentContext->number : -1; }
 int currentError() { return currentContext ? currentContext->error : InvalidContext; }
 
@@ -176,7 +178,7 @@ FAKE_API int cuDevicePrimaryCtxRelease_v2(int number) {
 }
 
 FAKE_API int cuCtxSetCurrent(Device *context) {
-  currentContext = context;
+  setCurrent(context);
   return Success;
 }
 

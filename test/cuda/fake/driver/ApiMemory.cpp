@@ -59,7 +59,6 @@ int copy(const char *name, Side from, Side to, uint64_t width, uint64_t rows, CU
                           uint8_t *target = locate(to, width, rows, "target of a copy");
                           for (uint64_t row = 0; row < rows; ++row)
                             std::memmove(target + row * to.pitch, source + row * from.pitch, width);
-                          accesses.relaxed = !to.device;
                           addRows(accesses.reads, from, width, rows);
                           addRows(accesses.writes, to, width, rows);
                           return true;
@@ -73,19 +72,15 @@ int copy(const char *name, Side from, Side to, uint64_t width, uint64_t rows, CU
 }
 
 int fill(const char *name, uint64_t address, uint64_t pitch, uint64_t width, uint64_t rows,
-         uint64_t value, unsigned valueBytes, CUstream_st *handle) {
+         unsigned char value, CUstream_st *stream) {
   if (!width || !rows)
     return Success;
-  if (address % valueBytes || width % valueBytes)
-    return InvalidValue;
   Side side{true, address, pitch};
-  return submit(handle, {"memset", name, [=] {
+  return submit(stream, {"memset", name, [=] {
                            return [=](Accesses &accesses) {
                              uint8_t *target = locate(side, width, rows, "target of a memset");
                              for (uint64_t row = 0; row < rows; ++row)
-                               for (uint64_t at = 0; at < width; at += valueBytes)
-                                 std::memcpy(target + row * pitch + at, &value, valueBytes);
-                             accesses.relaxed = valueBytes == 4;
+                               std::memset(target + row * pitch, value, width);
                              addRows(accesses.writes, side, width, rows);
                              return true;
                            };
@@ -138,10 +133,7 @@ FAKE_API int cuMemGetInfo_v2(size_t *available, size_t *total) {
 FAKE_API int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
   return guarded([&] {
     *address = allocateOn(current(), bytes);
-    LogLine("allocate")
-        .add("address", *address)
-        .add("bytes", bytes)
-        .add("device", uint64_t(currentDevice()));
+    LogLine("allocate").add("address", *address).add("bytes", bytes);
     return Success;
   });
 }
@@ -225,10 +217,7 @@ FAKE_API int cuMemcpy2DAsync_v2(const Copy2D *what, CUstream_st *stream) {
 
 FAKE_API int cuMemsetD8Async(uint64_t address, unsigned char value, size_t count,
                              CUstream_st *stream) {
-  return guarded([&] { return fill("bytes", address, count, count, 1, value, 1, stream); });
-}
-FAKE_API int cuMemsetD32Async(uint64_t address, unsigned value, size_t count, CUstream_st *stream) {
-  return guarded([&] { return fill("words", address, count * 4, count * 4, 1, value, 4, stream); });
+  return guarded([&] { return fill("bytes", address, count, count, 1, value, stream); });
 }
 /// The host may look at the word at any time: no race.
 FAKE_API int cuStreamWriteValue32_v2(CUstream_st *stream, uint64_t address, unsigned value,
@@ -249,8 +238,7 @@ FAKE_API int cuStreamWriteValue32_v2(CUstream_st *stream, uint64_t address, unsi
 FAKE_API int cuMemsetD2D8Async(uint64_t address, size_t pitch, unsigned char value, size_t width,
                                size_t height, CUstream_st *stream) {
   return guarded([&] {
-    return pitch < width && height > 1
-               ? InvalidValue
-               : fill("rows", address, pitch, width, height, value, 1, stream);
+    return pitch < width && height > 1 ? InvalidValue
+                                       : fill("rows", address, pitch, width, height, value, stream);
   });
 }

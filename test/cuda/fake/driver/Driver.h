@@ -159,6 +159,7 @@ using Lock = std::unique_lock<std::mutex>;
 
 /// The calling thread's device; throws InvalidContext or the device's error.
 Device &current(bool evenIfFailed = false);
+void setCurrent(Device *device);
 Stream &streamOf(struct CUstream_st *handle, Device &device);
 
 void startDevice(Device &device);

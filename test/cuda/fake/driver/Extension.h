@@ -20,9 +20,6 @@ namespace fake {
 /// What an operation reads and writes, for the check of races.
 struct Accesses {
   std::vector<Range> reads, writes;
-  /// A word set by the device and looked at by the host, whatever its value then: the two do not
-  /// race.
-  bool relaxed = false;
 };
 
 /// Called until it returns true: an operation that waits for other ranks returns false and lets

@@ -1,5 +1,6 @@
 //===- Log.cpp - The call log -----------------------------------------------===//
 #include "Log.h"
+#include "Extension.h"
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
@@ -27,7 +28,8 @@ static std::string quoted(const std::string &value) {
 
 LogLine::LogLine(const char *call) {
   if (logFile() >= 0)
-    text = "{\"pid\": " + std::to_string(getpid()) + ", \"call\": " + quoted(call);
+    text = "{\"pid\": " + std::to_string(getpid()) +
+           ", \"device\": " + std::to_string(currentDevice()) + ", \"call\": " + quoted(call);
 }
 
 LogLine::~LogLine() {

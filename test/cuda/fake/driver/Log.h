@@ -13,7 +13,7 @@ namespace fake {
 
 class __attribute__((visibility("default"))) LogLine {
 public:
-  /// {"pid": …, "call": call
+  /// {"pid": …, "device": the thread's, or -1, "call": call
   explicit LogLine(const char *call);
   /// Writes the line, if there is a log.
   ~LogLine();

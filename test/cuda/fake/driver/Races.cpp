@@ -15,7 +15,6 @@ struct Access {
   unsigned lane;
   uint64_t number;
   std::string what;
-  bool relaxed;
 };
 
 struct Stretch {
@@ -47,8 +46,6 @@ Shadow &shadow() {
 }
 
 bool happened(const Access &access, const Op &op) {
-  if (access.relaxed && op.accesses.relaxed)
-    return true;
   auto found = op.clock.find(access.lane);
   return found != op.clock.end() && found->second >= access.number;
 }
@@ -100,8 +97,7 @@ void touch(Shadow &memory, const Op &op, const std::shared_ptr<Access> &who, Ran
 void checkRaces(const Op &op) {
   if (op.accesses.reads.empty() && op.accesses.writes.empty())
     return;
-  auto who = std::make_shared<Access>(
-      Access{op.lane->index, op.number, op.kind + " " + op.name, op.accesses.relaxed});
+  auto who = std::make_shared<Access>(Access{op.lane->index, op.number, op.kind + " " + op.name});
   Shadow &memory = shadow();
   std::lock_guard<std::mutex> lock(memory.mutex);
   for (const Range &range : op.accesses.reads)

@@ -169,6 +169,7 @@ static void runDevice(Device &device) {
 void startDevice(Device &device) {
   std::thread thread([&device] {
     pthread_setname_np(pthread_self(), "fake-gpu");
+    setCurrent(&device);
     runDevice(device);
   });
   thread.detach();
