@@ -179,7 +179,9 @@ LoweringClass ConstantOp::getLoweringClass() {
 }
 
 Value ConstantOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
-  HostTensor value = *HostTensor::fromAttr(getValue());
+  // One element, not as many as the tensor has.
+  auto scalar = RankedTensorType::get({}, getType().getElementType());
+  HostTensor value = *HostTensor::fromAttr(cast<DenseElementsAttr>(getValue()).resizeSplat(scalar));
   Type type = computeType(getType().getElementType());
   OpBuilder &b = emitter.builder;
   TypedAttr attr = value.isFloat() ? TypedAttr(b.getFloatAttr(type, value.f[0]))
