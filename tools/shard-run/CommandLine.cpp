@@ -251,7 +251,8 @@ void shardrt::checkBackend(const RunOptions &options, const std::string &target)
   if (!options.backend.empty() && options.backend != target)
     refuse(cat("--backend ", options.backend, ": ", options.bundle, " was compiled for ", target));
   static const std::set<std::string> forCuda = {"--no-cuda-graph", "--nccl-ub", "--share-device"};
-  static const std::set<std::string> forCpu = {"--threads", "--pin", "--link-gbps"};
+  static const std::set<std::string> forCpu = {"--threads", "--pin", "--link-gbps",
+                                               "--check-allocations"}; // drivers allocate
   bool isCuda = target == "cuda";
   if (options.channel == "tcp" && !isCuda)
     refuse(cat("--channel tcp: is for GPUs, ", options.bundle, " was compiled for ", target));

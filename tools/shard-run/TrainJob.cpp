@@ -101,7 +101,7 @@ static void writeStats(const std::string &path, const Json &json) {
 /// This rank's memory and allocations, as text.
 static std::string rankStats(const Job &job, const Session &session, const Counter &counter) {
   Json json = Json::parse(memoryOfThisRank(session, job.idleBytes));
-  if (canCountAllocations())
+  if (canCountAllocations() && job.bundle.program.target == Target::Cpu) // drivers allocate
     json["step_allocations"] = counter.total;
   return json.dump();
 }
