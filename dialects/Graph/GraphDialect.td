@@ -28,6 +28,16 @@ def Graph_Dialect : Dialect {
     /// After Partition, the unpartitioned type (TypeAttr) of a parameter op, or of an argument or result of the
     /// entry function: a padded local shape does not say how many rows there are in all.
     static constexpr ::llvm::StringLiteral kGlobalTypeAttr = "graph.global_type";
+    /// What a weight is for (a string such as "q_proj"), on the op that uses it.
+    static constexpr ::llvm::StringLiteral kRoleAttr = "graph.role";
+    /// On a layer function, the list of layers that it is of; on its argument, the name of the parameter that comes in.
+    static constexpr ::llvm::StringLiteral kLayerAttr = "graph.layer";
+    static constexpr ::llvm::StringLiteral kParameterAttr = "graph.parameter";
+    /// Result of a differentiated function: the weight (and [dim, offset, size] of its segment) whose gradient it is.
+    static constexpr ::llvm::StringLiteral kGradientAttr = "graph.gradient";
+    static constexpr ::llvm::StringLiteral kSegmentAttr = "graph.segment";
+    /// Number of tokens that labels choose from, on a differentiated function.
+    static constexpr ::llvm::StringLiteral kVocabularyAttr = "graph.vocabulary";
   }];
 }
 

@@ -35,6 +35,11 @@ def Shard_Dialect : Dialect {
     static constexpr ::llvm::StringLiteral kStateAttr = "shard.state";
     /// Unit attribute of a collective that may run behind computation: Schedule starts it early or ends it late.
     static constexpr ::llvm::StringLiteral kOverlapAttr = "shard.overlap";
+    /// Unit attributes of calls: a layer's backward part, and what makes its dropped values again. A gather for a backward part has the first too.
+    static constexpr ::llvm::StringLiteral kBackwardAttr = "shard.backward";
+    static constexpr ::llvm::StringLiteral kRecomputeAttr = "shard.recompute";
+    /// The line of the plan that chose a parameter's sharding.
+    static constexpr ::llvm::StringLiteral kPlanAttr = "shard.plan";
     /// What propagation could not give the tensors of an op: array of strings.
     static constexpr ::llvm::StringLiteral kConflictsAttr = "shard.conflicts";
   }];

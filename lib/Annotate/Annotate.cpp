@@ -44,10 +44,10 @@ static StringRef modulePath(StringRef parameter) { return parameter.rsplit('.').
 
 /// What Raise says that a parameter is for.
 static StringRef roleOf(graph::ParameterOp parameter) {
-  if (auto role = parameter->getAttrOfType<StringAttr>("graph.role"))
+  if (auto role = parameter->getAttrOfType<StringAttr>(graph::GraphDialect::kRoleAttr))
     return role.getValue();
   for (const ParameterUse &use : findUses(parameter))
-    if (auto role = use.op()->getAttrOfType<StringAttr>("graph.role"))
+    if (auto role = use.op()->getAttrOfType<StringAttr>(graph::GraphDialect::kRoleAttr))
       return role.getValue();
   return {};
 }
@@ -122,7 +122,7 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
         ++matches[line];
         if (failed(applier.apply(parameter, chosen.entries[line])))
           return failure();
-        parameter->setAttr("shard.plan", StringAttr::get(&getContext(), describe(chosen.entries[line])));
+        parameter->setAttr(shard::ShardDialect::kPlanAttr, StringAttr::get(&getContext(), describe(chosen.entries[line])));
       }
       if (printPlan)
         printLine(parameter, line < 0 ? nullptr : &chosen.entries[line], applier.getMesh());

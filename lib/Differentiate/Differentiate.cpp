@@ -146,7 +146,7 @@ LogicalResult Entry::buildLoss() {
     }
   if (failed(function.insertArgument(function.getNumArguments(), labelType, builder.getDictionaryAttr(attrs), loc)))
     return failure();
-  function->setAttr("graph.vocabulary", builder.getI64IntegerAttr(type.getShape().back()));
+  function->setAttr(graph::GraphDialect::kVocabularyAttr, builder.getI64IntegerAttr(type.getShape().back()));
   loss = buildCrossEntropy(builder, loc, value, function.getArguments().back());
   return success();
 }
@@ -206,11 +206,11 @@ LogicalResult Entry::visitCall(func::CallOp call) {
   ValueRange recomputed;
   if (parts.recompute) {
     auto again = callPart(parts.recompute, parts.recomputeSources, call, forward.getResults(), parts.results, {});
-    again->setAttr("shard.recompute", builder.getUnitAttr());
+    again->setAttr(shard::ShardDialect::kRecomputeAttr, builder.getUnitAttr());
     recomputed = again.getResults();
   }
   func::CallOp backward = callPart(parts.backward, parts.backwardSources, call, forward.getResults(), parts.results, recomputed);
-  backward->setAttr("shard.backward", builder.getUnitAttr());
+  backward->setAttr(shard::ShardDialect::kBackwardAttr, builder.getUnitAttr());
   for (auto [argument, gradient] : llvm::zip(parts.gradientArguments, backward.getResults()))
     cotangents->add(call.getOperand(argument), gradient);
   call.replaceAllUsesWith(forward.getResults().take_front(parts.results));
@@ -263,9 +263,9 @@ void Entry::replaceOutputs() {
     }
     results.push_back(sum);
     NamedAttrList list;
-    list.append("graph.gradient", name.first);
+    list.append(graph::GraphDialect::kGradientAttr, name.first);
     if (name.second)
-      list.append("graph.segment", name.second);
+      list.append(graph::GraphDialect::kSegmentAttr, name.second);
     attrs.push_back(list.getDictionary(builder.getContext()));
   }
   ret()->setOperands(results);

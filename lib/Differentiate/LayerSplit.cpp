@@ -53,7 +53,7 @@ private:
   void require(Value value, llvm::SetVector<Operation *> &ops, llvm::SetVector<Value> &leaves);
   bool isWeight(Value value) {
     auto argument = dyn_cast<BlockArgument>(value);
-    return argument && argument.getArgNumber() < layer.getNumArguments() && layer.getArgAttr(argument.getArgNumber(), "graph.parameter");
+    return argument && argument.getArgNumber() < layer.getNumArguments() && layer.getArgAttr(argument.getArgNumber(), graph::GraphDialect::kParameterAttr);
   }
 
   func::FuncOp layer;
@@ -163,7 +163,7 @@ void Splitter::applyPolicy() {
     bool isProduct = isa<graph::EinsumOp, graph::GroupedMatmulOp>(op);
     // Routing is decided once: ties may fall otherwise the second time.
     bool isRouting = isa<graph::TopKOp, graph::ArgReduceOp>(op) || !isDifferentiable(value.getType()) ||
-                     op->getAttrOfType<StringAttr>("graph.role") == StringAttr::get(op->getContext(), "router");
+                     op->getAttrOfType<StringAttr>(graph::GraphDialect::kRoleAttr) == StringAttr::get(op->getContext(), "router");
     bool again = checkpoint == Checkpoint::Full ? !isRouting : !isRouting && (isProduct ? products++ % 2 == 1 : isCheap(op));
     (again ? recomputed : rest).push_back(value);
   }
@@ -174,8 +174,8 @@ func::FuncOp Splitter::makeFunction(StringRef name, SymbolTable &symbols) {
   OpBuilder builder(layer.getContext());
   auto function = func::FuncOp::create(builder, layer.getLoc(), name, builder.getFunctionType({}, {}));
   function.setPrivate();
-  if (Attribute list = layer->getAttr("graph.layer"))
-    function->setAttr("graph.layer", list);
+  if (Attribute list = layer->getAttr(graph::GraphDialect::kLayerAttr))
+    function->setAttr(graph::GraphDialect::kLayerAttr, list);
   symbols.insert(function, std::next(layer->getIterator()));
   function.getBody().emplaceBlock();
   return function;
@@ -239,7 +239,7 @@ void Splitter::finish(func::FuncOp function, ArrayRef<Source> sources, ArrayRef<
   // An argument of the layer is what it was: a weight, of this sharding.
   for (auto [i, source] : llvm::enumerate(sources))
     if (source.kind == Source::Argument)
-      for (StringRef name : {StringRef("graph.parameter"), StringRef(shard::ShardDialect::kShardingAttr)})
+      for (StringRef name : {StringRef(graph::GraphDialect::kParameterAttr), StringRef(shard::ShardDialect::kShardingAttr)})
         if (Attribute attr = layer.getArgAttr(source.index, name))
           function.setArgAttr(i, name, attr);
 }

@@ -131,7 +131,7 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
   if (!step)
     step = module.lookupSymbol<func::FuncOp>("forward_backward");
   int64_t vocabulary = int64_t(1) << 31; // any token: where the loss is the model's own, nobody knows how many there are
-  if (auto size = step ? step->getAttrOfType<IntegerAttr>("graph.vocabulary") : IntegerAttr())
+  if (auto size = step ? step->getAttrOfType<IntegerAttr>(graph::GraphDialect::kVocabularyAttr) : IntegerAttr())
     vocabulary = size.getInt();
   if (step)
     for (BlockArgument argument : step.getArguments()) {

@@ -30,7 +30,7 @@ static Value overlapped(Value value, bool isBackward = false) {
   if (Operation *op = value.getDefiningOp()) {
     op->setAttr(shard::ShardDialect::kOverlapAttr, UnitAttr::get(op->getContext()));
     if (isBackward)
-      op->setAttr("shard.backward", UnitAttr::get(op->getContext()));
+      op->setAttr(shard::ShardDialect::kBackwardAttr, UnitAttr::get(op->getContext()));
   }
   return value;
 }

@@ -100,7 +100,7 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t 
     if (auto parameter = dyn_cast<graph::ParameterOp>(op))
       if (isa<FloatType>(parameter.getType().getElementType()))
         named[{parameter.getNameAttr(), parameter.getSegmentAttr()}].push_back(parameter);
-    if (isa<func::CallOp>(op) && !op.hasAttr("shard.backward") && !op.hasAttr("shard.recompute") && !layerOf(&op).empty()) {
+    if (isa<func::CallOp>(op) && !op.hasAttr(shard::ShardDialect::kBackwardAttr) && !op.hasAttr(shard::ShardDialect::kRecomputeAttr) && !layerOf(&op).empty()) {
       lastLayer = &op;
       std::string path = layerOf(&op);
       lastOfList[StringRef(path).rsplit('.').first] = path;
@@ -110,8 +110,8 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t 
     plan.isLast[entryOfList.second] = true;
   DenseMap<std::pair<Attribute, Attribute>, int> gradients;
   for (unsigned n = 0; n < entry.getNumResults(); ++n)
-    if (Attribute name = entry.getResultAttr(n, "graph.gradient"))
-      gradients[{name, entry.getResultAttr(n, "graph.segment")}] = n;
+    if (Attribute name = entry.getResultAttr(n, graph::GraphDialect::kGradientAttr))
+      gradients[{name, entry.getResultAttr(n, graph::GraphDialect::kSegmentAttr)}] = n;
 
   llvm::MapVector<StringRef, int> order; // units, by first use; parameters stand before their first use
   for (auto &[key, ops] : named) {

@@ -170,14 +170,14 @@ LogicalResult GradientSums::run(func::FuncOp entry) {
   }
   Operation *ret = entry.getBody().front().getTerminator();
   for (auto [n, value] : llvm::enumerate(ret->getOperands())) {
-    Attribute name = entry.getResultAttr(n, "graph.gradient");
+    Attribute name = entry.getResultAttr(n, graph::GraphDialect::kGradientAttr);
     if (!name)
       continue;
     FailureOr<AxisList> axes = pendable(value);
     if (failed(axes) || failed(leavePending(value, *axes)))
       return failure();
     Sharding sharding = Sharding::replicated(cast<RankedTensorType>(value.getType()).getRank());
-    if (shard::ShardingAttr attr = weights[key(name, entry.getResultAttr(n, "graph.segment"))])
+    if (shard::ShardingAttr attr = weights[key(name, entry.getResultAttr(n, graph::GraphDialect::kSegmentAttr))])
       if (Result<Sharding> own = attr.resolve(mesh))
         sharding = *own;
     entry.setResultAttr(n, shard::ShardDialect::kShardingAttr, shard::ShardingAttr::get(symbol, mesh, pendingOver(sharding, *axes)));

@@ -106,7 +106,7 @@ void FSDPBuilder::replaceUses(EntryFunction &entry, const Bucket &bucket, Value 
   }
 }
 
-static bool isBackward(Operation *op) { return op->hasAttr("shard.backward") || op->hasAttr("shard.recompute"); }
+static bool isBackward(Operation *op) { return op->hasAttr(shard::ShardDialect::kBackwardAttr) || op->hasAttr(shard::ShardDialect::kRecomputeAttr); }
 
 static Operation *firstOf(ArrayRef<OpOperand *> uses) {
   Operation *first = nullptr;
@@ -364,7 +364,7 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
     ModuleOp module = getOperation();
     auto function = module.lookupSymbol<func::FuncOp>(entry);
     shard::MeshOp meshOp = shard::getOnlyMesh(module);
-    if (!function || !meshOp || function.getNumResults() < 3 || !function.getResultAttr(2, "graph.gradient")) {
+    if (!function || !meshOp || function.getNumResults() < 3 || !function.getResultAttr(2, graph::GraphDialect::kGradientAttr)) {
       module.emitError() << "needs one shard.mesh and a differentiated function @" << entry;
       return signalPassFailure();
     }

@@ -63,7 +63,7 @@ static LogicalResult describePlacement(func::FuncOp function, const Mesh &mesh,
 static LogicalResult describeValue(func::FuncOp function, const Mesh &mesh, Type type,
                                    DictionaryAttr attrs, InterfaceValue &value, bool isLocal) {
   // A training step's states and gradients go by the names of what they belong to.
-  for (StringRef attr : {StringRef(GraphDialect::kNameAttr), StringRef(ShardDialect::kStateAttr), StringRef("graph.gradient")})
+  for (StringRef attr : {StringRef(GraphDialect::kNameAttr), StringRef(ShardDialect::kStateAttr), StringRef(GraphDialect::kGradientAttr)})
     if (auto name = attrs ? attrs.getAs<StringAttr>(attr) : StringAttr()) {
       value.name = name.str();
       break;

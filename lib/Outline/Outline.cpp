@@ -76,7 +76,7 @@ static void describeArgument(func::FuncOp function, unsigned n, Value operand, S
   if (auto narrow = operand.getDefiningOp<graph::CastOp>(); narrow && narrow.getInput().getDefiningOp<graph::ParameterOp>())
     operand = narrow.getInput();
   if (auto parameter = operand.getDefiningOp<graph::ParameterOp>())
-    function.setArgAttr(n, "graph.parameter",
+    function.setArgAttr(n, graph::GraphDialect::kParameterAttr,
                         StringAttr::get(function.getContext(), relativePath(parameter.getName(), layerPath)));
 }
 
@@ -87,7 +87,7 @@ static void buildFunction(Kind &kind, const Layer &layer, const LayerInterface &
   auto type = b.getFunctionType(ValueRange(operands).getTypes(), ValueRange(interface.outputs).getTypes());
   kind.function = func::FuncOp::create(b, layer.ops.front()->getLoc(), name, type);
   kind.function.setPrivate();
-  kind.function->setAttr("graph.layer", b.getStringAttr(layer.list));
+  kind.function->setAttr(graph::GraphDialect::kLayerAttr, b.getStringAttr(layer.list));
   Block *body = kind.function.addEntryBlock();
   b.setInsertionPointToStart(body);
   IRMapping map;

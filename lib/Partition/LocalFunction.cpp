@@ -220,7 +220,7 @@ LogicalResult LocalFunction::convertReturn(func::ReturnOp op) {
     if (failed(local))
       return failure();
     // The padding of a gradient takes part in norms and updates.
-    if (function.getResultAttr(number, "graph.gradient") && !zeroPadded.contains(*local))
+    if (function.getResultAttr(number, graph::GraphDialect::kGradientAttr) && !zeroPadded.contains(*local))
       local = zeroPadding(operand.get(), *local, to);
     operands.push_back(*local);
     signatures[function.getName()].results.push_back(to);

@@ -71,7 +71,7 @@ void PropagationGraph::addIdentity(Operation *op, FlowStage stage, int from, int
 
 /// What a value's own annotation is called in origins.
 static StringAttr describe(Operation *op) {
-  for (StringRef name : {StringRef(shard::ShardDialect::kOriginAttr), StringRef("shard.plan")})
+  for (StringRef name : {StringRef(shard::ShardDialect::kOriginAttr), StringRef(shard::ShardDialect::kPlanAttr)})
     if (auto text = op->getAttrOfType<StringAttr>(name))
       return text;
   std::string text = op->getName().getStringRef().str();
@@ -189,8 +189,8 @@ void PropagationGraph::tieGradients(func::ReturnOp ret) {
   for (auto parameter : function.getBody().getOps<graph::ParameterOp>())
     weights[{parameter.getNameAttr(), parameter.getSegmentAttr()}] = parameter;
   for (auto [n, result] : llvm::enumerate(functionResults[function]))
-    if (Attribute name = function.getResultAttr(n, "graph.gradient"))
-      if (Value weight = weights.lookup({name, function.getResultAttr(n, "graph.segment")}))
+    if (Attribute name = function.getResultAttr(n, graph::GraphDialect::kGradientAttr))
+      if (Value weight = weights.lookup({name, function.getResultAttr(n, graph::GraphDialect::kSegmentAttr)}))
         addIdentity(ret, FlowStage::PassThrough, indexOf[weight], result);
 }
 

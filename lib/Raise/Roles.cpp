@@ -31,15 +31,13 @@ using namespace shardc::raise;
 
 namespace {
 
-constexpr StringLiteral kRole = "graph.role";
-
 void setRole(Operation *op, StringRef role) {
-  if (!op->hasAttr(kRole))
-    op->setAttr(kRole, StringAttr::get(op->getContext(), role));
+  if (!op->hasAttr(GraphDialect::kRoleAttr))
+    op->setAttr(GraphDialect::kRoleAttr, StringAttr::get(op->getContext(), role));
 }
 
 StringRef roleOf(Operation *op) {
-  auto role = op->getAttrOfType<StringAttr>(kRole);
+  auto role = op->getAttrOfType<StringAttr>(GraphDialect::kRoleAttr);
   return role ? role.getValue() : StringRef();
 }
 

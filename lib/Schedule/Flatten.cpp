@@ -245,7 +245,7 @@ LogicalResult Flattener::visitCollective(Operation *op, Frame &frame) {
   command.buffers = {*source, result};
   command.layer = layer;
   command.canOverlap = op->hasAttr(shard::ShardDialect::kOverlapAttr);
-  command.isBackward = op->hasAttr("shard.backward");
+  command.isBackward = op->hasAttr(shard::ShardDialect::kBackwardAttr);
   command.origin = originText(op);
   command.path = originPath(op);
   frame[op->getResult(0)] = {result};
