@@ -3,7 +3,7 @@
 // Input:  @main(inputs) -> outputs on whole tensors, with calls of layer functions. Output: @main(inputs, labels) -> (loss, tokens,
 //         gradients…) and for each layer function the pair that LayerSplit makes.
 //
-//   1. The loss is appended, with the cotangent of the output that it is of.
+//   1. The loss is appended, with the cotangent of the output that it is of, or, chunk by chunk, of what the logits are made of.
 //   2. The entry's ops are visited in reverse; a call becomes a call of the layer's forward function, and calls of its recompute and
 //      backward functions are appended. Calls that differ in what is active (frozen parameters, first layer) have functions of their own.
 //   3. Outputs are replaced by loss, counted tokens and one gradient for each trained parameter.
@@ -12,8 +12,10 @@
 
 #include "shardc/Differentiate/Passes.h"
 
+#include "ChunkedLoss.h"
 #include "LayerSplit.h"
 #include "Loss.h"
+#include "shardc/Sharding/Sharding.h"
 
 #include "llvm/ADT/MapVector.h"
 #include "llvm/Support/Regex.h"
@@ -43,7 +45,9 @@ public:
 
   LogicalResult chooseOutput(StringRef wanted);
   LogicalResult chooseParameters(StringRef frozen);
-  LogicalResult buildLoss();
+  LogicalResult findActive();
+  /// `chunks`: of the positions of a sequence; 0: as many as are worth it.
+  LogicalResult buildLoss(int64_t chunks);
   LogicalResult differentiate();
   void replaceOutputs();
 
@@ -53,6 +57,9 @@ private:
     auto name = function.getResultAttrOfType<StringAttr>(n, graph::GraphDialect::kNameAttr);
     return name ? name.getValue() : StringRef();
   }
+  FailureOr<BlockArgument> addLabels(RankedTensorType logits);
+  LogicalResult buildLossOfLogits(Value logits, int64_t chunks);
+  int64_t chooseChunks(const ModelHead &head, BlockArgument labels);
   LogicalResult visitCall(func::CallOp call);
   FailureOr<LayerSplit *> splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded, Checkpoint policy);
   func::CallOp callPart(func::FuncOp callee, ArrayRef<LayerSplit::Source> sources, func::CallOp original, ValueRange forward,
@@ -65,7 +72,9 @@ private:
   SymbolTable symbols;
   OpBuilder builder;
   unsigned output = 0;
-  Loss loss;
+  Value loss, tokens; ///< f32 scalars: sum over counted positions and their number, both / all positions
+  SmallVector<std::pair<Value, Value>> seeds; ///< values whose cotangents begin the backward pass
+  SmallVector<Operation *> ops; ///< of the model
   /// Trained weights and their segments; a weight that stands twice (tied) is one.
   llvm::MapVector<std::pair<Attribute, Attribute>, SmallVector<graph::ParameterOp>> parameters;
   std::optional<Cotangents> cotangents;
@@ -116,24 +125,49 @@ LogicalResult Entry::chooseParameters(StringRef frozen) {
   return success();
 }
 
-LogicalResult Entry::buildLoss() {
+/// What depends on a trained parameter, among the ops of the model.
+LogicalResult Entry::findActive() {
   // A plan that gathers logits does so for whoever reads them: the loss takes them as they are cut.
   while (auto constraint = ret()->getOperand(output).getDefiningOp<shard::ConstraintOp>())
     ret()->setOperand(output, constraint.getInput());
+  Block &body = function.getBody().front();
+  SmallVector<Value> leaves;
+  for (auto &[name, uses] : parameters)
+    for (graph::ParameterOp use : uses)
+      leaves.push_back(use);
+  for (Operation &op : body.without_terminator()) {
+    ops.push_back(&op);
+    if (isa<func::CallOp>(op))
+      layerNumbers.try_emplace(&op, layerNumbers.size());
+  }
+  cotangents.emplace(builder, body, leaves);
+  if (!cotangents->isActive(ret()->getOperand(output)))
+    return function.emitError() << "output \"" << outputName(output) << "\" does not depend on any trained parameter";
+  return success();
+}
+
+LogicalResult Entry::buildLoss(int64_t chunks) {
   Value value = ret()->getOperand(output);
   auto type = cast<RankedTensorType>(value.getType());
   Location loc = value.getLoc();
   auto scalar = RankedTensorType::get({}, builder.getF32Type());
   if (type.getNumElements() == 1) { // the model's own loss
+    if (chunks > 1)
+      return function.emitError() << "loss-chunks: output \"" << outputName(output) << "\" is a loss, not logits that could be cut into " << chunks << " chunks";
     Value flat = type.getRank() == 0 ? value : graph::ReshapeOp::create(builder, loc, RankedTensorType::get({}, type.getElementType()), value).getResult();
-    loss.loss = type.getElementType() == builder.getF32Type() ? flat : graph::CastOp::create(builder, loc, flat, builder.getF32Type()).getResult();
-    loss.tokens = graph::ConstantOp::splat(builder, loc, scalar, 1);
-    loss.seed = graph::ConstantOp::splat(builder, loc, type, 1);
+    loss = type.getElementType() == builder.getF32Type() ? flat : graph::CastOp::create(builder, loc, flat, builder.getF32Type()).getResult();
+    tokens = graph::ConstantOp::splat(builder, loc, scalar, 1);
+    seeds.push_back({value, graph::ConstantOp::splat(builder, loc, type, 1)});
     return success();
   }
   if (type.getRank() < 2)
     return function.emitError() << "output \"" << outputName(output) << "\" of type " << type << " is neither a scalar loss nor logits [..., vocabulary]";
-  auto labelType = RankedTensorType::get(type.getShape().drop_back(), builder.getI64Type());
+  function->setAttr(graph::GraphDialect::kVocabularyAttr, builder.getI64IntegerAttr(type.getShape().back()));
+  return buildLossOfLogits(value, chunks);
+}
+
+FailureOr<BlockArgument> Entry::addLabels(RankedTensorType logits) {
+  auto labelType = RankedTensorType::get(logits.getShape().drop_back(), builder.getI64Type());
   for (unsigned n = 0; n < function.getNumArguments(); ++n)
     if (function.getArgAttr(n, graph::GraphDialect::kNameAttr) == builder.getStringAttr("labels"))
       return function.emitError() << "the model has an input \"labels\" of its own: name its loss (loss=NAME)";
@@ -144,11 +178,66 @@ LogicalResult Entry::buildLoss() {
       attrs.push_back(builder.getNamedAttr(shard::ShardDialect::kShardingAttr, sharding));
       break;
     }
-  if (failed(function.insertArgument(function.getNumArguments(), labelType, builder.getDictionaryAttr(attrs), loc)))
+  if (failed(function.insertArgument(function.getNumArguments(), labelType, builder.getDictionaryAttr(attrs), function.getLoc())))
     return failure();
-  function->setAttr(graph::GraphDialect::kVocabularyAttr, builder.getI64IntegerAttr(type.getShape().back()));
-  loss = buildCrossEntropy(builder, loc, value, function.getArguments().back());
+  return function.getArguments().back();
+}
+
+LogicalResult Entry::buildLossOfLogits(Value logits, int64_t chunks) {
+  auto type = cast<RankedTensorType>(logits.getType());
+  FailureOr<BlockArgument> labels = addLabels(type);
+  if (failed(labels))
+    return failure();
+  Location loc = logits.getLoc();
+  auto labelType = cast<RankedTensorType>(labels->getType());
+  int64_t length = labelType.getShape().back();
+  std::string why;
+  FailureOr<ModelHead> head = chunks == 1 ? FailureOr<ModelHead>(failure()) : findHead(logits, why);
+  if (chunks > 1 && failed(head))
+    return function.emitError() << "loss-chunks: output \"" << outputName(output) << "\" cannot be computed in " << chunks << " chunks: " << why;
+  if (chunks > 1 && length % chunks)
+    return function.emitError() << "loss-chunks: " << chunks << " chunks do not divide the " << length << " positions of a sequence";
+  if (chunks == 0)
+    chunks = succeeded(head) ? chooseChunks(*head, *labels) : 1;
+  Value losses;
+  if (chunks == 1) {
+    CrossEntropy entropy = buildCrossEntropy(builder, loc, logits, *labels, labelType.getNumElements());
+    losses = entropy.losses;
+    seeds.push_back({logits, entropy.cotangent});
+  } else {
+    FailureOr<ChunkedLoss> chunked =
+        buildChunkedLoss(builder, *head, *labels, chunks, [&](Value value) { return cotangents->isActive(value); });
+    if (failed(chunked))
+      return failure();
+    losses = chunked->losses;
+    seeds = chunked->cotangents;
+  }
+  loss = buildSum(builder, loc, losses);
+  tokens = buildTokenShare(builder, loc, *labels);
   return success();
+}
+
+/// Each chunk reads and writes the gradients of the head's weights once more: worth it behind enough positions, and where logits are
+/// larger than what they are made of.
+int64_t Entry::chooseChunks(const ModelHead &head, BlockArgument labels) {
+  constexpr int64_t kPositions = 512; // of a chunk on one rank
+  auto type = cast<RankedTensorType>(labels.getType());
+  if (cast<RankedTensorType>(head.logits.getType()).getNumElements() <= cast<RankedTensorType>(head.hidden.getType()).getNumElements())
+    return 1;
+  int64_t positions = type.getNumElements(), length = type.getShape().back();
+  if (shard::ShardingAttr attr = shard::getSharding(labels))
+    if (shard::MeshOp mesh = shard::getOnlyMesh(function->getParentOfType<ModuleOp>()))
+      if (Result<Sharding> sharding = attr.resolve(mesh.getMesh())) {
+        if (!sharding->dims.back().axes.empty()) // chunks would be cut across ranks
+          return 1;
+        for (const DimSharding &dim : sharding->dims)
+          positions /= axesSize(dim.axes);
+      }
+  int64_t chunks = 1;
+  for (int64_t n = 2; n <= length && positions / n >= kPositions; ++n)
+    if (length % n == 0)
+      chunks = n;
+  return chunks;
 }
 
 FailureOr<LayerSplit *> Entry::splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded, Checkpoint policy) {
@@ -219,22 +308,8 @@ LogicalResult Entry::visitCall(func::CallOp call) {
 }
 
 LogicalResult Entry::differentiate() {
-  Block &body = function.getBody().front();
-  SmallVector<Value> leaves;
-  for (auto &[name, uses] : parameters)
-    for (graph::ParameterOp use : uses)
-      leaves.push_back(use);
-  SmallVector<Operation *> ops;
-  for (Operation &op : body.without_terminator()) {
-    ops.push_back(&op);
-    if (isa<func::CallOp>(op))
-      layerNumbers.try_emplace(&op, layerNumbers.size());
-  }
-  cotangents.emplace(builder, body, leaves);
-  Value seeded = ret()->getOperand(output);
-  if (!cotangents->isActive(seeded))
-    return function.emitError() << "output \"" << outputName(output) << "\" does not depend on any trained parameter";
-  cotangents->add(seeded, loss.seed);
+  for (auto [value, cotangent] : seeds)
+    cotangents->add(value, cotangent);
   return cotangents->run(ops, [&](func::CallOp call) { return visitCall(call); });
 }
 
@@ -248,7 +323,7 @@ static DenseSet<Operation *> opsBehind(SmallVector<Value> values) {
 }
 
 void Entry::replaceOutputs() {
-  SmallVector<Value> results = {loss.loss, loss.tokens};
+  SmallVector<Value> results = {loss, tokens};
   auto named = [&](StringRef name) { return builder.getNamedAttr(graph::GraphDialect::kNameAttr, builder.getStringAttr(name)); };
   SmallVector<DictionaryAttr> attrs = {builder.getDictionaryAttr(named("loss")), builder.getDictionaryAttr(named("tokens"))};
   SmallVector<ArrayRef<graph::ParameterOp>> untrained;
@@ -295,8 +370,13 @@ struct DifferentiatePass : impl::DifferentiatePassBase<DifferentiatePass> {
       module.emitError() << "checkpoint: \"" << checkpoint << "\" is not none, selective or full";
       return signalPassFailure();
     }
+    if (lossChunks < 0) {
+      module.emitError() << "loss-chunks: " << lossChunks.getValue() << " is not 0 or above";
+      return signalPassFailure();
+    }
     Entry main(function, *policy, checkpointLayers);
-    if (failed(main.chooseOutput(loss)) || failed(main.chooseParameters(frozen)) || failed(main.buildLoss()) || failed(main.differentiate()))
+    if (failed(main.chooseOutput(loss)) || failed(main.chooseParameters(frozen)) || failed(main.findActive()) || failed(main.buildLoss(lossChunks)) ||
+        failed(main.differentiate()))
       return signalPassFailure();
     main.replaceOutputs();
     eraseUnused(module);

@@ -29,10 +29,6 @@ struct Scribe {
   Value reduceLast(graph::Reduction kind, Value value) {
     return graph::ReduceOp::create(b, loc, kind, value, {cast<RankedTensorType>(value.getType()).getRank() - 1});
   }
-  Value sumAll(Value value) {
-    return graph::ReduceOp::create(b, loc, graph::Reduction::Sum, value,
-                                   llvm::to_vector(llvm::seq<int64_t>(0, cast<RankedTensorType>(value.getType()).getRank())));
-  }
   template <typename Op> Value unary(Value x) { return Op::create(b, loc, x); }
   template <typename Op> Value binary(Value x, Value y) { return Op::create(b, loc, x, y); }
   Value select(Value condition, Value x, Value y) { return graph::SelectOp::create(b, loc, condition, x, y); }
@@ -40,7 +36,11 @@ struct Scribe {
 
 } // namespace
 
-Loss buildCrossEntropy(OpBuilder &builder, Location loc, Value logits, Value labels) {
+static Value isCounted(Scribe s, Value labels) {
+  return graph::CompareOp::create(s.b, s.loc, graph::Predicate::NE, labels, s.splatLike(labels, kIgnoredLabel));
+}
+
+CrossEntropy buildCrossEntropy(OpBuilder &builder, Location loc, Value logits, Value labels, int64_t positions) {
   Scribe s{builder, loc};
   auto outputType = cast<RankedTensorType>(logits.getType());
   Type f32 = builder.getF32Type();
@@ -48,7 +48,6 @@ Loss buildCrossEntropy(OpBuilder &builder, Location loc, Value logits, Value lab
   auto type = cast<RankedTensorType>(x.getType());
   auto labelType = cast<RankedTensorType>(labels.getType());
   int64_t vocabulary = type.getShape().back();
-  double share = 1.0 / labelType.getNumElements();
 
   Value maximum = s.reduceLast(graph::Reduction::Max, x);
   Value exponentials = s.unary<graph::ExpOp>(s.binary<graph::SubOp>(x, s.spread(maximum, vocabulary)));
@@ -58,20 +57,30 @@ Loss buildCrossEntropy(OpBuilder &builder, Location loc, Value logits, Value lab
   Value isLabel = graph::CompareOp::create(builder, loc, graph::Predicate::EQ, index, s.spread(labels, vocabulary));
   Value picked = s.reduceLast(graph::Reduction::Sum, s.select(isLabel, x, s.splat(type, 0)));
 
-  Value isCounted = graph::CompareOp::create(builder, loc, graph::Predicate::NE, labels, s.splatLike(labels, kIgnoredLabel));
+  Value counted = isCounted(s, labels);
   auto positionType = RankedTensorType::get(labelType.getShape(), f32);
-  Value weight = s.select(isCounted, s.splat(positionType, share), s.splat(positionType, 0));
-  Loss result;
-  // Not a product: a position that is not counted may hold anything, also infinity.
-  result.loss = s.sumAll(s.select(isCounted, s.binary<graph::MulOp>(s.binary<graph::SubOp>(logSum, picked), s.splat(positionType, share)),
-                                  s.splat(positionType, 0)));
-  result.tokens = s.sumAll(weight);
-
+  CrossEntropy result;
+  // Not a product with the share: a position that is not counted may hold anything, also infinity.
+  result.losses = s.select(counted, s.binary<graph::MulOp>(s.binary<graph::SubOp>(logSum, picked), s.splat(positionType, 1.0 / positions)),
+                           s.splat(positionType, 0));
   Value softmax = s.unary<graph::ExpOp>(s.binary<graph::SubOp>(x, s.spread(logSum, vocabulary)));
   Value onehot = s.select(isLabel, s.splat(type, 1), s.splat(type, 0));
-  Value seed = s.select(s.spread(isCounted, vocabulary), s.binary<graph::MulOp>(s.binary<graph::SubOp>(softmax, onehot), s.splat(type, share)), s.splat(type, 0));
-  result.seed = outputType == type ? seed : graph::CastOp::create(builder, loc, seed, outputType.getElementType()).getResult();
+  Value cotangent = s.select(s.spread(counted, vocabulary), s.binary<graph::MulOp>(s.binary<graph::SubOp>(softmax, onehot), s.splat(type, 1.0 / positions)),
+                             s.splat(type, 0));
+  result.cotangent = outputType == type ? cotangent : graph::CastOp::create(builder, loc, cotangent, outputType.getElementType()).getResult();
   return result;
+}
+
+Value buildTokenShare(OpBuilder &builder, Location loc, Value labels) {
+  Scribe s{builder, loc};
+  auto labelType = cast<RankedTensorType>(labels.getType());
+  auto type = RankedTensorType::get(labelType.getShape(), builder.getF32Type());
+  return buildSum(builder, loc, s.select(isCounted(s, labels), s.splat(type, 1.0 / labelType.getNumElements()), s.splat(type, 0)));
+}
+
+Value buildSum(OpBuilder &builder, Location loc, Value value) {
+  int64_t rank = cast<RankedTensorType>(value.getType()).getRank();
+  return graph::ReduceOp::create(builder, loc, graph::Reduction::Sum, value, llvm::to_vector(llvm::seq<int64_t>(0, rank)));
 }
 
 } // namespace shardc

@@ -9,16 +9,20 @@ namespace shardc {
 
 constexpr int64_t kIgnoredLabel = -100;
 
-/// The loss of one batch and the cotangent that begins the backward pass.
-struct Loss {
-  mlir::Value loss;      ///< f32 scalar: sum over counted positions / all positions
-  mlir::Value tokens;    ///< f32 scalar: counted positions / all positions
-  mlir::Value seed;      ///< cotangent of the output that the loss is of
+/// Next-token cross entropy of `logits` [..., V] and `labels` [...] (i64, shifted already, -100 not counted).
+struct CrossEntropy {
+  mlir::Value losses;    ///< f32 [...]: each position's share of the loss, nothing where it is not counted
+  mlir::Value cotangent; ///< of the logits. Written out, not differentiated: (softmax - onehot) / positions
 };
 
-/// Next-token cross entropy of `logits` [..., V] and `labels` [...] (i64, shifted already, -100 not counted). The cotangent is
-/// written out, not differentiated: (softmax - onehot) / positions.
-Loss buildCrossEntropy(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value logits, mlir::Value labels);
+/// `positions`: what the loss is divided by; those of the whole batch, of which `labels` may be a part.
+CrossEntropy buildCrossEntropy(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value logits, mlir::Value labels, int64_t positions);
+
+/// Counted positions / all positions, f32 scalar.
+mlir::Value buildTokenShare(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value labels);
+
+/// Sum of all elements.
+mlir::Value buildSum(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value);
 
 } // namespace shardc
 

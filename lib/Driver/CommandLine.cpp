@@ -82,6 +82,7 @@ training (compile)
                          parameters that stay f32, with what reads them
   --reduce-dtype T       element type of gradient reductions: f32, bf16, f16
   --loss NAME            output to minimise, or logits for next-token cross entropy; default: loss, else logits
+  --loss-chunks N|auto   chunks of each sequence whose logits exist one after the other; auto (default): by size
   --frozen REGEX         parameters that are not trained
   --optimizer NAME       adamw (default) or sgd; --beta1 --beta2 --epsilon --momentum --weight-decay X
   --no-weight-decay REGEX
@@ -272,6 +273,15 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     if (name == "--fp32-parameters") return string(pipeline.fp32Parameters);
     if (name == "--reduce-dtype") return string(pipeline.reduceDtype);
     if (name == "--loss") return string(pipeline.loss);
+    if (name == "--loss-chunks") {
+      if (!string(text))
+        return false;
+      int64_t chunks = 0;
+      if (text != "auto" && (llvm::StringRef(text).getAsInteger(10, chunks) || chunks < 1))
+        return args.fail(name + " \"" + text + "\" is not auto or a number of at least 1");
+      pipeline.lossChunks = chunks;
+      return true;
+    }
     if (name == "--frozen") return string(pipeline.frozen);
     if (name == "--optimizer") return string(pipeline.optimizer);
     if (name == "--beta1") return real(pipeline.beta1);

@@ -81,6 +81,7 @@ static void buildDifferentiate(OpPassManager &pm, const PipelineOptions &options
     return;
   DifferentiatePassOptions differentiate;
   differentiate.loss = options.loss;
+  differentiate.lossChunks = options.lossChunks;
   differentiate.frozen = options.frozen;
   differentiate.checkpoint = options.activationCheckpointing;
   differentiate.checkpointLayers = options.checkpointLayers;

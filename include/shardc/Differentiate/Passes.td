@@ -16,6 +16,8 @@ def DifferentiatePass : Pass<"shard-differentiate", "::mlir::ModuleOp"> {
     * `selective`: every second matrix product is recomputed; attention, routing and all else that is expensive is kept.
     * `full`: only the layer's inputs are kept.
 
+    With loss chunks the logits of all positions do not exist at once: a function makes a chunk's logits, losses and gradients (test/Differentiate/loss-chunks.mlir).
+
     ```mlir
     %y = call @layer_0(%x, %w)                        %y, %kept = call @layer_0(%x, %w)
     return %y                                  ->     …
@@ -32,6 +34,8 @@ def DifferentiatePass : Pass<"shard-differentiate", "::mlir::ModuleOp"> {
     Option<"checkpointLayers", "checkpoint-layers", "int64_t", "-1", "only so many of the first layers are checkpointed; -1: all">,
     Option<"loss", "loss", "std::string", "\"\"", "output to minimise if it is a scalar, or to take next-token cross entropy of; "
            "default: \"loss\" if there is one, else \"logits\"">,
+    Option<"lossChunks", "loss-chunks", "int64_t", "0", "cut the positions of each sequence into so many chunks, whose logits exist one after the other; "
+           "0: chosen by size">,
     Option<"frozen", "frozen", "std::string", "\"\"", "parameters (a regular expression over names) that are not trained">,
   ];
 }

@@ -35,6 +35,8 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   // Training: the seeds' names. Stages Differentiate and FSDP do nothing without `train`.
   Option<bool> train{*this, "train", llvm::cl::desc("compile the training step"), llvm::cl::init(false)};
   Option<std::string> loss{*this, "loss", llvm::cl::desc("output to minimise, or logits"), llvm::cl::init("")};
+  Option<int64_t> lossChunks{*this, "loss-chunks", llvm::cl::desc("chunks of each sequence whose logits exist one after the other; 0: chosen by size"),
+                             llvm::cl::init(0)};
   Option<std::string> frozen{*this, "frozen", llvm::cl::desc("parameters (regular expression) that are not trained"), llvm::cl::init("")};
   Option<std::string> paramDtype{*this, "param-dtype", llvm::cl::desc("type that parameters are gathered and used in: f32, bf16, f16"),
                                  llvm::cl::init("f32")};
