@@ -143,10 +143,9 @@ public:
 private:
   LogicalResult addChunk(int64_t number);
   Value cloneHead(Value part, SmallVectorImpl<Operation *> &clones);
-  Value chunkOf(Value value, int64_t dim, int64_t number);
-  Value concatenate(ArrayRef<Value> parts, Type type, int64_t dim) {
-    return graph::ConcatOp::create(builder, head.logits.getLoc(), type, parts, builder.getI64IntegerAttr(dim));
-  }
+  Value chunksFirst(Value value, int64_t dim);
+  Value chunkOf(Value chunked, int64_t number);
+  Value concatenate(ArrayRef<Value> parts, RankedTensorType type, int64_t dim);
 
   OpBuilder &builder;
   const ModelHead &head;
@@ -154,6 +153,7 @@ private:
   int64_t chunks;
   llvm::function_ref<bool(Value)> isActive;
   int64_t size; ///< positions of each sequence in a chunk
+  Value chunkedHidden, chunkedLabels;
   SmallVector<Value> losses, hidden; ///< by chunk
   SmallVector<Value> sums;           ///< gradients of head.shared so far; null: none
 };
@@ -178,17 +178,50 @@ Value ChunkBuilder::cloneHead(Value part, SmallVectorImpl<Operation *> &clones) 
   return map.lookup(head.logits);
 }
 
-Value ChunkBuilder::chunkOf(Value value, int64_t dim, int64_t number) {
-  auto type = withSize(value.getType(), dim, size);
+/// [.., positions, ..] to [chunks, .., positions of one, ..], so that a chunk is contiguous in memory.
+Value ChunkBuilder::chunksFirst(Value value, int64_t dim) {
+  auto type = cast<RankedTensorType>(value.getType());
+  SmallVector<int64_t> shape(type.getShape()), order = {dim};
+  shape[dim] = size;
+  shape.insert(shape.begin() + dim, chunks);
+  for (int64_t d = 0; d <= type.getRank(); ++d)
+    if (d != dim)
+      order.push_back(d);
+  Value parts = graph::ReshapeOp::create(builder, value.getLoc(), type.clone(shape), value);
+  return graph::TransposeOp::create(builder, value.getLoc(), parts, order);
+}
+
+Value ChunkBuilder::chunkOf(Value chunked, int64_t number) {
+  auto type = cast<RankedTensorType>(chunked.getType());
   SmallVector<int64_t> starts(type.getRank(), 0), strides(type.getRank(), 1);
-  starts[dim] = number * size;
-  return graph::SliceOp::create(builder, value.getLoc(), type, value, builder.getDenseI64ArrayAttr(starts), builder.getDenseI64ArrayAttr(strides));
+  starts[0] = number;
+  Value part = graph::SliceOp::create(builder, chunked.getLoc(), withSize(type, 0, 1), chunked, builder.getDenseI64ArrayAttr(starts),
+                                      builder.getDenseI64ArrayAttr(strides));
+  return graph::ReshapeOp::create(builder, chunked.getLoc(), type.clone(type.getShape().drop_front()), part);
+}
+
+/// The way back.
+Value ChunkBuilder::concatenate(ArrayRef<Value> parts, RankedTensorType type, int64_t dim) {
+  Location loc = head.logits.getLoc();
+  SmallVector<int64_t> shape(cast<RankedTensorType>(parts[0].getType()).getShape()), order;
+  shape.insert(shape.begin(), 1);
+  SmallVector<Value> lines;
+  for (Value part : parts)
+    lines.push_back(graph::ReshapeOp::create(builder, loc, type.clone(shape), part));
+  shape[0] = chunks;
+  Value joined = graph::ConcatOp::create(builder, loc, type.clone(shape), lines, builder.getI64IntegerAttr(0));
+  for (int64_t d = 1; d <= type.getRank(); ++d) {
+    if (d == dim + 1)
+      order.push_back(0);
+    order.push_back(d);
+  }
+  return graph::ReshapeOp::create(builder, loc, type, graph::TransposeOp::create(builder, loc, joined, order));
 }
 
 LogicalResult ChunkBuilder::addChunk(int64_t number) {
   auto labelType = cast<RankedTensorType>(labels.getType());
   Location loc = head.logits.getLoc();
-  Value part = chunkOf(head.hidden, head.hiddenDim, number);
+  Value part = chunkOf(chunkedHidden, number);
   SmallVector<Operation *> clones;
   Value logits = cloneHead(part, clones);
   SmallVector<Value> leaves;
@@ -196,7 +229,7 @@ LogicalResult ChunkBuilder::addChunk(int64_t number) {
     leaves.push_back(part);
   llvm::copy_if(head.shared, std::back_inserter(leaves), isActive);
   Cotangents cotangents(builder, *builder.getInsertionBlock(), leaves);
-  CrossEntropy entropy = buildCrossEntropy(builder, loc, logits, chunkOf(labels, labelType.getRank() - 1, number), labelType.getNumElements());
+  CrossEntropy entropy = buildCrossEntropy(builder, loc, logits, chunkOf(chunkedLabels, number), labelType.getNumElements());
   cotangents.add(logits, entropy.cotangent);
   if (failed(cotangents.run(clones, [](func::CallOp) { return failure(); })))
     return failure();
@@ -212,14 +245,16 @@ LogicalResult ChunkBuilder::addChunk(int64_t number) {
 }
 
 FailureOr<ChunkedLoss> ChunkBuilder::run() {
+  auto labelType = cast<RankedTensorType>(labels.getType());
+  chunkedHidden = chunksFirst(head.hidden, head.hiddenDim);
+  chunkedLabels = chunksFirst(labels, labelType.getRank() - 1);
   for (int64_t n = 0; n < chunks; ++n)
     if (failed(addChunk(n)))
       return failure();
-  auto labelType = cast<RankedTensorType>(labels.getType());
   ChunkedLoss result;
-  result.losses = concatenate(losses, labelType.clone(builder.getF32Type()), labelType.getRank() - 1);
+  result.losses = concatenate(losses, cast<RankedTensorType>(labelType.clone(builder.getF32Type())), labelType.getRank() - 1);
   if (!hidden.empty())
-    result.cotangents.push_back({head.hidden, concatenate(hidden, head.hidden.getType(), head.hiddenDim)});
+    result.cotangents.push_back({head.hidden, concatenate(hidden, cast<RankedTensorType>(head.hidden.getType()), head.hiddenDim)});
   for (auto [value, sum] : llvm::zip(head.shared, sums))
     if (sum)
       result.cotangents.push_back({value, castTo(builder, sum, cast<RankedTensorType>(value.getType()))});

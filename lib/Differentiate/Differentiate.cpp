@@ -200,6 +200,7 @@ LogicalResult Entry::buildLossOfLogits(Value logits, int64_t chunks) {
   if (chunks == 0)
     chunks = succeeded(head) ? chooseChunks(*head, *labels) : 1;
   Value losses;
+  tokens = buildTokenShare(builder, loc, *labels); // before any gradient: updates are scaled by it
   if (chunks == 1) {
     CrossEntropy entropy = buildCrossEntropy(builder, loc, logits, *labels, labelType.getNumElements());
     losses = entropy.losses;
@@ -213,7 +214,6 @@ LogicalResult Entry::buildLossOfLogits(Value logits, int64_t chunks) {
     seeds = chunked->cotangents;
   }
   loss = buildSum(builder, loc, losses);
-  tokens = buildTokenShare(builder, loc, *labels);
   return success();
 }
 

@@ -38,6 +38,9 @@ void Grouping::growEpilogue(KernelGroup &group, EinsumOp op) {
       Operation *producer = operand.getDefiningOp();
       if (producer && isSplatConstant(producer))
         continue;
+      // Of two contractions the later one takes in what joins them: the earlier one does not wait for it, and a sum of many needs one buffer.
+      if (isa_and_nonnull<EinsumOp>(producer) && producer->hasOneUse() && op->isBeforeInBlock(producer))
+        return;
       // A broadcast keeps the order of dimensions: along the result's last one it is contiguous (the input's last) or constant.
       if (isa_and_nonnull<BroadcastOp>(producer))
         required.insert(producer->getOperand(0));

@@ -7,7 +7,7 @@
 //    less work: computing it again per evaluation against writing it once and reading it back. A value that somebody needs in memory
 //    (a result, a collective, a call, an operand that is read by strides) has no choice; if a pointwise kernel goes on computing with it,
 //    that kernel writes it too.
-// 3. Reshapes of memory need no kernel: they stay, as another name of the same buffer.
+// 3. Reshapes of memory need no kernel: they stay, as another name of the same buffer, and so do slices that are contiguous there.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -29,6 +29,12 @@ LoweringClass loweringClass(Operation *op) {
 bool isSplatConstant(Operation *op) {
   auto constant = dyn_cast<graph::ConstantOp>(op);
   return constant && constant.getValue().isSplat();
+}
+
+/// Does `op` only give memory another name?
+static bool isMemoryView(Operation *op) {
+  auto slice = dyn_cast<SliceOp>(op);
+  return isa<ReshapeOp>(op) || (slice && contiguousBegin(slice));
 }
 
 static bool isElement(Operation *op) { return op && loweringClass(op) == LoweringClass::Element; }
@@ -232,10 +238,10 @@ void Grouping::decideElement(Operation *op) {
   }
   if (isSplatConstant(op))
     return; // data
-  if (isa<ReshapeOp>(op)) {
-    // Another name of its input's memory, unless the input is not in memory anyway.
+  if (isMemoryView(op)) {
+    // Another name of its input's memory, unless the input is not in memory anyway. What several parts are taken of is.
     Operation *producer = op->getOperand(0).getDefiningOp();
-    bool inMemory = !isElement(producer) || isRequired || isa<ReshapeOp>(producer);
+    bool inMemory = !isElement(producer) || isRequired || isMemoryView(producer) || (isa<SliceOp>(op) && !op->getOperand(0).hasOneUse());
     if (!inMemory) {
       inlined.insert(op);
       llvm::SmallPtrSet<const KernelGroup *, 4> consumers;

@@ -12,6 +12,7 @@
 
 #include "dialects/Shard/Shard.h"
 #include "shardc/Lower/LowerKernels.h"
+#include "shardc/Lower/StridedView.h"
 #include "shardc/Schedule/Program.h"
 #include "shardc/Support/Alias.h"
 #include "llvm/ADT/ScopeExit.h"
@@ -48,7 +49,7 @@ private:
   LogicalResult addBuckets();
   LogicalResult addStates();
   LogicalResult flattenEntry(func::FuncOp function);
-  FailureOr<int> visitView(shard::BucketViewOp view, Frame &frame);
+  FailureOr<int> visitView(Value input, RankedTensorType type, int64_t begin, Frame &frame);
   LogicalResult visitPack(shard::BucketPackOp pack, Frame &frame);
   std::vector<ProgramCommand> &commands() { return program.entries.back().commands; }
   LogicalResult addInputs(func::FuncOp main, SmallVectorImpl<Place> &places);
@@ -289,10 +290,16 @@ LogicalResult Flattener::visit(Operation *op, Frame &frame) {
   if (auto call = dyn_cast<func::CallOp>(op))
     return visitCall(call, frame);
   if (auto view = dyn_cast<shard::BucketViewOp>(op)) {
-    FailureOr<int> buffer = visitView(view, frame);
+    FailureOr<int> buffer = visitView(view.getInput(), view.getType(), static_cast<int64_t>(view.getOffset()), frame);
     frame[view.getResult()] = {buffer.value_or(-1)};
     return buffer;
   }
+  if (auto slice = dyn_cast<graph::SliceOp>(op)) // what is not contiguous has become a kernel
+    if (std::optional<int64_t> begin = contiguousBegin(slice)) {
+      FailureOr<int> buffer = visitView(slice.getInput(), slice.getType(), *begin, frame);
+      frame[slice.getResult()] = {buffer.value_or(-1)};
+      return buffer;
+    }
   if (auto pack = dyn_cast<shard::BucketPackOp>(op))
     return visitPack(pack, frame);
   if (isa<shard::ShardDialect>(op->getDialect()) && op->getNumResults() == 1 && op->getAttrOfType<ArrayAttr>("axes"))
@@ -318,14 +325,15 @@ FailureOr<SmallVector<Place>> Flattener::walk(func::FuncOp function, ArrayRef<Pl
   return results;
 }
 
-FailureOr<int> Flattener::visitView(shard::BucketViewOp view, Frame &frame) {
-  FailureOr<int> source = bufferOf(frame[view.getInput()]);
+/// `begin`: elements.
+FailureOr<int> Flattener::visitView(Value input, RankedTensorType type, int64_t begin, Frame &frame) {
+  FailureOr<int> source = bufferOf(frame[input]);
   if (failed(source))
     return failure();
-  int buffer = newBuffer(program.buffers[*source].name, view.getType(), BufferKind::Temporary);
+  int buffer = newBuffer(program.buffers[*source].name, type, BufferKind::Temporary);
   ProgramBuffer &made = program.buffers[buffer], &whole = program.buffers[*source];
   made.whole = whole.whole < 0 ? *source : whole.whole;
-  made.begin = whole.begin + static_cast<int64_t>(view.getOffset()) * elementBytes(view.getType().getElementType());
+  made.begin = whole.begin + begin * elementBytes(type.getElementType());
   return buffer;
 }
 
@@ -479,7 +487,7 @@ void Flattener::splitInit() {
   std::vector<ProgramCommand> rest;
   std::vector<size_t> kept = {0}; // of the first n commands
   for (ProgramCommand &command : entry.commands) {
-    bool isInit = command.kind != CommandKind::Zero && llvm::all_of(command.reads(), [&](int b) { return isFixed[b]; });
+    bool isInit = command.kind != CommandKind::Zero && llvm::all_of(command.reads(), [&](int b) { return isFixed[program.wholeOf(b)]; });
     for (int b : command.writes())
       isFixed[b] = isInit;
     (isInit ? program.init : rest).push_back(std::move(command));

@@ -1,11 +1,15 @@
 //===- PlanArena.cpp - A place for every buffer ---------------------------===//
 //
 // 1. What lives from loading on (weights, constants, axis indices, states, results of the init list) lies at the start, one after the other.
-// 2. The commands of each entry are walked once: a buffer takes the best-fitting hole when it is first written (an input: before the first
-//    command) and gives it back after its last use (an output: never). O(n log n). Parts of a buffer live and lie where it does.
+// 2. Each entry's buffers live from their first use (an input: from the start) to their last (an output: to the end). They are placed twice, and the
+//    smaller plan stays: in the order of time, each in the best-fitting hole (O(n log n)); and by size, the largest first, each in the lowest hole
+//    that is free while it lives (O(n^2), with a small constant). Parts of a buffer live and lie where it does.
+//
+// By size is what TVM and TFLite do (Pisarchyk and Lee, arXiv 2001.03288); by time wins where buffers of different sizes follow each other.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Schedule/Program.h"
+#include <numeric>
 #include <set>
 
 using namespace mlir;
@@ -78,36 +82,82 @@ private:
 
 } // namespace
 
-/// Places what one entry uses and nothing else keeps; returns the end.
-static int64_t planEntry(Program &program, const ProgramEntry &entry, const std::vector<bool> &isPermanent, int64_t start,
-                         std::vector<bool> &isPlaced) {
-  std::vector<int64_t> lastUse(program.buffers.size(), -1);
-  for (auto [n, command] : llvm::enumerate(entry.commands))
-    for (int buffer : command.buffers)
-      lastUse[program.wholeOf(buffer)] = n;
-  Arena arena(start);
-  auto place = [&](int i) {
-    if (isPlaced[i])
+namespace {
+
+/// A buffer of an entry: the commands that it lives through, both included.
+struct Lifetime {
+  int buffer;
+  int64_t first, last, bytes, offset = 0;
+};
+
+} // namespace
+
+/// What an entry uses and nothing else keeps, in the order of first use.
+static std::vector<Lifetime> findLifetimes(const Program &program, const ProgramEntry &entry, const std::vector<bool> &isPlaced) {
+  std::vector<Lifetime> lifetimes;
+  llvm::DenseMap<int, size_t> numberOf;
+  auto use = [&](int buffer, int64_t at) {
+    if (isPlaced[buffer])
       return;
-    program.buffers[i].offset = arena.take(aligned(program, program.buffers[i].bytes));
-    isPlaced[i] = true;
-  };
-  auto release = [&](int i) {
-    if (!isPermanent[i] && program.buffers[i].kind != BufferKind::Output)
-      arena.give(program.buffers[i].offset, aligned(program, program.buffers[i].bytes));
+    auto [it, isNew] = numberOf.try_emplace(buffer, lifetimes.size());
+    if (isNew)
+      lifetimes.push_back({buffer, at, at, aligned(program, program.buffers[buffer].bytes)});
+    lifetimes[it->second].last = program.buffers[buffer].kind == BufferKind::Output ? entry.commands.size() : at;
   };
   // Every input is copied in before a run, also one that nobody reads.
   for (const ProgramValue &input : entry.inputs)
-    place(input.buffer);
-  for (auto [n, command] : llvm::enumerate(entry.commands)) {
+    use(input.buffer, 0);
+  for (auto [n, command] : llvm::enumerate(entry.commands))
     for (int buffer : command.buffers)
-      place(program.wholeOf(buffer));
-    llvm::SmallDenseSet<int> done;
-    for (int buffer : command.buffers)
-      if (int whole = program.wholeOf(buffer); lastUse[whole] == static_cast<int64_t>(n) && done.insert(whole).second)
-        release(whole);
+      use(program.wholeOf(buffer), n);
+  return lifetimes;
+}
+
+static int64_t placeByTime(std::vector<Lifetime> &lifetimes, int64_t start) {
+  Arena arena(start);
+  std::vector<size_t> ends(lifetimes.size());
+  std::iota(ends.begin(), ends.end(), 0);
+  llvm::stable_sort(ends, [&](size_t a, size_t b) { return lifetimes[a].last < lifetimes[b].last; });
+  auto ended = ends.begin();
+  for (Lifetime &lifetime : lifetimes) {
+    for (; lifetimes[*ended].last < lifetime.first; ++ended)
+      arena.give(lifetimes[*ended].offset, lifetimes[*ended].bytes);
+    lifetime.offset = arena.take(lifetime.bytes);
   }
   return arena.end;
+}
+
+static int64_t placeBySize(std::vector<Lifetime> &lifetimes, int64_t start) {
+  std::vector<Lifetime *> order, placed; // by offset
+  for (Lifetime &lifetime : lifetimes)
+    order.push_back(&lifetime);
+  llvm::stable_sort(order, [](const Lifetime *a, const Lifetime *b) { return a->bytes > b->bytes; });
+  int64_t end = start;
+  for (Lifetime *lifetime : order) {
+    int64_t offset = start;
+    for (const Lifetime *other : placed) {
+      if (other->last < lifetime->first || lifetime->last < other->first || other->offset + other->bytes <= offset)
+        continue;
+      if (offset + lifetime->bytes <= other->offset)
+        break;
+      offset = other->offset + other->bytes;
+    }
+    lifetime->offset = offset;
+    end = std::max(end, offset + lifetime->bytes);
+    placed.insert(llvm::upper_bound(placed, lifetime, [](const Lifetime *a, const Lifetime *b) { return a->offset < b->offset; }), lifetime);
+  }
+  return end;
+}
+
+/// Places what one entry uses and nothing else keeps; returns the end.
+static int64_t planEntry(Program &program, const ProgramEntry &entry, int64_t start, std::vector<bool> &isPlaced) {
+  std::vector<Lifetime> byTime = findLifetimes(program, entry, isPlaced), bySize = byTime;
+  int64_t timeEnd = placeByTime(byTime, start), sizeEnd = placeBySize(bySize, start);
+  for (const Lifetime &lifetime : sizeEnd < timeEnd ? bySize : byTime) {
+    program.buffers[lifetime.buffer].offset = lifetime.offset;
+    isPlaced[lifetime.buffer] = true;
+  }
+  return std::min(timeEnd, sizeEnd);
 }
 
 void planArena(Program &program) {
@@ -128,7 +178,7 @@ void planArena(Program &program) {
   int64_t end = offset;
   std::vector<bool> isPlaced = isPermanent;
   for (const ProgramEntry &entry : program.entries)
-    end = std::max(end, planEntry(program, entry, isPermanent, offset, isPlaced));
+    end = std::max(end, planEntry(program, entry, offset, isPlaced));
   for (auto [i, buffer] : llvm::enumerate(program.buffers)) {
     int whole = program.wholeOf(i);
     int64_t begin = 0;

@@ -15,6 +15,7 @@ FailureOr<Program> scheduleProgram(ModuleOp module, const ScheduleOptions &optio
     return failure();
   if (options.target == Target::Cuda)
     program->cuda.emplace();
+  shareTemporaries(*program, module);
   placeStorage(*program, module);
   overlapCollectives(*program, options.overlap);
   planArena(*program);

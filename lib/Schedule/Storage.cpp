@@ -37,7 +37,8 @@ private:
   Program &program;
   ProgramEntry &entry;
   SymbolTable &symbols;
-  std::vector<int> producer; ///< command that writes a buffer; -1: none, -2: several
+  std::vector<int> producer; ///< first command that writes a buffer; -1: none
+  std::vector<int> writers;  ///< how many do
   std::multimap<size_t, ProgramCommand> pending;
 };
 
@@ -45,9 +46,11 @@ private:
 
 void StoragePlacer::indexProducers() {
   producer.assign(program.buffers.size(), -1);
+  writers.assign(program.buffers.size(), 0);
   for (auto [n, command] : llvm::enumerate(entry.commands))
     for (int buffer : command.writes())
-      producer[buffer] = producer[buffer] == -1 ? static_cast<int>(n) : -2;
+      if (++writers[buffer] == 1)
+        producer[buffer] = static_cast<int>(n);
 }
 
 void StoragePlacer::addCopy(size_t before, int from, int to, int64_t bytes) {
@@ -125,7 +128,7 @@ void StoragePlacer::insertPending() {
 
 bool StoragePlacer::canUpdateInPlace(int made, int state) {
   const ProgramBuffer &buffer = program.buffers[made];
-  if (buffer.kind != BufferKind::Temporary || buffer.whole >= 0 || producer[made] < 0)
+  if (buffer.kind != BufferKind::Temporary || buffer.whole >= 0 || writers[made] != 1)
     return false;
   auto isState = [&](int b) { return b == state || program.buffers[b].whole == state; };
   for (size_t n = producer[made]; n < entry.commands.size(); ++n) {
@@ -178,7 +181,7 @@ void StoragePlacer::placeUpdate(int made, int state) {
   for (auto &update : entry.updates)
     if (update.first == made)
       update.first = state;
-  producer[made] = -1;
+  writers[made] = 0;
 }
 
 void StoragePlacer::run() {

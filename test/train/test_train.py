@@ -33,6 +33,7 @@ CHECKPOINTING = {kind: ("--activation-checkpointing", kind) for kind in ("select
 PREFETCH = {f"prefetch{n}": ("--forward-prefetch", str(n), "--backward-prefetch", str(n), "--reductions-in-flight", str(n))
             for n in (0, 2)}  # fmt: skip
 RESHARD = {f"reshard-{value}": ("--reshard-after-forward", value) for value in ("true", "false")}
+LOSS_CHUNKS = ("--loss-chunks", "4")
 # Numbers stay the same, bit for bit.
 NEUTRAL = {**ZERO, **CHECKPOINTING, **PREFETCH, **RESHARD, "zero1-full": (*ZERO["zero1"], *CHECKPOINTING["full"])}
 ACCUMULATED = {
@@ -80,6 +81,9 @@ def cases_against_torch(everything: bool) -> list[Case]:
             cases += [other for mesh in ("1", "dp2-tp2") for other in accumulated_cases(Case(family, mesh))]
         else:
             cases += accumulated_cases(Case(family, "dp2-tp2"), ["accumulation4"])
+        # A head, a tied one with and without a soft cap in front of the loss.
+        if family in ("llama", "gpt2", "gemma2"):
+            cases += [Case(family, mesh).with_options("chunks", LOSS_CHUNKS) for mesh in ("1", "dp2-tp2")]
     llama = Case("llama", "dp2-tp2")
     return cases + [dataclasses.replace(llama, run=run) for run in ("sgd", "unclipped", "cosine")]
 
@@ -104,6 +108,8 @@ def neutral_cases(everything: bool) -> list[tuple[Case, Case]]:
                     pairs += [
                         (accumulated, accumulated.with_options(name, CHECKPOINTING[name])) for name in CHECKPOINTING
                     ]
+    chunked = Case("llama", "dp2-tp2").with_options("chunks", LOSS_CHUNKS)
+    pairs += [(chunked, chunked.with_options(name, NEUTRAL[name])) for name in ("zero1-full", "selective", "prefetch2")]
     return pairs
 
 
@@ -145,6 +151,12 @@ def test_losses_are_torchs(trained, loss_case):
     np.testing.assert_allclose(result.losses, expected.losses, rtol=TOLERANCE)
     np.testing.assert_allclose(result.grad_norms, expected.grad_norms, rtol=10 * TOLERANCE)
     np.testing.assert_allclose(result.learning_rates, expected.learning_rates, rtol=1e-6)
+
+
+def test_chunks_of_the_loss_change_the_order_of_sums_only(trained):
+    whole = Case("llama", "dp2-tp2")
+    chunked = whole.with_options("chunks", LOSS_CHUNKS)
+    np.testing.assert_allclose(trained(chunked).losses, trained(whole).losses, rtol=1e-6)
 
 
 def test_numbers_stay_the_same_bit_for_bit(trained, neutral_pair):

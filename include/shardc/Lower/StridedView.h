@@ -6,6 +6,7 @@
 #ifndef SHARDC_LOWER_STRIDEDVIEW_H
 #define SHARDC_LOWER_STRIDEDVIEW_H
 
+#include "dialects/Graph/Graph.h"
 #include "mlir/IR/Value.h"
 #include "llvm/ADT/STLFunctionalExtras.h"
 #include "llvm/ADT/SmallVector.h"
@@ -31,6 +32,9 @@ StridedView viewOf(mlir::Value value, llvm::function_ref<bool(mlir::Operation *)
 /// Strides of an op's result `value` when `stored`, which is made from it by transposes and reshapes of one use each, lies row-major in
 /// memory; nullopt if it cannot be said.
 std::optional<Strides> stridesWhenStoredAs(mlir::Value value, mlir::Value stored);
+
+/// First element of a slice that is contiguous in its input's memory and begins where a buffer may.
+std::optional<int64_t> contiguousBegin(graph::SliceOp op);
 
 } // namespace shardc
 

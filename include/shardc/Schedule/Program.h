@@ -166,10 +166,12 @@ struct Program {
 /// Flattens every public function, an entry, and the functions that it calls. The module went through Fuse.
 mlir::FailureOr<Program> flattenProgram(mlir::ModuleOp module);
 
+/// Results take the buffers of arguments that are read for the last time, where kernels may work in place; those are marked. Before placeStorage.
+void shareTemporaries(Program &program, mlir::ModuleOp module);
+
 /// Decides which buffers lie inside of others: parts of packs, new values of states. What cannot is copied. Kernels that work in
 /// place are marked.
 void placeStorage(Program &program, mlir::ModuleOp module);
-
 
 /// How far collectives may run behind computation; 0: not at all. Each step costs memory: a unit's parameters, or a bucket's gradients.
 struct OverlapOptions {

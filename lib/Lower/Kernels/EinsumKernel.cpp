@@ -109,7 +109,7 @@ KernelResult lowerEinsumKernel(CpuLowering &lowering) {
   FailureOr<Kernel> kernel = buildGemm(lowering.builder, lowering.module, spec, lowering.target);
   if (succeeded(kernel)) {
     llvm::append_range(buffers, extra);
-    buffers.push_back(result);
+    buffers.push_back(lowering.inPlace.empty() ? result : Value(lowering.function.getArgument(lowering.inPlace.begin()->first)));
     lowering.adoptBuffers(buffers);
   }
   return kernel;

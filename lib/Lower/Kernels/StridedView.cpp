@@ -102,4 +102,20 @@ std::optional<Strides> stridesWhenStoredAs(Value value, Value stored) {
   return strides;
 }
 
+std::optional<int64_t> contiguousBegin(graph::SliceOp op) {
+  constexpr int64_t kAlignment = 64; // of buffers
+  ArrayRef<int64_t> from = shapeOf(op.getInput()), to = shapeOf(op.getResult());
+  bool isWhole = true; // behind dimension d
+  int64_t begin = 0, row = 1;
+  for (int64_t d = static_cast<int64_t>(from.size()) - 1; d >= 0; --d) {
+    if (to[d] > 1 && (!isWhole || op.getStrides()[d] != 1))
+      return std::nullopt;
+    begin += op.getStarts()[d] * row;
+    row *= from[d];
+    isWhole &= to[d] == from[d];
+  }
+  bool isAligned = begin * elementBytes(op.getType().getElementType()) % kAlignment == 0;
+  return isAligned ? std::optional(begin) : std::nullopt;
+}
+
 } // namespace shardc

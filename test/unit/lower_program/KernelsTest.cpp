@@ -68,6 +68,35 @@ TEST_P(KernelsTest, RunsInPlace) {
   }
 }
 
+TEST_P(KernelsTest, AddsProductsInPlace) {
+  // Two blocks along k and a ragged edge: the sum so far is read behind the accumulators.
+  constexpr int64_t m = 37, n = 43, k = 1031;
+  auto function = parse(R"(
+func.func private @sum(%a: tensor<1031x37xf32>, %b: tensor<1031x43xf32>, %c: tensor<37x43xf32>) -> tensor<37x43xf32>
+    attributes {exec.kernel, exec.in_place = [array<i64: 2, 0>]} {
+  %p = graph.einsum "km,kn->mn" %a, %b : tensor<1031x37xf32>, tensor<1031x43xf32> -> tensor<37x43xf32>
+  %r = graph.add %c, %p : tensor<37x43xf32>
+  return %r : tensor<37x43xf32>
+})");
+  FailureOr<Kernel> kernel = lowerKernel(function, *module, target);
+  ASSERT_TRUE(succeeded(kernel));
+  KernelLibrary library = compile();
+  Type f32 = builder.getF32Type();
+  Tensor a(f32, k * m), b(f32, k * n), c(f32, m * n);
+  unsigned seed = 0;
+  for (Tensor *tensor : {&a, &b, &c})
+    tensor->randomise(++seed);
+  std::vector<double> before = c.values();
+  run(library, *kernel, {a.data(), b.data(), c.data(), c.data()});
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = before[i * n + j];
+      for (int64_t l = 0; l < k; ++l)
+        sum += double(a.get(l * m + i)) * b.get(l * n + j);
+      ASSERT_NEAR(c.get(i * n + j), sum, 1e-3) << i << " " << j;
+    }
+}
+
 TEST_P(KernelsTest, InPlacePairsAreChecked) {
   EXPECT_EQ(errorOf(update(", exec.in_place = [array<i64: 3, 0>]")),
             "result 0 cannot be in place of argument 3");
@@ -94,7 +123,15 @@ TEST_P(KernelsTest, CanRunInPlace) {
                     "tensor<3x3xf32>"));
   EXPECT_TRUE(
       check("tensor<3xi1>", "%r = graph.cast %x : tensor<3xi1> -> tensor<3xi8>", "tensor<3xi8>"));
-  // Another width; other elements; an element of another row.
+  EXPECT_TRUE(check("tensor<3x3xf32>",
+                    "%p = graph.einsum \"ik,kj->ij\" %y, %y : tensor<3x3xf32>, tensor<3x3xf32> -> "
+                    "tensor<3x3xf32>\n%r = graph.add %p, %x : tensor<3x3xf32>",
+                    "tensor<3x3xf32>"));
+  // A factor; another width; other elements; an element of another row.
+  EXPECT_FALSE(check("tensor<3x3xf32>",
+                     "%p = graph.einsum \"ik,kj->ij\" %x, %y : tensor<3x3xf32>, tensor<3x3xf32> -> "
+                     "tensor<3x3xf32>\n%r = graph.add %p, %x : tensor<3x3xf32>",
+                     "tensor<3x3xf32>"));
   EXPECT_FALSE(check("tensor<3x3xf32>", "%r = graph.cast %x : tensor<3x3xf32> -> tensor<3x3xbf16>",
                      "tensor<3x3xbf16>"));
   EXPECT_FALSE(check("tensor<3x3xf32>",
