@@ -40,7 +40,7 @@ def compiled(gpus, tmp_path_factory):
 def train(gpus, bundle, data, folder, *options, entry="step"):
     """Losses and gradient norms; the call log is checked."""
     log = folder / "loss.jsonl"
-    arguments = ["--data", data, "--steps", STEPS, "--timeout", 30, "--log", log, "--check-allocations", *options]
+    arguments = ["--data", data, "--steps", STEPS, "--timeout", 30, "--log", log, *options]
     found = gpus.logged(folder / "log", bundle, *arguments, entry=entry)
     steps = losses(log)
     return np.array([step["loss"] for step in steps]), np.array([step["grad_norm"] for step in steps]), found

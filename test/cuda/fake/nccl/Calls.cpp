@@ -19,11 +19,7 @@ struct GroupState {
   int depth = 0, error = Success;
   std::vector<Pending> pending;
 };
-/// Never destroyed: a thread's end would have to be asked for, with memory that is counted.
-GroupState &groupState() {
-  static thread_local GroupState *const state = new GroupState;
-  return *state;
-}
+thread_local GroupState group;
 
 void describe(const Pending &pending) {
   for (const Call &call : pending.calls) {
@@ -71,9 +67,9 @@ int submitGroup(Pending pending) {
 
 int endGroup() {
   std::vector<Pending> pending;
-  pending.swap(groupState().pending);
-  int result = groupState().error;
-  groupState().error = Success;
+  pending.swap(group.pending);
+  int result = group.error;
+  group.error = Success;
   for (Pending &one : pending)
     if (result == Success || result == InProgress)
       result = std::max(result, submitGroup(std::move(one)));
@@ -108,29 +104,29 @@ int add(Kind kind, const void *source, void *target, uint64_t count, int dtype, 
             reinterpret_cast<uint64_t>(target),
             peer};
   if (int error = check(**handle, call))
-    return groupState().error = groupState().depth ? error : Success, error;
+    return group.error = group.depth ? error : Success, error;
   if (count) {
     Pending *open = nullptr;
-    for (Pending &pending : groupState().pending)
+    for (Pending &pending : group.pending)
       if (pending.communicator == *handle)
         open = &pending;
     if (open && open->stream != stream)
       return refuse(InvalidUsage,
                     call.facts.text() + ": a group uses one communicator in two streams");
     if (!open)
-      open = &groupState().pending.emplace_back(Pending{*handle, stream, {}});
+      open = &group.pending.emplace_back(Pending{*handle, stream, {}});
     open->calls.push_back(call);
   }
-  return groupState().depth ? Success : endGroup();
+  return group.depth ? Success : endGroup();
 }
 
 } // namespace
 
-FAKE_API int ncclGroupStart() { return ++groupState().depth, Success; }
+FAKE_API int ncclGroupStart() { return ++group.depth, Success; }
 FAKE_API int ncclGroupEnd() {
-  if (!groupState().depth)
+  if (!group.depth)
     return refuse(InvalidUsage, "ncclGroupEnd without ncclGroupStart");
-  return --groupState().depth ? Success : endGroup();
+  return --group.depth ? Success : endGroup();
 }
 
 FAKE_API int ncclAllReduce(const void *source, void *target, size_t count, int dtype, int reduction,
