@@ -47,6 +47,24 @@ template <typename F> double bestSeconds(F &&run) {
           "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");                           \
   }
 
+/// Products of matrix tiles, four sums in turn. The tiles' shapes are those of `configuration`.
+inline void tilePeakLoop(long n) {
+  alignas(64) uint8_t configuration[64] = {1};
+  for (int tile = 0; tile < 8; ++tile) {
+    configuration[16 + 2 * tile] = 64;
+    configuration[48 + tile] = 16;
+  }
+#define SHARDC_TILES                                                                               \
+  "tdpbf16ps %%tmm6,%%tmm4,%%tmm0\n tdpbf16ps %%tmm7,%%tmm4,%%tmm1\n"                              \
+  "tdpbf16ps %%tmm6,%%tmm5,%%tmm2\n tdpbf16ps %%tmm7,%%tmm5,%%tmm3\n"
+  __asm__ volatile("ldtilecfg %1\n 1:\n" SHARDC_TILES SHARDC_TILES SHARDC_TILES
+                   "dec %0\n jnz 1b\n tilerelease\n"
+                   : "+r"(n)
+                   : "m"(configuration)
+                   : "cc", "memory");
+#undef SHARDC_TILES
+}
+
 /// The loop, and FLOPs of one round of it.
 struct PeakLoop {
   void (*loop)(long);
@@ -56,9 +74,11 @@ inline PeakLoop peakLoop(const shardc::CpuTarget &target, bool dot) {
   void (*loop)(long) = SHARDC_PEAK_LOOP("vfmadd231ps", "ymm");
   if (target.avx512)
     loop = SHARDC_PEAK_LOOP("vfmadd231ps", "zmm");
-  if (dot)
-    loop = SHARDC_PEAK_LOOP("vdpbf16ps", "zmm");
-  return {loop, 12.0 * (target.vectorBytes / 2) * (dot ? 2 : 1)};
+  if (dot && target.amx)
+    return {tilePeakLoop, 12.0 * 2 * 16 * 16 * 32};
+  if (dot && target.bf16Dot)
+    return {SHARDC_PEAK_LOOP("vdpbf16ps", "zmm"), 12.0 * target.vectorBytes};
+  return {loop, 12.0 * (target.vectorBytes / 2)};
 }
 
 /// FLOP/s of one core that does nothing but independent multiply-adds.

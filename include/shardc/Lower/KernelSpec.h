@@ -28,16 +28,19 @@ inline constexpr llvm::StringLiteral kKernelAttr = "shardc.kernel";
 /// An ISA level. Everything that a bundle shares between levels (tiles, scratch bytes, weight
 /// layouts) must not depend on it.
 struct CpuTarget {
-  std::string name;         ///< as given: "x86-64-v4+avx512bf16"
+  std::string name;         ///< as given: "x86-64-v4+amx-bf16"
   std::string cpu;          ///< LLVM's name: "x86-64-v4"
-  std::string features;     ///< LLVM's feature string: "+avx512bf16"
+  std::string features;     ///< LLVM's feature string: "+amx-tile,…"
   int64_t vectorBytes = 32; ///< widest vector register
   bool avx512 = false;      ///< 32 registers and masks
-  bool bf16Dot = false;     ///< vdpbf16ps
+  bool bf16Round = false;   ///< vcvtneps2bf16
+  bool bf16Dot = false;     ///< vdpbf16ps, where it is faster than f32
+  bool amx = false;         ///< tdpbf16ps on matrix tiles
 
-  /// Parses "x86-64-v3", "x86-64-v4", either with "+feature"s, or "native".
+  /// Parses "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16", "x86-64-v4+amx-bf16" or "native".
   static llvm::Expected<CpuTarget> parse(llvm::StringRef text);
-  /// Whether this machine can run code for the level.
+  /// Whether this process can run code for the level. Linux is asked for the tiles' registers, which
+  /// a process does not have by default.
   bool runsOnHost() const;
 };
 

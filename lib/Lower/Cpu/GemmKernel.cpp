@@ -5,8 +5,8 @@
 //   A's rows into scratch, if they cannot be read in place, and B's panels, if B is not a packed
 //   weight of the right type; unless the tile before has left them there
 //   for each block of k:
-//     packed weights:  for each panel, for each register tile of rows
-//     through scratch: for each register tile of rows, for each panel of the group
+//     packed weights, matrix tiles: for each panel, for each register tile of rows
+//     through scratch:              for each register tile of rows, for each panel of the group
 //       the register tile, into an accumulator tile in scratch
 //   the epilogue over the accumulator tile, row by row, and the store to C
 //
@@ -15,6 +15,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "GemmPacking.h"
+#include "MatrixTiles.h"
 
 using namespace mlir;
 
@@ -95,7 +96,9 @@ private:
   int64_t panelUnits() const {
     return (pairsInB() ? llvm::divideCeil(spec.k, 2) : spec.k) * spec.nTile;
   }
-  int64_t kUnit() const { return level.step == StepKind::Element ? 1 : 2; }
+  int64_t kUnit() const {
+    return level.tiles ? kTileK : level.step == StepKind::Element ? 1 : 2;
+  }
 
   SmallVector<MemRefType> bufferTypes();
   Value batchOffset(const GemmOperand &operand, Value batch);
@@ -105,15 +108,17 @@ private:
   PlacedA blockOfA(Value kIndex);
   void fillA(Value kIndex);
   void fillB(Value kIndex);
+  Value panelBase(Value panel, Value kIndex) {
+    return level.prepareB ? slotOfB(panel, kIndex) : sourceOfB(panel, kIndex);
+  }
   Value sourceOfB(Value panel, Value kIndex);
   Value slotOfB(Value panel, Value kIndex);
   void forRegisterTiles(llvm::function_ref<void(int64_t, Value)> body);
-  void multiplyStrip(const PlacedA &a, Value b, Value bBase, Value panel, Value strip, Value row,
+  void multiplyStrip(const PlacedA &a, Value bBase, Value panel, Value strip, Value row,
                      int64_t tileRows, Value steps);
   void panelByPanel(const PlacedA &a, Value kIndex, Value steps);
   void rowsByRows(const PlacedA &a, Value kIndex, Value steps);
-  void registerTile(int64_t tileRows, const PlacedA &a, Value row, Value b, Value bBase, Value k,
-                    Value acc);
+  void registerTile(int64_t tileRows, const PlacedA &a, Value row, Value bBase, Value k, Value acc);
   void epilogue(Value m, Value rows, Value n, Value acc);
   void epilogueRows(Value m, Value rows, Value n, Value acc, bool masked);
   Value accBase(Value slot, Value strip);
@@ -158,8 +163,12 @@ Kernel GemmBuilder::build(ModuleOp module) {
   };
   accTile = view(plan.accOffset, plan.aOffset, plan.accType);
   packedB = view(plan.bOffset, plan.scratchBytes, level.dot ? e.b.getI32Type() : plan.accType);
+  if (level.tiles)
+    configureTiles(e, std::min(level.tileRows, kTileSide));
   e.loop(kernel.tileBegin, kernel.tileEnd, 1, e.index(-1),
          [&](Value index, ValueRange carried) { return Emitter::Values{tile(index, carried[0])}; });
+  if (level.tiles)
+    releaseTiles(e);
   return {spec.symbol, plan.tiles(), plan.scratchBytes};
 }
 
@@ -212,7 +221,7 @@ Value GemmBuilder::tile(Value index, Value cached) {
   }
 
   Value none = e.zero(e.vec(level.lanes, plan.accType));
-  e.loop(e.index(0), e.index(plan.panelsPerUnit * spec.nTile * plan.blockRows), level.lanes,
+  e.loop(e.index(0), e.index(plan.panelsPerUnit * spec.nTile * plan.accRows), level.lanes,
          [&](Value i) { e.store(none, accTile, i); });
   forBlocksOfK([&](Value k) { kBlock(k); });
   e.loop(firstPanel, endPanel, 1, [&](Value panel) {
@@ -279,9 +288,9 @@ void GemmBuilder::kBlock(Value kIndex) {
     fillA(kIndex);
   if (level.prepareB && plan.groupsKept == 0)
     fillB(kIndex);
-  Value k = kOf(kIndex), steps = kUnit() == 1 ? k : e.div(e.add(k, 1), 2);
+  Value steps = e.div(e.add(kOf(kIndex), kUnit() - 1), kUnit());
   PlacedA a = blockOfA(kIndex);
-  if (level.prepareB)
+  if (level.prepareB && !level.tiles)
     rowsByRows(a, kIndex, steps);
   else
     panelByPanel(a, kIndex, steps);
@@ -289,10 +298,10 @@ void GemmBuilder::kBlock(Value kIndex) {
 
 void GemmBuilder::panelByPanel(const PlacedA &a, Value kIndex, Value steps) {
   e.loop(firstPanel, endPanel, 1, [&](Value panel) {
-    Value base = sourceOfB(panel, kIndex);
+    Value base = panelBase(panel, kIndex);
     e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
       forRegisterTiles([&](int64_t tileRows, Value row) {
-        multiplyStrip(a, bufferB(), base, panel, strip, row, tileRows, steps);
+        multiplyStrip(a, base, panel, strip, row, tileRows, steps);
       });
     });
   });
@@ -301,9 +310,9 @@ void GemmBuilder::panelByPanel(const PlacedA &a, Value kIndex, Value steps) {
 void GemmBuilder::rowsByRows(const PlacedA &a, Value kIndex, Value steps) {
   forRegisterTiles([&](int64_t tileRows, Value row) {
     e.loop(firstPanel, endPanel, 1, [&](Value panel) {
-      Value base = slotOfB(panel, kIndex);
+      Value base = panelBase(panel, kIndex);
       e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
-        multiplyStrip(a, packedB, base, panel, strip, row, tileRows, steps);
+        multiplyStrip(a, base, panel, strip, row, tileRows, steps);
       });
     });
   });
@@ -318,30 +327,33 @@ void GemmBuilder::forRegisterTiles(llvm::function_ref<void(int64_t, Value)> body
     e.ifThen(e.less(full, rows), [&] { body(remainder, full); });
 }
 
-void GemmBuilder::multiplyStrip(const PlacedA &a, Value b, Value bBase, Value panel, Value strip,
-                                Value row, int64_t tileRows, Value steps) {
+void GemmBuilder::multiplyStrip(const PlacedA &a, Value bBase, Value panel, Value strip, Value row,
+                                int64_t tileRows, Value steps) {
   Value column = e.mul(strip, level.strip);
   Value acc = plan.kBlocks == 1
                   ? e.index(0)
                   : e.add(accBase(e.sub(panel, firstPanel), strip), e.mul(row, level.strip));
-  registerTile(tileRows, a, row, b, e.add(bBase, column), steps, acc);
+  registerTile(tileRows, a, row, e.add(bBase, column), steps, acc);
   if (plan.kBlocks == 1)
     epilogue(e.add(m0, row), e.index(tileRows), e.add(e.mul(panel, spec.nTile), column), acc);
 }
 
 Value GemmBuilder::accBase(Value slot, Value strip) {
   Value column = e.add(e.mul(slot, spec.nTile), e.mul(strip, level.strip));
-  return e.mul(column, plan.blockRows);
+  return e.mul(column, plan.accRows);
 }
 
-void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Value b, Value bBase,
+void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Value bBase,
                                Value steps, Value acc) {
   MicroTile tile{tileRows,   level.strip / level.lanes, level.lanes, plan.accType, level.step,
                  spec.b.type};
+  Value b = level.prepareB ? packedB : bufferB();
   MicroOperands operands{a.buffer,    e.add(a.base, e.mul(row, a.tileStride)),
                          a.rowStride, a.kStride,
                          b,           bBase,
                          spec.nTile,  !level.prepareB};
+  if (level.tiles)
+    return emitTileLoop(e, tileRows, level.strip, operands, steps, accTile, acc, plan.kBlocks > 1);
   auto place = [&](int64_t i) { return e.add(acc, i * level.lanes); };
   SmallVector<Value> sums;
   for (int64_t i = 0; i < tileRows * tile.vecs; ++i)

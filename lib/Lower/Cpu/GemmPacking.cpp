@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "GemmPacking.h"
+#include "MatrixTiles.h"
 
 using namespace mlir;
 
@@ -133,6 +134,48 @@ struct Packer {
     });
   }
 
+  /// The same as rows of pairs, dst[dstBase + x·dstStride + unit]: square blocks are transposed in
+  /// registers. k is padded with zeros to whole matrix tiles.
+  void transposePairs(Value source, Value base, int64_t kStride, Value k, Value count, Value dst,
+                      Value dstBase, int64_t dstStride) {
+    auto block = [&](Value first, bool isWhole) {
+      e.loop(e.index(0), count, lanes(), [&](Value x) {
+        Value mask = e.mask(lanes(), e.sub(count, x));
+        auto row = [&](Value at) {
+          Value inside = e.less(at, k), zero = e.zero(e.vec(lanes(), spec.a.type));
+          Value from = isWhole ? at : e.min(at, e.sub(k, e.index(1)));
+          Value loaded = e.loadMasked(source, e.add(e.add(base, e.mul(from, kStride)), x), lanes(), mask);
+          return isWhole ? loaded : arith::SelectOp::create(e.b, e.loc, inside, loaded, zero);
+        };
+        SmallVector<Value> pairs;
+        for (int64_t i = 0; i < lanes(); ++i)
+          pairs.push_back(makePairs(e, row(e.add(first, 2 * i)), row(e.add(first, 2 * i + 1))));
+        Value to = e.add(e.add(dstBase, e.mul(x, dstStride)), e.div(first, 2));
+        for (auto [i, column] : llvm::enumerate(e.transpose(pairs)))
+          e.store(column, dst, e.add(to, i * dstStride));
+      });
+    };
+    Value full = spec.k % kTileK == 0 ? k : e.roundDown(k, kTileK);
+    e.loop(e.index(0), full, kTileK, [&](Value first) { block(first, true); });
+    if (spec.k % kTileK != 0)
+      e.ifThen(e.less(full, k), [&] { block(full, false); });
+  }
+
+  /// Zeros for the units that `k` leaves of a matrix tile, each `vectors` vectors wide.
+  void padUnits(Value k, int64_t stride, int64_t vectors, Value dst, Value dstBase) {
+    if (!level.tiles || spec.k % kTileK == 0)
+      return;
+    Value end = e.mul(e.div(e.add(k, kTileK - 1), kTileK), kTileK / 2);
+    Value none = vectors == 0 ? e.zero(unitType()) : e.zero(e.vec(lanes(), unitType()));
+    e.loop(units(k), end, 1, [&](Value unit) {
+      Value at = e.add(dstBase, e.mul(unit, stride));
+      if (vectors == 0)
+        e.storeScalar(none, dst, at);
+      for (int64_t i = 0; i < vectors; ++i)
+        e.store(none, dst, e.add(at, i * lanes()));
+    });
+  }
+
   /// Converted elements at `at`, or pairs with those of the next k.
   Value unitVector(llvm::function_ref<Value(Value)> load, Value at, int64_t kStride, Value k,
                    Value kEnd) {
@@ -160,7 +203,7 @@ PlacedA placeA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gem
   Value buffer = e.view(scratch, plan.aOffset, p.unitType(),
                         (plan.bOffset - plan.aOffset) / elementBytes(p.unitType()));
   Value base = plan.keepA ? e.mul(kIndex, block) : e.index(0);
-  if (!acrossK(spec)) {
+  if (!acrossK(spec) || level.tiles) {
     int64_t rowStride = llvm::alignTo(units, 16) + 16;
     return {buffer, base, rowStride, rowStride, 1};
   }
@@ -173,6 +216,9 @@ void copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLev
            Value source, Value base, Value rows, Value k, const PlacedA &a) {
   Packer p{e, spec, plan, level};
   bool needsPartner = level.step == StepKind::ConvertPair && spec.k % 2 != 0;
+  if (acrossK(spec) && level.tiles)
+    return p.transposePairs(source, base, spec.a.columnStride, k, rows, a.buffer, a.base,
+                            a.rowStride);
   if (acrossK(spec)) {
     p.copyTiles(source, base, spec.a.columnStride, k, rows, level.tileRows, a.buffer, a.base,
                 a.tileStride);
@@ -198,6 +244,8 @@ void copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLev
         e.storeScalar(p.scalarUnit(source, at, spec.a.columnStride, first, k), a.buffer,
                       e.add(to, unit));
       });
+    if (spec.a.columnStride != 1)
+      p.padUnits(k, 1, 0, a.buffer, to);
     if (needsPartner)
       e.storeScalar(e.zero(plan.accType), a.buffer, e.add(to, k));
   });
@@ -287,6 +335,7 @@ void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gemm
   Packer p{e, spec, plan, level};
   if (spec.packedB)
     return convertPanel(p, source, base, k, panel, panelBase);
+  p.padUnits(k, spec.nTile, spec.nTile / level.lanes, panel, panelBase);
   if (spec.b.columnStride == 1) {
     Value width = panelWidth(e, spec, n0);
     return p.copyAcross(source, e.add(base, n0), spec.b.rowStride, k, width, panel, panelBase,

@@ -1,5 +1,6 @@
 //===- GemmPlan.cpp - How a matrix multiplication is cut up ---------------===//
 #include "GemmPlan.h"
+#include "MatrixTiles.h"
 #include "llvm/Support/MathExtras.h"
 #include <numeric>
 
@@ -11,14 +12,18 @@ namespace shardc {
 /// register tile's rows are then 24 KiB, half of L1.
 static constexpr int64_t kMaxKBytes = 2560 * 4;
 static constexpr int64_t kMaxKBytesScratch = 640 * 4;
+/// … for matrix tiles: a panel of 32 columns of bf16 is 32 KiB and stays in L1.
+static constexpr int64_t kMaxKTiles = 512;
 /// A's block may take this much of L2.
 static constexpr int64_t kBlockBytes = 640 * 1024;
 /// Panels that are kept for other tiles may come from L3.
 static constexpr int64_t kKeptBytes = 8 * 1024 * 1024;
 /// A block of rows that share the copies of panels.
 static constexpr int64_t kMinCopiedRows = 96;
-/// Row blocks are multiples of the tile rows of every level (12 or 6).
-static constexpr int64_t kRowUnit = 12;
+/// Row blocks are multiples of the tile rows of every level: 12, 6, and 32 of matrix tiles.
+static constexpr int64_t kRowUnit = 12, kRowUnitTiles = 96;
+/// Fewer rows leave matrix tiles empty; what counts then is to read B once.
+static constexpr int64_t kMinRowsTiles = 7;
 /// Enough tiles for the threads of a big socket to share evenly.
 static constexpr int64_t kWantedTiles = 64;
 /// … where copies are made for each range of tiles.
@@ -36,7 +41,14 @@ static Type accumulatorType(const GemmSpec &spec) {
 /// So few rows are one register tile at every level, so that pairs are converted in registers.
 static int64_t maxRowsAtEveryLevel() { return 6; }
 
-static bool canDot(const GemmSpec &spec) { return spec.a.type.isBF16() && spec.b.type.isBF16(); }
+static bool canDot(const GemmSpec &spec) {
+  return spec.a.type.isBF16() && spec.b.type.isBF16() && accumulatorType(spec).isF32();
+}
+
+/// Whether a level with matrix tiles uses them. Packed weights are read in place: k ends with a tile.
+static bool canTile(const GemmSpec &spec) {
+  return canDot(spec) && spec.m >= kMinRowsTiles && (!spec.packedB || spec.k % kTileK == 0);
+}
 
 /// Rows a multiple of 4 KiB apart fall into one set of L1 and evict each other. With groups of
 /// panels they are read too rarely for a copy to pay.
@@ -55,6 +67,13 @@ static bool mustCopyA(const GemmSpec &spec, Type accType, bool dot, bool pairsIn
   return spec.m > 4 && (spec.a.columnStride != 1 || rowsCollide(spec));
 }
 
+static bool mustCopyAForTiles(const GemmSpec &spec) {
+  auto odd = [](int64_t stride) { return stride % 2 != 0; };
+  return spec.a.columnStride != 1 || spec.k % kTileK != 0 || odd(spec.a.rowStride) ||
+         llvm::any_of(spec.a.batch, odd) || (spec.m > kTileSide && spec.m % kTileSide != 0) ||
+         (spec.m > 8 && spec.a.rowStride * elementBytes(spec.a.type) % 4096 == 0);
+}
+
 static bool mustPrepareB(const GemmSpec &spec, Type accType, bool dot) {
   return !spec.packedB || (!dot && spec.b.type != accType);
 }
@@ -63,7 +82,8 @@ static bool mustPrepareB(const GemmSpec &spec, Type accType, bool dot) {
 /// and what of them is kept for other tiles.
 static void cutRowsAndColumns(const GemmSpec &spec, GemmPlan &plan, bool copyA, bool prepareB) {
   int64_t rowBytes = (prepareB ? spec.k : plan.kBlock) * elementBytes(plan.accType);
-  int64_t rows = kBlockBytes / rowBytes / kRowUnit * kRowUnit;
+  const int64_t unit = canTile(spec) ? kRowUnitTiles : kRowUnit, minRows = std::max<int64_t>(48, unit);
+  int64_t rows = kBlockBytes / rowBytes / unit * unit;
   int64_t wantedTiles = prepareB ? kWantedTilesScratch : kWantedTiles, maxRows = 384;
   auto groupOf = [&](int64_t panels) { return std::min(plan.panels, panels); };
   plan.order = TileOrder::GroupsFastest;
@@ -73,7 +93,7 @@ static void cutRowsAndColumns(const GemmSpec &spec, GemmPlan &plan, bool copyA, 
     // Rows are read in place, once for each group. Nothing is done again for another block of them.
     plan.order = TileOrder::RowsFastest;
     plan.panelsPerUnit = groupOf(4);
-    maxRows = 48;
+    maxRows = minRows;
   } else if (rows >= kMinCopiedRows) {
     plan.panelsPerUnit = groupOf(2);
   } else { // k is so long that A's rows do not fit: they are copied for each group
@@ -81,16 +101,17 @@ static void cutRowsAndColumns(const GemmSpec &spec, GemmPlan &plan, bool copyA, 
     plan.panelsPerUnit = groupOf(8);
     maxRows = rows = kMinCopiedRows;
   }
-  rows = std::clamp<int64_t>(rows, 48, maxRows);
+  rows = std::clamp<int64_t>(rows, minRows, maxRows);
   plan.panelGroups = llvm::divideCeil(plan.panels, plan.panelsPerUnit);
   int64_t wantedBlocks = llvm::divideCeil(wantedTiles, plan.batchCount * plan.panelGroups);
-  int64_t evenRows = llvm::alignTo(llvm::divideCeil(spec.m, wantedBlocks), kRowUnit);
-  rows = std::min(rows, std::max<int64_t>(evenRows, 48));
+  int64_t evenRows = llvm::alignTo(llvm::divideCeil(spec.m, wantedBlocks), unit);
+  rows = std::min(rows, std::max<int64_t>(evenRows, minRows));
   // Blocks of one height, so that threads have the same work.
   int64_t blocks = llvm::divideCeil(spec.m, rows);
   plan.blockRows =
-      std::min<int64_t>(spec.m, llvm::alignTo(llvm::divideCeil(spec.m, blocks), kRowUnit));
+      std::min<int64_t>(spec.m, llvm::alignTo(llvm::divideCeil(spec.m, blocks), unit));
   plan.rowBlocks = llvm::divideCeil(spec.m, plan.blockRows);
+  plan.accRows = canTile(spec) ? llvm::alignTo(plan.blockRows, 2 * kTileSide) : plan.blockRows;
 
   plan.keepA = copyA && plan.order == TileOrder::GroupsFastest &&
                (plan.kBlocks == 1 || plan.blockRows * rowBytes <= 2 * kBlockBytes);
@@ -110,19 +131,21 @@ GemmPlan planGemm(const GemmSpec &spec) {
   plan.panels = llvm::divideCeil(spec.n, spec.nTile);
   int64_t accBytes = elementBytes(plan.accType);
   bool prepareB = mustPrepareB(spec, plan.accType, false);
-  int64_t maxK = (prepareB ? kMaxKBytesScratch : kMaxKBytes) / accBytes;
+  bool tiles = canTile(spec);
+  int64_t maxK = tiles ? kMaxKTiles : (prepareB ? kMaxKBytesScratch : kMaxKBytes) / accBytes;
   plan.kBlocks = llvm::divideCeil(spec.k, maxK);
   plan.kBlock =
-      plan.kBlocks == 1 ? spec.k : llvm::alignTo(llvm::divideCeil(spec.k, plan.kBlocks), 16);
+      plan.kBlocks == 1 ? spec.k : llvm::alignTo(llvm::divideCeil(spec.k, plan.kBlocks), kTileK);
   plan.kBlocks = llvm::divideCeil(spec.k, plan.kBlock);
 
   bool pairsInB = spec.packedB && isPaired(spec.b.type);
   bool copyA = mustCopyA(spec, plan.accType, false, pairsInB) ||
-               (canDot(spec) && mustCopyA(spec, plan.accType, true, pairsInB));
+               (canDot(spec) && mustCopyA(spec, plan.accType, true, pairsInB)) ||
+               (tiles && mustCopyAForTiles(spec));
   cutRowsAndColumns(spec, plan, copyA, prepareB);
 
   int64_t accElements =
-      plan.kBlocks == 1 ? 24 * spec.nTile : plan.panelsPerUnit * spec.nTile * plan.blockRows;
+      plan.kBlocks == 1 ? 2 * kTileSide * spec.nTile : plan.panelsPerUnit * spec.nTile * plan.accRows;
   plan.accOffset = 0;
   plan.aOffset = llvm::alignTo(accElements * accBytes, 64);
   int64_t aBytes = copyA ? blockElementsOfA(plan) * (plan.keepA ? plan.kBlocks : 1) * accBytes : 0;
@@ -147,7 +170,8 @@ int64_t panelElementsOfB(const GemmSpec &spec, const GemmPlan &plan) {
 
 GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget &target) {
   GemmLevel level;
-  level.dot = target.bf16Dot && canDot(spec);
+  level.tiles = target.amx && canTile(spec);
+  level.dot = level.tiles || (target.bf16Dot && canDot(spec));
   level.lanes = target.vectorBytes / elementBytes(plan.accType);
   level.lanes = std::min(level.lanes, spec.nTile);
   // With 16 registers one or two rows leave room for whole panels, which are then read in one
@@ -159,6 +183,13 @@ GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget 
   else
     level.tileRows = llvm::divideCeil(spec.m, llvm::divideCeil(spec.m, maxRows));
 
+  if (level.tiles) {
+    level.tileRows = spec.m <= kTileSide ? spec.m : 2 * kTileSide;
+    level.copyA = mustCopyAForTiles(spec);
+    level.prepareB = !spec.packedB;
+    level.step = StepKind::DotPair;
+    return level;
+  }
   bool pairs = spec.packedB && isPaired(spec.b.type) && !level.dot;
   level.copyA = mustCopyA(spec, plan.accType, level.dot, pairs);
   level.prepareB = mustPrepareB(spec, plan.accType, level.dot);

@@ -24,6 +24,7 @@ struct GemmPlan {
   mlir::Type accType;
   int64_t batchCount;
   int64_t blockRows, rowBlocks;
+  int64_t accRows; ///< of a block, as accumulators lie: whole register tiles
   int64_t panels, panelsPerUnit, panelGroups;
   int64_t kBlock, kBlocks;
   TileOrder order;
@@ -36,7 +37,8 @@ struct GemmPlan {
 
 /// What differs between levels.
 struct GemmLevel {
-  bool dot;             ///< bf16 pairs through vdpbf16ps
+  bool dot;             ///< operands are bf16 pairs
+  bool tiles;           ///< … for matrix tiles: k is padded to whole ones
   bool copyA;           ///< A goes through scratch: converted, paired, or with a kinder row stride
   bool prepareB;        ///< B goes through scratch: converted or packed
   int64_t lanes, strip; ///< columns of the register tile

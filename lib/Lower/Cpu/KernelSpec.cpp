@@ -10,6 +10,10 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/TargetParser/Host.h"
+#if defined(__linux__) && defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 using namespace mlir;
 
@@ -35,8 +39,9 @@ static llvm::Error parseNative(CpuTarget &target) {
   target.avx512 = llvm::all_of(kLevel4, [&](llvm::StringRef f) { return host.lookup(f); });
   // Intel's cores without AMX run vdpbf16ps at a quarter of the rate of FMA (measured on Emerald
   // Rapids: half the FLOPs), AMD's at the same rate: there only is converting to f32 slower.
-  target.bf16Dot = target.avx512 && host.lookup("avx512bf16") &&
-                   llvm::StringRef(target.cpu).starts_with("znver");
+  target.bf16Round = target.avx512 && host.lookup("avx512bf16");
+  target.bf16Dot = target.bf16Round && llvm::StringRef(target.cpu).starts_with("znver");
+  target.amx = target.bf16Round && host.lookup("amx-tile") && host.lookup("amx-bf16");
   return llvm::Error::success();
 }
 
@@ -55,23 +60,37 @@ llvm::Expected<CpuTarget> CpuTarget::parse(llvm::StringRef text) {
     return llvm::createStringError(
         "unknown cpu level \"%s\", expected x86-64-v3, x86-64-v4 or native", target.name.c_str());
   }
+  // Every processor with matrix tiles of bf16 has avx512bf16 too.
   for (llvm::StringRef feature : llvm::drop_begin(parts)) {
-    if (feature != "avx512bf16" || !target.avx512)
-      return llvm::createStringError(
-          "unknown feature \"%s\" of cpu level \"%s\", the only one is x86-64-v4+avx512bf16",
-          feature.str().c_str(), target.cpu.c_str());
-    target.features = "+avx512bf16";
-    target.bf16Dot = true;
+    target.amx = feature == "amx-bf16";
+    target.bf16Dot = feature == "avx512bf16";
+    if (parts.size() > 2 || target.cpu != "x86-64-v4" || target.amx == target.bf16Dot)
+      return llvm::createStringError("unknown feature \"%s\" of cpu level \"%s\", there are "
+                                     "x86-64-v4+avx512bf16 and x86-64-v4+amx-bf16",
+                                     feature.str().c_str(), target.cpu.c_str());
+    target.features = target.amx ? "+avx512bf16,+amx-tile,+amx-bf16" : "+avx512bf16";
+    target.bf16Round = true;
   }
   target.vectorBytes = target.avx512 ? 64 : 32;
   return target;
+}
+
+/// Permission is the process's; asking again changes nothing.
+static bool requestTileRegisters() {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18; // ARCH_REQ_XCOMP_PERM of asm/prctl.h
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 bool CpuTarget::runsOnHost() const {
   auto host = llvm::sys::getHostCPUFeatures();
   auto has = [&](llvm::StringRef f) { return host.lookup(f); };
   return llvm::all_of(kLevel3, has) && (!avx512 || llvm::all_of(kLevel4, has)) &&
-         (!bf16Dot || has("avx512bf16"));
+         (!bf16Round || has("avx512bf16")) &&
+         (!amx || (has("amx-tile") && has("amx-bf16") && requestTileRegisters()));
 }
 
 KernelBody beginKernel(OpBuilder &builder, ModuleOp module, llvm::StringRef symbol,

@@ -38,12 +38,13 @@ std::pair<Value, Value> convertPair(Emitter &e, Value pairs, Type type) {
 
 Value makePairs(Emitter &e, Value even, Value odd) {
   int64_t lanes = cast<VectorType>(even.getType()).getDimSize(0);
-  auto widen = [&](Value v) {
-    Value bits = arith::BitcastOp::create(e.b, e.loc, e.vec(lanes, e.b.getI16Type()), v);
-    return arith::ExtUIOp::create(e.b, e.loc, e.vec(lanes, e.b.getI32Type()), bits);
+  auto bits = [&](Value v) {
+    return arith::BitcastOp::create(e.b, e.loc, e.vec(lanes, e.b.getI16Type()), v);
   };
-  Value high = arith::ShLIOp::create(e.b, e.loc, widen(odd), e.splat(lanes, e.b.getI32Type(), 16));
-  return arith::OrIOp::create(e.b, e.loc, widen(even), high);
+  SmallVector<int64_t> order;
+  for (int64_t i = 0; i < lanes; ++i)
+    order.append({i, lanes + i});
+  return e.bitcast(e.shuffle(bits(even), bits(odd), order), lanes, e.b.getI32Type());
 }
 
 static Value dotBF16(Emitter &e, Value acc, Value a, Value b) {

@@ -195,6 +195,32 @@ TEST_P(GemmKernelTest, BlocksOfRowsAndOfK) {
   checkAll();
 }
 
+/// Whole and partial matrix tiles of rows, columns and k, of every kind of operand.
+TEST_P(GemmKernelTest, PairsInTiles) {
+  for (int64_t m : {8, 16, 37, 64, 110})
+    for (int64_t k : {32, 96, 1056})
+      add(simple(m, m == 37 ? 70 : 16, k, bf16(), true));
+  GemmSpec batches = simple(33, 48, 64, bf16(), true);
+  batches.batch = {3};
+  batches.a.batch = {33 * 64};
+  batches.b.batch = {1};
+  batches.c.batch = {33 * 48};
+  add(batches);
+  for (int64_t k : {64, 77, 600}) {
+    GemmSpec spec = simple(130, 66, k, bf16(), false);
+    spec.c.type = f32();
+    add(spec);
+    spec.a = {bf16(), 1, 130, {}}; // stored [k][m]
+    add(spec);
+    spec.b = {bf16(), 1, k, {}}; // stored [n][k]
+    add(spec);
+    spec.a = {bf16(), 2 * k, 2, {}};
+    spec.b = {bf16(), 3 * 66, 3, {}};
+    add(spec);
+  }
+  checkAll();
+}
+
 TEST_P(GemmKernelTest, MixedTypes) {
   const std::tuple<Type, Type, Type> types[] = {{f32(), bf16(), f32()},
                                                 {bf16(), f32(), bf16()},

@@ -158,7 +158,9 @@ TEST_P(ObjectEmitterTest, ExportsKernelsAndTheAbiVersionOnly) {
 TEST(CpuTarget, ParsesLevels) {
   EXPECT_EQ(CpuTarget::parse("x86-64-v3")->vectorBytes, 32);
   EXPECT_TRUE(CpuTarget::parse("x86-64-v4+avx512bf16")->bf16Dot);
-  for (const char *bad : {"", "x86-64-v2", "x86-64-v3+avx512bf16", "x86-64-v4+sse9"}) {
+  EXPECT_TRUE(CpuTarget::parse("x86-64-v4+amx-bf16")->amx);
+  for (const char *bad : {"", "x86-64-v2", "x86-64-v3+avx512bf16", "x86-64-v4+sse9",
+                          "x86-64-v4+avx512bf16+amx-bf16"}) {
     auto target = CpuTarget::parse(bad);
     EXPECT_FALSE(bool(target)) << bad;
     llvm::consumeError(target.takeError());
