@@ -23,8 +23,48 @@ namespace json = llvm::json;
 
 namespace shardc {
 
-/// Kernels of one level as a shared object; what the command list must know of them is added to `kernels`.
-static LogicalResult emitKernels(ModuleOp module, const Program &program, StringRef level, StringRef path, llvm::StringMap<Kernel> &kernels) {
+namespace {
+/// One shared object of kernels.
+struct KernelFile {
+  std::string level, name;
+  std::string rest; ///< where the kernels are that it lacks; empty: it has them all
+};
+} // namespace
+
+static bool multipliesBF16(func::FuncOp kernel) {
+  return kernel
+      .walk([](graph::EinsumOp op) {
+        bool both = op.getLhs().getType().getElementType().isBF16() && op.getRhs().getType().getElementType().isBF16();
+        return both ? WalkResult::interrupt() : WalkResult::advance();
+      })
+      .wasInterrupted();
+}
+
+/// The files of a bundle. One of a level with instructions for bf16 has products of bf16 only, if the level without is there too.
+static std::vector<KernelFile> kernelFiles(ModuleOp module, const Program &program, std::vector<std::string> levels) {
+  SymbolTable symbols(module);
+  auto multiplies = [&](const std::string &name) { return multipliesBF16(symbols.lookup<func::FuncOp>(name)); };
+  bool hasProducts = llvm::any_of(program.kernels, multiplies);
+  if (program.kernels.empty())
+    return {};
+  if (levels.empty()) {
+    levels = {"x86-64-v4", "x86-64-v3"};
+    if (hasProducts)
+      levels.insert(levels.begin(), {"x86-64-v4+amx-bf16", "x86-64-v4+avx512bf16"});
+  }
+  auto nameOf = [](StringRef level) { return ("kernels-" + level + ".so").str(); };
+  std::vector<KernelFile> files;
+  for (const std::string &level : levels) {
+    std::string plain = StringRef(level).split('+').first.str();
+    bool isPart = plain != level && hasProducts && llvm::is_contained(levels, plain);
+    files.push_back({level, nameOf(level), isPart ? nameOf(plain) : ""});
+  }
+  return files;
+}
+
+/// Writes one file of kernels; what the command list must know of them is added to `kernels`.
+static LogicalResult emitKernels(ModuleOp module, const Program &program, const KernelFile &file, StringRef path, llvm::StringMap<Kernel> &kernels) {
+  const std::string &level = file.level;
   llvm::Expected<CpuTarget> target = CpuTarget::parse(level);
   if (!target)
     return module.emitError() << llvm::toString(target.takeError());
@@ -32,7 +72,10 @@ static LogicalResult emitKernels(ModuleOp module, const Program &program, String
   OwningOpRef<ModuleOp> code = ModuleOp::create(module.getLoc());
   SymbolTable symbols(module);
   for (const std::string &name : program.kernels) {
-    FailureOr<Kernel> kernel = lowerKernel(symbols.lookup<func::FuncOp>(name), *code, *target);
+    auto function = symbols.lookup<func::FuncOp>(name);
+    if (!file.rest.empty() && !multipliesBF16(function))
+      continue;
+    FailureOr<Kernel> kernel = lowerKernel(function, *code, *target);
     if (failed(kernel))
       return failure();
     auto [it, isNew] = kernels.try_emplace(name, *kernel);
@@ -254,14 +297,16 @@ static LogicalResult writeBundle(ModuleOp module, const Program &program, const 
     if (!written)
       return fail(written.takeError());
     images = std::move(*written);
-  } else if (!program.kernels.empty()) {
-    for (const std::string &level : options.levels) {
-      std::string file = "kernels-" + level + ".so";
-      if (failed(emitKernels(module, program, level, directory->pathOf(file), kernels)))
+  } else {
+    for (const KernelFile &file : kernelFiles(module, program, options.levels)) {
+      if (failed(emitKernels(module, program, file, directory->pathOf(file.name), kernels)))
         return failure();
-      if (llvm::Error error = directory->list(file))
+      if (llvm::Error error = directory->list(file.name))
         return fail(std::move(error));
-      images.push_back(json::Object{{"level", level}, {"file", file}});
+      json::Object entry{{"level", file.level}, {"file", file.name}};
+      if (!file.rest.empty())
+        entry["rest"] = file.rest;
+      images.push_back(std::move(entry));
     }
   }
   FailureOr<std::string> constants = constantBytes(module, program);

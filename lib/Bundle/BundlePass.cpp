@@ -26,8 +26,7 @@ struct BundlePass : impl::BundlePassBase<BundlePass> {
     options.path = output;
     options.force = force;
     options.model = model;
-    if (!levels.empty())
-      options.levels.assign(levels.begin(), levels.end());
+    options.levels.assign(levels.begin(), levels.end());
     if (failed(compileToBundle(getOperation(), options)))
       signalPassFailure();
   }

@@ -47,7 +47,8 @@ compile
   -o, --output DIR       the bundle
   --force                replace an existing one
   --target cpu|cuda      what ranks are: processors (default), or NVIDIA GPUs
-  --isa LEVELS           cpu: processor levels to compile for (default x86-64-v4,x86-64-v3)
+  --isa LEVELS           cpu: processor levels to compile for (default x86-64-v4,x86-64-v3; with products of bf16
+                         x86-64-v4+amx-bf16,x86-64-v4+avx512bf16 too)
   --arch LIST            cuda: architectures; compute_XX is PTX for it and later ones (default sm_80,sm_90a,sm_100a,compute_80)
   --toolkit DIR          cuda: a folder with bin/ptxas, which sm_XX need (default: $CUDA_ROOT, $CUDA_HOME, $CUDA_PATH, PATH, /usr/local/cuda)
   --cuda-workspace SIZE  cuda: memory of a rank for cuBLASLt (default 32MiB)

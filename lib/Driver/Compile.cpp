@@ -64,8 +64,7 @@ static BundleOptions bundleOptions(const CompileOptions &options) {
   bundle.schedule.allowTf32 = options.allowTf32;
   if (options.workspaceBytes >= 0)
     bundle.schedule.workspaceBytes = options.workspaceBytes;
-  if (!options.levels.empty())
-    bundle.levels = options.levels;
+  bundle.levels = options.levels;
   if (!options.archs.empty())
     bundle.archs = options.archs;
   return bundle;

@@ -20,7 +20,7 @@ static bool hasSuffix(const std::string &text, const std::string &suffix) {
 static bool isKernelOfOtherLevel(const Bundle &bundle, const std::string &path) {
   for (const KernelEntry &entry : bundle.manifest.kernels)
     if (entry.file == path)
-      return path != bundle.kernels.file;
+      return path != bundle.kernels.file && path != bundle.kernels.rest;
   return false;
 }
 

@@ -17,6 +17,7 @@ struct FileEntry {
 struct KernelEntry {
   std::string level, file;
   bool isPtx = false;
+  std::string rest = {}; // cpu: file of the kernels that `file` lacks; empty: it has them all
 };
 
 struct Manifest {

@@ -90,9 +90,12 @@ private:
 
   static std::unique_ptr<KernelLibrary> openKernels(const Bundle &bundle) {
     const std::vector<std::string> &names = bundle.program.kernels;
-    return names.empty()
-               ? nullptr
-               : std::make_unique<KernelLibrary>(bundle.pathOf(bundle.kernels.file), names);
+    if (names.empty())
+      return nullptr;
+    std::vector<std::string> files = {bundle.pathOf(bundle.kernels.file)};
+    if (!bundle.kernels.rest.empty())
+      files.push_back(bundle.pathOf(bundle.kernels.rest));
+    return std::make_unique<KernelLibrary>(files, names);
   }
 
   const Bundle &bundle;

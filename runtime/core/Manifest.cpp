@@ -41,7 +41,8 @@ static std::string readPath(const JsonNode &node) {
 
 static KernelEntry readKernels(const JsonNode &node, Target target) {
   if (target == Target::Cpu)
-    return {node.get("level").string(), readPath(node.get("file"))};
+    return {node.get("level").string(), readPath(node.get("file")), false,
+            node.has("rest") ? readPath(node.get("rest")) : ""};
   std::string format = node.get("format").string();
   if (format != "cubin" && format != "ptx")
     node.get("format").fail(cat("unknown format \"", format, "\", it is cubin or ptx"));

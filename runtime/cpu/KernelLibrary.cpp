@@ -6,27 +6,38 @@
 
 using namespace shardrt;
 
-KernelLibrary::KernelLibrary(const std::string &path, const std::vector<std::string> &symbols) {
+KernelLibrary::Handle::Handle(const std::string &path) {
   // A name without a slash would be searched in the system's library path.
   std::string name = path.find('/') == std::string::npos ? "./" + path : path;
   handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle)
     throw Error(SHARDRT_BAD_BUNDLE, cat(path, ": cannot load kernels: ", dlerror()));
-  try {
-    const char *abi = static_cast<const char *>(dlsym(handle, "shardrt_abi"));
-    if (!abi || std::strncmp(abi, SHARDRT_ABI, sizeof(SHARDRT_ABI)) != 0)
-      throw Error(SHARDRT_BAD_BUNDLE, cat(path, ": kernels have ABI \"", abi ? abi : "none",
-                                          "\", this runtime calls \"", SHARDRT_ABI, "\""));
-    for (const std::string &symbol : symbols) {
-      void *address = dlsym(handle, symbol.c_str());
-      if (!address)
-        throw Error(SHARDRT_BAD_BUNDLE, cat(path, ": kernel \"", symbol, "\" is missing"));
-      kernels.push_back(reinterpret_cast<shardrt_kernel>(address));
-    }
-  } catch (...) {
+  const char *abi = static_cast<const char *>(dlsym(handle, "shardrt_abi"));
+  if (abi && std::strncmp(abi, SHARDRT_ABI, sizeof(SHARDRT_ABI)) == 0)
+    return;
+  std::string found = abi ? abi : "none";
+  dlclose(handle);
+  throw Error(SHARDRT_BAD_BUNDLE, cat(path, ": kernels have ABI \"", found,
+                                      "\", this runtime calls \"", SHARDRT_ABI, "\""));
+}
+
+KernelLibrary::Handle::~Handle() {
+  if (handle)
     dlclose(handle);
-    throw;
+}
+
+KernelLibrary::KernelLibrary(const std::vector<std::string> &files,
+                             const std::vector<std::string> &symbols) {
+  for (const std::string &file : files)
+    handles.emplace_back(file);
+  for (const std::string &symbol : symbols) {
+    void *address = nullptr;
+    for (size_t i = 0; i < handles.size() && !address; ++i)
+      address = dlsym(handles[i].handle, symbol.c_str());
+    if (!address)
+      throw Error(SHARDRT_BAD_BUNDLE, cat(files.back(), ": kernel \"", symbol, "\" is missing"));
+    kernels.push_back(reinterpret_cast<shardrt_kernel>(address));
   }
 }
 
-KernelLibrary::~KernelLibrary() { dlclose(handle); }
+KernelLibrary::~KernelLibrary() = default;

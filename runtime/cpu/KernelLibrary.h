@@ -1,4 +1,4 @@
-// The kernels-<level>.so of a bundle.
+// The kernels of a bundle's chosen level.
 #pragma once
 
 #include "shardrt/abi.h"
@@ -9,16 +9,22 @@ namespace shardrt {
 
 class KernelLibrary {
 public:
-  /// Throws SHARDRT_BAD_BUNDLE when the library cannot be loaded, has another ABI, or lacks a
-  /// symbol.
-  KernelLibrary(const std::string &path, const std::vector<std::string> &symbols);
+  /// Each symbol from the first of the files that has it. Throws SHARDRT_BAD_BUNDLE when a library
+  /// cannot be loaded or has another ABI, or no library has a symbol.
+  KernelLibrary(const std::vector<std::string> &files, const std::vector<std::string> &symbols);
   ~KernelLibrary();
   KernelLibrary(const KernelLibrary &) = delete;
   KernelLibrary &operator=(const KernelLibrary &) = delete;
   shardrt_kernel operator[](size_t index) const { return kernels[index]; }
 
 private:
-  void *handle;
+  struct Handle {
+    explicit Handle(const std::string &path);
+    Handle(Handle &&other) : handle(other.handle) { other.handle = nullptr; }
+    ~Handle();
+    void *handle;
+  };
+  std::vector<Handle> handles;
   std::vector<shardrt_kernel> kernels;
 };
 

@@ -18,7 +18,7 @@ struct BundleOptions {
   std::string path;                 ///< directory to create
   bool force = false;               ///< replace an existing one
   std::string model = "model";      ///< name for people
-  std::vector<std::string> levels = {"x86-64-v4", "x86-64-v3"};
+  std::vector<std::string> levels;  ///< empty: x86-64-v4, x86-64-v3 and, where there are products of bf16, the levels with instructions for them
   const WeightStore *weights = nullptr; ///< null: the inline values of the parameters
   ScheduleOptions schedule;             ///< also the target
   std::vector<std::string> archs = {"sm_80", "sm_90a", "sm_100a", "compute_80"}; ///< of GPUs, instead of levels

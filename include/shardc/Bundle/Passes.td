@@ -15,7 +15,7 @@ def BundlePass : Pass<"shard-bundle", "::mlir::ModuleOp"> {
     Option<"output", "output", "std::string", "", "Directory to create">,
     Option<"force", "force", "bool", "false", "Replace an existing bundle">,
     Option<"model", "model", "std::string", "\"model\"", "Name of the model in the manifest">,
-    ListOption<"levels", "levels", "std::string", "ISA levels; default x86-64-v4 and x86-64-v3">,
+    ListOption<"levels", "levels", "std::string", "ISA levels; default x86-64-v4 and x86-64-v3, with products of bf16 those with instructions for them too">,
   ];
   let dependentDialects = ["::shardc::exec::ExecDialect", "::mlir::func::FuncDialect", "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect",
                            "::mlir::memref::MemRefDialect", "::mlir::math::MathDialect", "::mlir::vector::VectorDialect",

@@ -13,10 +13,10 @@
 #ifndef SHARDC_LOWER_KERNELSPEC_H
 #define SHARDC_LOWER_KERNELSPEC_H
 
-#include "shardc/Support/ElementBytes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "shardc/Support/ElementBytes.h"
 #include "llvm/Support/Error.h"
 #include <string>
 
@@ -33,14 +33,13 @@ struct CpuTarget {
   std::string features;     ///< LLVM's feature string: "+amx-tile,…"
   int64_t vectorBytes = 32; ///< widest vector register
   bool avx512 = false;      ///< 32 registers and masks
-  bool bf16Round = false;   ///< vcvtneps2bf16
   bool bf16Dot = false;     ///< vdpbf16ps, where it is faster than f32
   bool amx = false;         ///< tdpbf16ps on matrix tiles
 
   /// Parses "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16", "x86-64-v4+amx-bf16" or "native".
   static llvm::Expected<CpuTarget> parse(llvm::StringRef text);
-  /// Whether this process can run code for the level. Linux is asked for the tiles' registers, which
-  /// a process does not have by default.
+  /// Whether this process can run code for the level. Linux is asked for the tiles' registers,
+  /// which a process does not have by default.
   bool runsOnHost() const;
 };
 

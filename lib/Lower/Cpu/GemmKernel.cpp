@@ -96,9 +96,7 @@ private:
   int64_t panelUnits() const {
     return (pairsInB() ? llvm::divideCeil(spec.k, 2) : spec.k) * spec.nTile;
   }
-  int64_t kUnit() const {
-    return level.tiles ? kTileK : level.step == StepKind::Element ? 1 : 2;
-  }
+  int64_t kUnit() const { return level.tiles ? kTileK : level.step == StepKind::Element ? 1 : 2; }
 
   SmallVector<MemRefType> bufferTypes();
   Value batchOffset(const GemmOperand &operand, Value batch);
@@ -311,9 +309,8 @@ void GemmBuilder::rowsByRows(const PlacedA &a, Value kIndex, Value steps) {
   forRegisterTiles([&](int64_t tileRows, Value row) {
     e.loop(firstPanel, endPanel, 1, [&](Value panel) {
       Value base = panelBase(panel, kIndex);
-      e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
-        multiplyStrip(a, base, panel, strip, row, tileRows, steps);
-      });
+      e.loop(e.index(0), stripsPerPanel(), 1,
+             [&](Value strip) { multiplyStrip(a, base, panel, strip, row, tileRows, steps); });
     });
   });
 }

@@ -144,7 +144,8 @@ struct Packer {
         auto row = [&](Value at) {
           Value inside = e.less(at, k), zero = e.zero(e.vec(lanes(), spec.a.type));
           Value from = isWhole ? at : e.min(at, e.sub(k, e.index(1)));
-          Value loaded = e.loadMasked(source, e.add(e.add(base, e.mul(from, kStride)), x), lanes(), mask);
+          Value loaded =
+              e.loadMasked(source, e.add(e.add(base, e.mul(from, kStride)), x), lanes(), mask);
           return isWhole ? loaded : arith::SelectOp::create(e.b, e.loc, inside, loaded, zero);
         };
         SmallVector<Value> pairs;

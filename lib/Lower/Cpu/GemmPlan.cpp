@@ -45,7 +45,8 @@ static bool canDot(const GemmSpec &spec) {
   return spec.a.type.isBF16() && spec.b.type.isBF16() && accumulatorType(spec).isF32();
 }
 
-/// Whether a level with matrix tiles uses them. Packed weights are read in place: k ends with a tile.
+/// Whether a level with matrix tiles uses them. Packed weights are read in place: k ends with a
+/// tile.
 static bool canTile(const GemmSpec &spec) {
   return canDot(spec) && spec.m >= kMinRowsTiles && (!spec.packedB || spec.k % kTileK == 0);
 }
@@ -82,7 +83,8 @@ static bool mustPrepareB(const GemmSpec &spec, Type accType, bool dot) {
 /// and what of them is kept for other tiles.
 static void cutRowsAndColumns(const GemmSpec &spec, GemmPlan &plan, bool copyA, bool prepareB) {
   int64_t rowBytes = (prepareB ? spec.k : plan.kBlock) * elementBytes(plan.accType);
-  const int64_t unit = canTile(spec) ? kRowUnitTiles : kRowUnit, minRows = std::max<int64_t>(48, unit);
+  const int64_t unit = canTile(spec) ? kRowUnitTiles : kRowUnit,
+                minRows = std::max<int64_t>(48, unit);
   int64_t rows = kBlockBytes / rowBytes / unit * unit;
   int64_t wantedTiles = prepareB ? kWantedTilesScratch : kWantedTiles, maxRows = 384;
   auto groupOf = [&](int64_t panels) { return std::min(plan.panels, panels); };
@@ -108,8 +110,7 @@ static void cutRowsAndColumns(const GemmSpec &spec, GemmPlan &plan, bool copyA, 
   rows = std::min(rows, std::max<int64_t>(evenRows, minRows));
   // Blocks of one height, so that threads have the same work.
   int64_t blocks = llvm::divideCeil(spec.m, rows);
-  plan.blockRows =
-      std::min<int64_t>(spec.m, llvm::alignTo(llvm::divideCeil(spec.m, blocks), unit));
+  plan.blockRows = std::min<int64_t>(spec.m, llvm::alignTo(llvm::divideCeil(spec.m, blocks), unit));
   plan.rowBlocks = llvm::divideCeil(spec.m, plan.blockRows);
   plan.accRows = canTile(spec) ? llvm::alignTo(plan.blockRows, 2 * kTileSide) : plan.blockRows;
 
@@ -144,8 +145,8 @@ GemmPlan planGemm(const GemmSpec &spec) {
                (tiles && mustCopyAForTiles(spec));
   cutRowsAndColumns(spec, plan, copyA, prepareB);
 
-  int64_t accElements =
-      plan.kBlocks == 1 ? 2 * kTileSide * spec.nTile : plan.panelsPerUnit * spec.nTile * plan.accRows;
+  int64_t accElements = plan.kBlocks == 1 ? 2 * kTileSide * spec.nTile
+                                          : plan.panelsPerUnit * spec.nTile * plan.accRows;
   plan.accOffset = 0;
   plan.aOffset = llvm::alignTo(accElements * accBytes, 64);
   int64_t aBytes = copyA ? blockElementsOfA(plan) * (plan.keepA ? plan.kBlocks : 1) * accBytes : 0;

@@ -1,8 +1,10 @@
 //===- HalfPrecision.cpp - 16-bit floats on machines without them ---------===//
 //
 // x86-64-v3 has vector conversions between f16 and f32 and nothing for bf16. Arithmetic has been
-// moved to f32 and bf16 rounding expanded before (LowerToLLVM.cpp); left are masked accesses, which
-// the backend would move through scalar floats, and conversions from f64.
+// moved to f32 before (LowerToLLVM.cpp). Left are masked accesses, which the backend would move
+// through scalar floats, conversions from f64, and those of bf16: shifts and sums on the bits,
+// which stay on integers to the end, since vectors of bf16 would be taken apart. (vcvtneps2bf16 is
+// not faster in such loops, and takes denormals for zero.)
 //
 //===----------------------------------------------------------------------===//
 #include "HalfPrecision.h"
@@ -54,6 +56,62 @@ static void truncateInSteps(FPTruncInst *trunc) {
   trunc->setOperand(0, single);
 }
 
+/// The bits of a bf16 nearest to x, ties to even, as the low half of an i32; a NaN stays one.
+static Value *roundToBF16(IRBuilder<> &builder, Value *x) {
+  Type *type = x->getType(), *i32 = type->getWithNewType(builder.getInt32Ty());
+  auto bitsOf = [&](uint64_t value) { return ConstantInt::get(i32, value); };
+  Value *bits = builder.CreateBitCast(x, i32);
+  Value *odd = builder.CreateAnd(builder.CreateLShr(bits, bitsOf(16)), bitsOf(1));
+  Value *rounded = builder.CreateAdd(bits, builder.CreateAdd(odd, bitsOf(0x7fff)));
+  Value *quiet = builder.CreateOr(bits, bitsOf(0x400000));
+  Value *chosen = builder.CreateSelect(builder.CreateFCmpUNO(x, x), quiet, rounded);
+  return builder.CreateLShr(chosen, bitsOf(16));
+}
+
+static void truncateByBits(FPTruncInst *trunc) {
+  Type *type = trunc->getDestTy();
+  if (!type->getScalarType()->isBFloatTy())
+    return;
+  IRBuilder<> builder(trunc);
+  Value *bits = roundToBF16(builder, trunc->getOperand(0));
+  Value *half = builder.CreateTrunc(bits, type->getWithNewType(builder.getInt16Ty()));
+  trunc->replaceAllUsesWith(builder.CreateBitCast(half, type));
+  trunc->eraseFromParent();
+}
+
+static void extendByBits(FPExtInst *extend) {
+  Type *type = extend->getSrcTy();
+  if (!type->getScalarType()->isBFloatTy())
+    return;
+  IRBuilder<> builder(extend);
+  Value *half =
+      builder.CreateBitCast(extend->getOperand(0), type->getWithNewType(builder.getInt16Ty()));
+  Type *i32 = type->getWithNewType(builder.getInt32Ty());
+  Value *bits = builder.CreateShl(builder.CreateZExt(half, i32), ConstantInt::get(i32, 16));
+  Value *single = builder.CreateBitCast(bits, type->getWithNewType(builder.getFloatTy()));
+  extend->replaceAllUsesWith(single->getType() == extend->getDestTy()
+                                 ? single
+                                 : builder.CreateFPExt(single, extend->getDestTy()));
+  extend->eraseFromParent();
+}
+
+/// A scalar bf16 that is only moved is an integer.
+static void moveAsInteger(Instruction *instruction) {
+  IRBuilder<> builder(instruction);
+  Type *i16 = builder.getInt16Ty();
+  if (auto *load = dyn_cast<LoadInst>(instruction)) {
+    if (!load->getType()->isBFloatTy())
+      return;
+    Value *integer = builder.CreateAlignedLoad(i16, load->getPointerOperand(), load->getAlign());
+    load->replaceAllUsesWith(builder.CreateBitCast(integer, load->getType()));
+    load->eraseFromParent();
+  } else if (auto *store = dyn_cast<StoreInst>(instruction)) {
+    if (!store->getValueOperand()->getType()->isBFloatTy())
+      return;
+    store->setOperand(0, builder.CreateBitCast(store->getValueOperand(), i16));
+  }
+}
+
 void legaliseHalves(Module &module) {
   SmallVector<Instruction *> instructions;
   for (Function &function : module)
@@ -62,6 +120,11 @@ void legaliseHalves(Module &module) {
   for (Instruction *instruction : instructions) {
     if (auto *trunc = dyn_cast<FPTruncInst>(instruction)) {
       truncateInSteps(trunc);
+      truncateByBits(trunc);
+    } else if (auto *extend = dyn_cast<FPExtInst>(instruction)) {
+      extendByBits(extend);
+    } else if (isa<LoadInst, StoreInst>(instruction)) {
+      moveAsInteger(instruction);
     } else if (auto *call = dyn_cast<IntrinsicInst>(instruction)) {
       switch (call->getIntrinsicID()) {
       case Intrinsic::masked_load:
@@ -77,6 +140,36 @@ void legaliseHalves(Module &module) {
   }
 }
 
+void storeSingleLanes(Module &module) {
+  SmallVector<std::pair<IntrinsicInst *, unsigned>> stores;
+  for (Function &function : module)
+    for (Instruction &instruction : llvm::instructions(function)) {
+      auto *call = dyn_cast<IntrinsicInst>(&instruction);
+      if (!call || call->getIntrinsicID() != Intrinsic::masked_store)
+        continue;
+      auto *mask = dyn_cast<Constant>(call->getArgOperand(2));
+      unsigned lanes = cast<FixedVectorType>(call->getArgOperand(2)->getType())->getNumElements();
+      unsigned count = 0, lane = 0;
+      for (unsigned i = 0; mask && i < lanes; ++i)
+        if (Constant *element = mask->getAggregateElement(i); element && element->isOneValue()) {
+          ++count;
+          lane = i;
+        }
+      if (count == 1)
+        stores.push_back({call, lane});
+    }
+  for (auto [call, lane] : stores) {
+    IRBuilder<> builder(call);
+    Value *element = builder.CreateExtractElement(call->getArgOperand(0), lane);
+    Value *place =
+        builder.CreateConstInBoundsGEP1_64(element->getType(), call->getArgOperand(1), lane);
+    Align alignment = commonAlignment(call->getParamAlign(1).valueOrOne(),
+                                      lane * element->getType()->getPrimitiveSizeInBits() / 8);
+    builder.CreateAlignedStore(element, place, alignment);
+    call->eraseFromParent();
+  }
+}
+
 void defineHalfConversions(Module &module) {
   IRBuilder<> builder(module.getContext());
   Type *bf16 = builder.getBFloatTy(), *f32 = builder.getFloatTy();
@@ -84,13 +177,8 @@ void defineHalfConversions(Module &module) {
                                     GlobalValue::ExternalLinkage, "__truncsfbf2", module);
   function->setVisibility(GlobalValue::HiddenVisibility);
   builder.SetInsertPoint(BasicBlock::Create(module.getContext(), "entry", function));
-  // Round to nearest even on the bits; a NaN stays one.
-  Value *x = function->getArg(0), *bits = builder.CreateBitCast(x, builder.getInt32Ty());
-  Value *odd = builder.CreateAnd(builder.CreateLShr(bits, 16), 1);
-  Value *rounded = builder.CreateAdd(bits, builder.CreateAdd(odd, builder.getInt32(0x7fff)));
-  Value *quiet = builder.CreateOr(bits, 0x400000);
-  Value *chosen = builder.CreateSelect(builder.CreateFCmpUNO(x, x), quiet, rounded);
-  Value *half = builder.CreateTrunc(builder.CreateLShr(chosen, 16), builder.getInt16Ty());
+  Value *half =
+      builder.CreateTrunc(roundToBF16(builder, function->getArg(0)), builder.getInt16Ty());
   builder.CreateRet(builder.CreateBitCast(half, bf16));
 }
 

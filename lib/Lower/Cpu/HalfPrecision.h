@@ -11,6 +11,10 @@ namespace shardc {
 /// Rewrites what the X86 backend would take apart into scalars and library calls.
 void legaliseHalves(llvm::Module &module);
 
+/// Stores of one lane as scalars, after optimisation: LLVM 22 folds a truncation into such a store
+/// and then writes the wide element.
+void storeSingleLanes(llvm::Module &module);
+
 /// Defines, hidden, the conversions of compiler-rt that the backend may still call: kernels call
 /// nothing but libm.
 void defineHalfConversions(llvm::Module &module);

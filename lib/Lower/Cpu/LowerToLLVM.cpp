@@ -38,10 +38,7 @@ static void addLoweringPasses(OpPassManager &pm, const CpuTarget &target) {
   pm.addPass(createConvertVectorToSCFPass());
   pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());
-  // Without vcvtneps2bf16 LLVM would call __truncsfbf2 for every element.
-  arith::ArithExpandOpsPassOptions expand;
-  expand.includeBf16 = !target.bf16Round;
-  pm.addPass(arith::createArithExpandOpsPass(expand));
+  pm.addPass(arith::createArithExpandOpsPass());
   pm.addPass(createLoopInvariantCodeMotionPass());
   pm.addPass(createSCFToControlFlowPass());
   pm.addPass(createConvertVectorToLLVMPass());

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 #include "MatrixTiles.h"
-#include "shardc/Support/ElementBytes.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "shardc/Support/ElementBytes.h"
 
 using namespace mlir;
 
@@ -25,8 +25,8 @@ struct TileEmitter {
   Value address(Value buffer, Value at) {
     Value base = memref::ExtractAlignedPointerAsIndexOp::create(e.b, e.loc, buffer);
     int64_t bytes = elementBytes(cast<MemRefType>(buffer.getType()).getElementType());
-    Value integer = arith::IndexCastOp::create(e.b, e.loc, e.b.getI64Type(),
-                                               e.add(base, e.mul(at, bytes)));
+    Value integer =
+        arith::IndexCastOp::create(e.b, e.loc, e.b.getI64Type(), e.add(base, e.mul(at, bytes)));
     return LLVM::IntToPtrOp::create(e.b, e.loc, LLVM::LLVMPointerType::get(e.b.getContext()),
                                     integer);
   }
@@ -47,8 +47,8 @@ void configureTiles(Emitter &e, int64_t rows) {
     bytes[48 + tile] = tile < kTilesOfB ? rows : kTileSide;
   }
   Type i64 = e.b.getI64Type();
-  Value block = memref::AllocaOp::create(e.b, e.loc, MemRefType::get({8}, i64),
-                                         e.b.getI64IntegerAttr(64));
+  Value block =
+      memref::AllocaOp::create(e.b, e.loc, MemRefType::get({8}, i64), e.b.getI64IntegerAttr(64));
   for (int64_t i = 0; i < 8; ++i) {
     uint64_t word = 0;
     for (int64_t j = 0; j < 8; ++j)

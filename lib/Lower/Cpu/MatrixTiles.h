@@ -1,8 +1,8 @@
 //===- MatrixTiles.h - Register tiles of AMX --------------------*- C++ -*-===//
 //
 // The counterpart of MicroKernel.h for processors with matrix tiles: eight registers of up to 16
-// rows of 64 bytes, and a product that adds 16 × 32 by 32 × 16 of bf16 to 16 × 16 of f32. Tiles go by
-// number: four for sums, two for A and two for B; no value lives in one longer than a register
+// rows of 64 bytes, and a product that adds 16 × 32 by 32 × 16 of bf16 to 16 × 16 of f32. Tiles go
+// by number: four for sums, two for A and two for B; no value lives in one longer than a register
 // tile's loop.
 //
 //===----------------------------------------------------------------------===//
@@ -16,8 +16,9 @@ namespace shardc {
 inline constexpr int64_t kTileSide = 16; ///< rows, and columns of sums
 inline constexpr int64_t kTileK = 32;    ///< elements of k in one tile of A or B
 
-/// Gives the tiles their shapes, of which `rows` (at most 16) are A's and the sums'. A kernel does so
-/// first, and releases them before it returns: whoever runs next on the thread need not save them.
+/// Gives the tiles their shapes, of which `rows` (at most 16) are A's and the sums'. A kernel does
+/// so first, and releases them before it returns: whoever runs next on the thread need not save
+/// them.
 void configureTiles(Emitter &e, int64_t rows);
 void releaseTiles(Emitter &e);
 

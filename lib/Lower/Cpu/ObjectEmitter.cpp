@@ -145,6 +145,7 @@ static llvm::Expected<Object> emitObject(ModuleOp module, const CpuTarget &targe
     defineHalfConversions(*llvmModule);
   }
   optimise(*llvmModule, *machine);
+  storeSingleLanes(*llvmModule);
 
   Object object;
   llvm::raw_svector_ostream stream(object);

@@ -1,5 +1,6 @@
 // Damaged and contradictory bundles: each is refused with the file, the key and the numbers.
 #include "BundleBuilder.h"
+#include "runtime/cpu/IsaLevel.h"
 #include "shardrt/runtime.h"
 
 #include <filesystem>
@@ -7,6 +8,8 @@
 #include <gtest/gtest.h>
 
 using namespace shardrt_test;
+using shardrt::chooseIsaLevel;
+using shardrt::cpuRuns;
 
 namespace {
 
@@ -233,6 +236,19 @@ TEST(Bundle, MissingAndChangedFiles) {
   EXPECT_HAS(openError(path), "program.json: listed in manifest.json, but missing");
   writeText(path + "/manifest.json", "{\"format\": ");
   EXPECT_HAS(openError(path), "manifest.json: not valid JSON at byte");
+}
+
+TEST(Bundle, BestLevelIsChosen) {
+  const std::vector<std::string> offered = {"riscv64", "x86-64", "x86-64-v4+avx512bf16",
+                                            "x86-64-v4", "x86-64-v3", "x86-64-v4+amx-bf16"};
+  const std::string best = offered[chooseIsaLevel(offered, "")];
+  EXPECT_TRUE(cpuRuns(best));
+  for (const char *level : {"x86-64-v4+amx-bf16", "x86-64-v4", "x86-64-v3"})
+    if (cpuRuns(level)) { // on AMD's processors dot products are better than x86-64-v4
+      EXPECT_TRUE(best == level || best == "x86-64-v4+avx512bf16") << best << ", not " << level;
+      break;
+    }
+  EXPECT_EQ(chooseIsaLevel(offered, "x86-64"), 1u);
 }
 
 TEST(Bundle, KernelLevels) {
