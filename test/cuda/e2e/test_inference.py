@@ -7,7 +7,7 @@ from programs import FIXTURES, Model
 PLANS = {"llama", "gpt2", "gemma2", "qwen2"}  # the others are cut without one
 FAMILIES = ["llama", "gpt2", "gemma2", "qwen2", "mamba2", "qwen3_5"]
 # Relative to the largest logit. Narrow types: torch's own logits are that far from exact ones.
-TOLERANCE = {"static-op20": 1e-5, "static-op20-bf16": 3e-2, "static-op20-fp16": 4e-3}
+TOLERANCE = {"static-op20": 1e-5, "static-op20-decode-hf": 1e-5, "static-op20-bf16": 3e-2, "static-op20-fp16": 4e-3}
 CASES = [(family, "static-op20", ranks) for family in FAMILIES for ranks in (1, 2)]
 CASES += [("llama", name, 2) for name in TOLERANCE if name != "static-op20"]
 
@@ -37,9 +37,10 @@ def difference(got, want):
 def test_logits(gpus, compiled, tmp_path, family, name, ranks):
     model, bundle = compiled(family, name, ranks)
     result = tmp_path / "logits.npy"
-    found = gpus.having(seed=ranks).logged(tmp_path / "log", bundle, *model.arguments(result), "--runs", 2)
+    runs = 1 if "decode" in name else 2  # a second run would be of the next position
+    found = gpus.having(seed=ranks).logged(tmp_path / "log", bundle, *model.arguments(result), "--runs", runs)
     assert difference(model.read(result), model.logits) < TOLERANCE[name]
-    assert found["runs"] == 2 * ranks and (ranks == 1 or found["calls"])
+    assert found["runs"] == runs * ranks and (ranks == 1 or found["calls"])
 
 
 OPTIONS = ["--no-cuda-graph", "--nccl-ub register", "--nccl-ub window", "--poison", "--in-process", "--trace trace.json"]

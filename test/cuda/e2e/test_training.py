@@ -64,3 +64,15 @@ def test_order_of_streams_changes_nothing(gpus, compiled, tmp_path):
         got, norms, _ = train(gpus.having(seed=seed), bundle, data, tmp_path, "--save", tmp_path / "checkpoint", *graph)
         results.append((got.tobytes(), norms.tobytes(), (tmp_path / "checkpoint/checkpoint.safetensors").read_bytes()))
     assert all(result == results[0] for result in results)
+
+
+def test_checkpoints_move_between_targets(gpus, compiled, tmp_path):
+    """Two steps on GPUs with tensor parallelism, then two on processors with data parallelism."""
+    run, first, data = compiled("llama", "tp2")
+    reference, second = reference_data.load("llama"), tmp_path / "bundle"
+    harness.compile_training(gpus.build / "bin", reference, run.optimizer, MESHES["dp2"], second)
+    common = ["--data", data, "--timeout", 30]
+    gpus.run(first, *common, "--steps", 2, "--save", tmp_path / "checkpoint")
+    gpus.run(second, *common, "--steps", 2, "--load", tmp_path / "checkpoint", "--log", tmp_path / "log", "--threads", 1)
+    got = np.array([step["loss"] for step in losses(tmp_path / "log")])
+    np.testing.assert_allclose(got, run.losses[2:STEPS], rtol=TOLERANCE)

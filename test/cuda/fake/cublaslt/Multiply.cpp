@@ -123,7 +123,10 @@ static void addRanges(std::vector<Range> &ranges, const Layout &layout, uint64_t
   for (int batch = 0; batch < layout.batches; ++batch) {
     uint64_t begin = address + uint64_t(batch) * uint64_t(layout.batchStride) * size;
     for (uint64_t line = 0; line < lines; ++line, begin += uint64_t(layout.leading) * size)
-      ranges.push_back({begin, begin + width * size});
+      if (!ranges.empty() && ranges.back().end == begin)
+        ranges.back().end += width * size;
+      else
+        ranges.push_back({begin, begin + width * size});
   }
 }
 

@@ -57,39 +57,45 @@ bool happened(const Access &access, const Op &op) {
                            ", and nothing orders them (address " + std::to_string(address) + ")");
 }
 
-void touch(Shadow &memory, const Op &op, const std::shared_ptr<Access> &who, Range range,
-           bool writes) {
-  if (range.begin == range.end)
-    return;
+void checkWriter(const Stretch &stretch, const Op &op, bool writes, uint64_t address) {
+  if (stretch.writer && !happened(*stretch.writer, op))
+    report(*stretch.writer, true, op, writes, address);
+}
+
+void read(Shadow &memory, const Op &op, const std::shared_ptr<Access> &who, Range range) {
   memory.cut(range.begin);
   memory.cut(range.end);
-  uint64_t at = range.begin;
-  while (at < range.end) {
+  for (uint64_t at = range.begin; at < range.end;) {
     auto found = memory.stretches.lower_bound(at);
     uint64_t next = found == memory.stretches.end() ? range.end : std::min(found->first, range.end);
-    if (next > at) { // Not touched before.
-      found = memory.stretches.emplace(at, Stretch{next, nullptr, {}}).first;
-    }
+    if (next > at) // Not touched before.
+      found = memory.stretches.emplace_hint(found, at, Stretch{next, nullptr, {}});
     Stretch &stretch = found->second;
-    if (stretch.writer && !happened(*stretch.writer, op))
-      report(*stretch.writer, true, op, writes, at);
-    if (writes) {
-      for (const auto &reader : stretch.readers)
-        if (!happened(*reader, op))
-          report(*reader, false, op, true, at);
-      stretch.readers.clear();
-      stretch.writer = who;
-    } else {
-      // One reader of each lane is enough: the last.
-      for (auto &reader : stretch.readers)
-        if (reader->lane == who->lane)
-          reader = who;
-      if (stretch.readers.empty() ||
-          std::find(stretch.readers.begin(), stretch.readers.end(), who) == stretch.readers.end())
-        stretch.readers.push_back(who);
-    }
+    checkWriter(stretch, op, false, at);
+    // One reader of each lane is enough: the last.
+    auto mine = std::find_if(stretch.readers.begin(), stretch.readers.end(),
+                             [&](const auto &reader) { return reader->lane == who->lane; });
+    if (mine == stretch.readers.end())
+      stretch.readers.push_back(who);
+    else
+      *mine = who;
     at = stretch.end;
   }
+}
+
+/// What is written becomes one stretch.
+void write(Shadow &memory, const Op &op, const std::shared_ptr<Access> &who, Range range) {
+  memory.cut(range.begin);
+  memory.cut(range.end);
+  auto first = memory.stretches.lower_bound(range.begin), last = first;
+  for (; last != memory.stretches.end() && last->first < range.end; ++last) {
+    checkWriter(last->second, op, true, last->first);
+    for (const auto &reader : last->second.readers)
+      if (!happened(*reader, op))
+        report(*reader, false, op, true, last->first);
+  }
+  last = memory.stretches.erase(first, last);
+  memory.stretches.emplace_hint(last, range.begin, Stretch{range.end, who, {}});
 }
 
 } // namespace
@@ -101,9 +107,10 @@ void checkRaces(const Op &op) {
   Shadow &memory = shadow();
   std::lock_guard<std::mutex> lock(memory.mutex);
   for (const Range &range : op.accesses.reads)
-    touch(memory, op, who, range, false);
+    read(memory, op, who, range);
   for (const Range &range : op.accesses.writes)
-    touch(memory, op, who, range, true);
+    if (range.begin < range.end)
+      write(memory, op, who, range);
 }
 
 void forgetAccesses(uint64_t begin, uint64_t end) {
