@@ -1,5 +1,6 @@
 //===- AttentionGradKeys.cpp - The keys' and values' gradients -------------===//
 #include "AttentionGradient.h"
+#include "TilePipeline.h"
 
 using namespace mlir;
 
@@ -27,6 +28,7 @@ private:
   GlobalRows query, key, value, cotangent;
   SmallVector<Values> keptKey, keptValue;
   SharedTile staging;
+  std::optional<TilePipeline> tiles;
   Value mask, firstKeyColumn, firstValueColumn;
   int64_t keyWidth = 0, valueWidth = 0; ///< columns of a warp
 };
@@ -135,7 +137,9 @@ CudaLaunch GradKeys::build() {
   if (!tensorCores)
     staging = warp.tile(16 * groups * parts, count);
   int64_t taken = tensorCores ? 0 : staging.rows * staging.pitch * elementBytes(element);
-  makeTiles(warp, count, keyWidth * parts, valueWidth * parts, taken);
+  tiles.emplace(lowering, e, warp, TilePipeline::Shape{count, keyWidth * parts},
+                TilePipeline::Shape{count, valueWidth * parts}, 2, taken);
+  tileRows = count;
   if (tensorCores && columns <= 128) {
     for (int64_t inner = 0; inner < spec.dim; inner += warp.step)
       keptKey.push_back(warp.rowsOf(key, keyRows[0], keyRows[1], e.index(inner)));
@@ -154,9 +158,9 @@ CudaLaunch GradKeys::build() {
     return {e.add(e.mul(grid.keyHead, grid.members), head), e.add(begin, e.mul(tile, count)), {}};
   };
   bool isInside = spec.queries % count == 0;
-  Values sums = forEachTile(
-      warp, e.mul(perHead, grid.members), warp.zeroSums(keyWidth + valueWidth),
-      [&](Value number, SharedTile &queries, SharedTile &cotangents) {
+  Values sums = tiles->run(
+      e.mul(perHead, grid.members), warp.zeroSums(keyWidth + valueWidth),
+      [&](Value number, const SharedTile &queries, const SharedTile &cotangents) {
         AttentionGrid::Query first = queryOf(number);
         auto place = [&](const AttentionOperand &operand) {
           return [&, operand](Value row) {

@@ -1,5 +1,6 @@
 //===- AttentionGradQueries.cpp - Statistics, and the queries' gradient ----===//
 #include "AttentionGradient.h"
+#include "TilePipeline.h"
 
 using namespace mlir;
 
@@ -34,6 +35,7 @@ private:
   GlobalRows query, key, value, cotangent;
   SmallVector<Values> keptQuery, keptCotangent;
   SharedTile staging;
+  std::optional<TilePipeline> tiles;
   Value mask;
   Value denominator[2], delta[2];
 };
@@ -80,9 +82,9 @@ Emitter::Values GradQueries::over(
   Value count = e.div(e.add(length, tileRows - 1), tileRows);
   auto keyOf = [&](Value number) { return e.add(begin, e.mul(number, tileRows)); };
   bool isInside = spec.keys % tileRows == 0;
-  return forEachTile(
-      warp, count, carried,
-      [&](Value number, SharedTile &keys, SharedTile &values) {
+  return tiles->run(
+      count, carried,
+      [&](Value number, const SharedTile &keys, const SharedTile &values) {
         auto place = [&](const AttentionOperand &operand) {
           return [&, operand](Value row) {
             return grid.keyPlace(operand, e.add(keyOf(number), row), isInside);
@@ -202,7 +204,9 @@ CudaLaunch GradQueries::build() {
   if (!tensorCores)
     staging = warp.tile(rowsPerBlock, count);
   int64_t taken = tensorCores ? 0 : staging.rows * staging.pitch * elementBytes(element);
-  makeTiles(warp, count, spec.dim, spec.valueDim, taken);
+  tiles.emplace(lowering, e, warp, TilePipeline::Shape{count, spec.dim},
+                TilePipeline::Shape{count, spec.valueDim}, 2, taken);
+  tileRows = count;
   if (tensorCores && size <= 128) {
     for (int64_t inner = 0; inner < spec.dim; inner += warp.step)
       keptQuery.push_back(warp.rowsOf(query, grid.place(spec.q, queries[0]),
@@ -218,7 +222,9 @@ CudaLaunch GradQueries::build() {
   int64_t width = llvm::alignTo(llvm::divideCeil(spec.dim, parts), 16);
   for (int64_t column = 0; column < spec.dim; column += width)
     warp.storeRows(
-        queryColumns(warp, column, std::min<int64_t>(width, firstTiles.columns - column)),
+        queryColumns(
+            warp, column,
+            std::min<int64_t>(width, static_cast<int64_t>(llvm::alignTo(spec.dim, 16)) - column)),
         bufferOf(buffers.dquery), grid.place(target, queries[0]), grid.place(target, queries[1]),
         e.index(column), spec.dim, target.column, spec.dim % 16 == 0);
   SmallVector<CudaBuffer> used;

@@ -6,9 +6,6 @@ using namespace mlir;
 
 namespace shardc {
 
-/// What a block may have without being asked for more.
-static constexpr int64_t kSharedBytes = 48 * 1024;
-
 AttentionGradKernel::AttentionGradKernel(CudaLowering &lowering, const AttentionGradSpec &spec)
     : lowering(lowering), gradient(spec), spec(spec.attention), e{lowering.builder, lowering.loc()},
       grid(e, spec.attention), tensorCores(WarpTile::usesTensorCores(spec.attention.q.type)) {}
@@ -27,52 +24,6 @@ Value AttentionGradKernel::bufferOf(const CudaBuffer &buffer) {
     if (known == &buffer)
       return value;
   llvm_unreachable("not a buffer of this kernel");
-}
-
-void AttentionGradKernel::makeTiles(WarpTile &warp, int64_t count, int64_t first, int64_t second,
-                                    int64_t taken) {
-  int64_t bytes = elementBytes(warp.element);
-  int64_t row =
-      bytes * (WarpTile::pitchOf(warp.element, first) + WarpTile::pitchOf(warp.element, second));
-  tileRows = count;
-  stages = 2 * count * row + taken <= kSharedBytes ? 2 : 1;
-  firstTiles = warp.tile(stages * count, first);
-  secondTiles = warp.tile(stages * count, second);
-}
-
-Emitter::Values AttentionGradKernel::forEachTile(
-    WarpTile &warp, Value count, ArrayRef<Value> carried,
-    llvm::function_ref<void(Value, SharedTile &, SharedTile &)> copy,
-    llvm::function_ref<Values(Value, ValueRange, const SharedTile &, const SharedTile &)> body) {
-  auto tilesOf = [&](Value number) {
-    Value row = stages == 1 ? e.index(0) : e.mul(e.rem(number, 2), tileRows);
-    return std::pair(firstTiles.part(row, tileRows), secondTiles.part(row, tileRows));
-  };
-  auto start = [&](Value number) {
-    auto [first, second] = tilesOf(number);
-    copy(number, first, second);
-    warp.commitCopies();
-  };
-  count = warp.opaque(count);
-  lowering.barrier(); // whoever used the tiles before
-  if (stages == 2)
-    e.ifThen(e.less(e.index(0), count), [&] { start(e.index(0)); });
-  Values results = e.loop(e.index(0), count, 1, carried, [&](Value number, ValueRange carried) {
-    if (stages == 1)
-      start(number);
-    warp.waitForCopies(0);
-    lowering.barrier();
-    if (stages == 2) {
-      Value next = e.add(number, 1);
-      e.ifThen(e.less(next, count), [&] { start(next); });
-    }
-    auto [first, second] = tilesOf(number);
-    Values results = body(number, carried, first, second);
-    if (stages == 1)
-      lowering.barrier();
-    return results;
-  });
-  return results;
 }
 
 /// A block adds up a head's queries: each thread some of them, then all threads in order.

@@ -27,8 +27,8 @@ struct AttentionGradBuffers {
   CudaBuffer denominator, delta; ///< f32 [batch, query heads, queries]
 };
 
-/// What the kernels over queries and over keys share: `rows` of one kind stay in a block, tiles of
-/// the other kind pass by, two at a time where shared memory allows it.
+/// What the kernels over queries and over keys share: rows of one kind stay in a block, tiles of
+/// `tileRows` rows of the other kind pass by.
 struct AttentionGradKernel {
   using Value = mlir::Value;
   using Values = Emitter::Values;
@@ -38,16 +38,6 @@ struct AttentionGradKernel {
   /// Begins a kernel over these buffers.
   void begin(llvm::StringRef suffix, std::vector<const CudaBuffer *> buffers);
   Value bufferOf(const CudaBuffer &buffer);
-  /// Tiles of `count` rows with `first` and `second` columns; two of each if they fit beside
-  /// `taken` bytes.
-  void makeTiles(WarpTile &warp, int64_t count, int64_t first, int64_t second, int64_t taken);
-  /// Calls `body` for each tile; `copy` begins to fill one.
-  Values
-  forEachTile(WarpTile &warp, Value count, llvm::ArrayRef<Value> carried,
-              llvm::function_ref<void(Value number, SharedTile &first, SharedTile &second)> copy,
-              llvm::function_ref<Values(Value number, mlir::ValueRange carried,
-                                        const SharedTile &first, const SharedTile &second)>
-                  body);
 
   CudaLowering &lowering;
   const AttentionGradSpec &gradient;
@@ -55,8 +45,7 @@ struct AttentionGradKernel {
   Emitter e;
   AttentionGrid grid;
   bool tensorCores;
-  SharedTile firstTiles, secondTiles;
-  int64_t tileRows = 0, stages = 1;
+  int64_t tileRows = 0;
   std::vector<std::pair<const CudaBuffer *, Value>> arguments;
 };
 

@@ -12,6 +12,7 @@
 //===----------------------------------------------------------------------===//
 #include "CudaLowering.h"
 #include "AttentionGrid.h"
+#include "GroupedGrid.h"
 #include "LibraryCalls.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 
@@ -106,8 +107,13 @@ Kernel CudaLowering::forEach(Emitter &e, KernelBody &, int64_t count, int64_t,
 
 Value CudaLowering::sharedMemory(Type type, int64_t count) {
   auto space = gpu::AddressSpaceAttr::get(builder.getContext(), gpu::AddressSpace::Workgroup);
-  return kernel.addWorkgroupAttribution(
+  Value memory = kernel.addWorkgroupAttribution(
       MemRefType::get({count}, type, MemRefLayoutAttrInterface(), space), loc());
+  // Neighbours are loaded together.
+  kernel.setWorkgroupAttributionAttr(kernel.getNumWorkgroupAttributions() - 1,
+                                     LLVM::LLVMDialect::getAlignAttrName(),
+                                     builder.getI64IntegerAttr(16));
+  return memory;
 }
 
 int64_t CudaLowering::vectorOf(int64_t size) {
@@ -159,6 +165,10 @@ FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp ke
     return lowerAttentionGrid(lowering, attention);
   if (auto gradient = dyn_cast_or_null<graph::AttentionGradOp>(anchor))
     return lowerAttentionGradGrid(lowering, gradient);
+  if (auto product = dyn_cast_or_null<graph::GroupedMatmulOp>(anchor))
+    return lowerGroupedGrid(lowering, product);
+  if (auto gradient = dyn_cast_or_null<graph::GroupedMatmulGradOp>(anchor))
+    return lowerGroupedGradGrid(lowering, gradient);
   if (anchor && isLibraryCall(anchor))
     return libraryCall(function, anchor, kernels);
   return lowerGenerated(lowering, strongest, anchor);

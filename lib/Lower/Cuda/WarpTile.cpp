@@ -72,9 +72,6 @@ SharedTile WarpTile::tile(int64_t rows, int64_t columns) {
   SharedTile made{
       {}, rows, static_cast<int64_t>(llvm::alignTo(columns, 16)), pitchOf(element, columns)};
   made.buffer = lowering.sharedMemory(element, rows * made.pitch);
-  lowering.kernel.setWorkgroupAttributionAttr(lowering.kernel.getNumWorkgroupAttributions() - 1,
-                                              LLVM::LLVMDialect::getAlignAttrName(),
-                                              e.b.getI64IntegerAttr(16));
   return made;
 }
 
@@ -83,7 +80,7 @@ Value WarpTile::placeIn(const SharedTile &tile, Value row, Value column) {
 }
 
 void WarpTile::startCopy(const SharedTile &tile, const GlobalRows &source,
-                         llvm::function_ref<RowPlace(Value row)> place) {
+                         llvm::function_ref<RowPlace(Value row)> place, Value firstColumn) {
   // Narrower neighbours than four bytes go through registers, four bytes at a time.
   bool isAsync = source.vector * bytes >= 4;
   int64_t vector = isAsync ? source.vector : 4 / bytes, size = vector * bytes;
@@ -94,7 +91,9 @@ void WarpTile::startCopy(const SharedTile &tile, const GlobalRows &source,
     // The column's place and whether it is there.
     auto at = [&](Value column) -> RowPlace {
       Value exists = from.exists;
-      if (source.columns < tile.columns) {
+      if (firstColumn)
+        column = e.add(firstColumn, column);
+      if (source.columns % tile.columns != 0) {
         Value inside = e.compare(arith::CmpIPredicate::ult, column, e.index(source.columns));
         exists = exists ? Value(arith::AndIOp::create(e.b, e.loc, exists, inside)) : inside;
       }

@@ -63,9 +63,10 @@ public:
   SharedTile tile(int64_t rows, int64_t columns);
   /// Elements that a tile has in memory.
   static int64_t pitchOf(mlir::Type element, int64_t columns);
-  /// All threads of the block begin to fill a tile; it may not be in use.
+  /// All threads of the block begin to fill a tile with columns of `source` from `column` on (a
+  /// multiple of its vector; null: 0). It may not be in use.
   void startCopy(const SharedTile &tile, const GlobalRows &source,
-                 llvm::function_ref<RowPlace(Value row)> place);
+                 llvm::function_ref<RowPlace(Value row)> place, Value column = {});
   /// What was begun last is one group; waits until at most `pending` groups are under way. Other
   /// threads see a tile behind the next barrier.
   void commitCopies();
