@@ -56,9 +56,6 @@ LogicalResult lowerForCuda(Program &program, ModuleOp module, const ScheduleOpti
     FailureOr<CudaKernel> kernel = lowerCudaKernel(function, code);
     if (failed(kernel))
       return failure();
-    if (!kernel->library.empty())
-      return function.emitError() << "kernel \"" << name << "\": there is no code for "
-                                  << kernel->library << " on GPUs";
     cuda.scratch.bytes =
         std::max<int64_t>(cuda.scratch.bytes, llvm::alignTo(kernel->scratchBytes, kCudaAlignment));
     function->setAttr(kScratchAttr,

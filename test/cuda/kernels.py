@@ -59,19 +59,15 @@ def find_toolkit(toolkit=None):
 
 
 def summarise(kernels):
-    calls = [call["kind"] for kernel in kernels for call in kernel.get("calls", [])]
+    calls = [call["kind"] for kernel in kernels for call in kernel["calls"]]
     compiled = [report for kernel in kernels for reports in kernel.get("compiled", {}).values() for report in reports.values()]
 
     def largest(key):
         return max((report[key] for report in compiled), default=None)
 
-    libraries = {"gemm": calls.count("gemm")} if "gemm" in calls else {}
-    for kernel in kernels:
-        if "library" in kernel:
-            libraries[kernel["library"]] = libraries.get(kernel["library"], 0) + 1
     return {
         "generated": calls.count("launch"),
-        "libraries": ", ".join(f"{count} {name}" for name, count in sorted(libraries.items())),
+        "libraries": f"{calls.count('gemm')} gemm",
         "registers": largest("registers"),
         "spills": sum(report["spill_bytes"] for report in compiled) if compiled else None,
         "shared": largest("shared_bytes"),

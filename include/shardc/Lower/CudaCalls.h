@@ -65,10 +65,6 @@ struct CudaKernel {
   std::string name;
   std::vector<CudaCall> calls;
   int64_t scratchBytes = 0;
-  /// What only a library could do, which nothing calls yet: attention, attention_grad,
-  /// grouped_gemm, grouped_gemm_grad; else empty.
-  std::string library{};
-  llvm::json::Object record{}; ///< what that library would need to know
 };
 
 /// Offsets of tensors in the scratch area are multiples of this.

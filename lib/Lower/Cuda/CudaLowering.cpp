@@ -169,8 +169,8 @@ FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp ke
     return lowerGroupedGrid(lowering, product);
   if (auto gradient = dyn_cast_or_null<graph::GroupedMatmulGradOp>(anchor))
     return lowerGroupedGradGrid(lowering, gradient);
-  if (anchor && isLibraryCall(anchor))
-    return libraryCall(function, anchor, kernels);
+  if (auto einsum = dyn_cast_or_null<graph::EinsumOp>(anchor); einsum && isLibraryCall(einsum))
+    return libraryCall(function, einsum, kernels);
   return lowerGenerated(lowering, strongest, anchor);
 }
 

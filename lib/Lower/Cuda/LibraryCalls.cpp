@@ -11,7 +11,6 @@
 #include "shardc/Lower/EinsumPlan.h"
 
 using namespace mlir;
-namespace json = llvm::json;
 
 namespace shardc {
 
@@ -21,40 +20,12 @@ static std::string nameOf(Type type) {
   return text;
 }
 
-static json::Array list(ArrayRef<int64_t> values) { return json::Array(values); }
-
-static Type elementOf(Value value) {
-  return cast<RankedTensorType>(value.getType()).getElementType();
-}
-
 /// Number of the buffer that a value lies in: arguments, then results.
 static int64_t bufferOf(func::FuncOp function, Value value) {
   if (auto argument = dyn_cast<BlockArgument>(value))
     return argument.getArgNumber();
   auto results = function.getBody().front().getTerminator()->getOperands();
   return function.getNumArguments() + (llvm::find(results, value) - results.begin());
-}
-
-/// The buffer behind an operand and how it is read.
-static FailureOr<json::Object> readOperand(func::FuncOp function, Value operand) {
-  StridedView view = viewOf(operand);
-  if (!isa<BlockArgument>(view.base))
-    return failure();
-  auto type = cast<RankedTensorType>(operand.getType());
-  return json::Object{{"buffer", bufferOf(function, view.base)},
-                      {"dtype", nameOf(type.getElementType())},
-                      {"shape", list(type.getShape())},
-                      {"strides", list(view.strides)}};
-}
-
-static FailureOr<json::Object> writeResult(func::FuncOp function, Value value) {
-  for (Value stored : function.getBody().front().getTerminator()->getOperands())
-    if (std::optional<Strides> strides = stridesWhenStoredAs(value, stored))
-      return json::Object{{"buffer", bufferOf(function, stored)},
-                          {"dtype", nameOf(elementOf(value))},
-                          {"shape", list(cast<RankedTensorType>(value.getType()).getShape())},
-                          {"strides", list(*strides)}};
-  return failure();
 }
 
 /// Strides of a contraction's result: as it is stored, if only transposes and reshapes are behind
@@ -81,11 +52,7 @@ static std::optional<EinsumPlan> gemmPlanOf(graph::EinsumOp op) {
   return plan && fitBlas(plan->spec) ? plan : std::nullopt;
 }
 
-bool isLibraryCall(Operation *anchor) {
-  if (auto einsum = dyn_cast<graph::EinsumOp>(anchor))
-    return gemmPlanOf(einsum).has_value();
-  return isa<graph::GroupedMatmulOp, graph::GroupedMatmulGradOp>(anchor);
-}
+bool isLibraryCall(graph::EinsumOp op) { return gemmPlanOf(op).has_value(); }
 
 /// What is behind `value`, as a kernel of its own: one more argument, that value.
 static OwningOpRef<func::FuncOp> splitEpilogue(func::FuncOp function, Value value) {
@@ -158,7 +125,7 @@ static LogicalResult addEpilogue(CudaKernel &kernel, func::FuncOp function, Valu
   return success();
 }
 
-static FailureOr<CudaKernel> gemm(func::FuncOp function, graph::EinsumOp op,
+FailureOr<CudaKernel> libraryCall(func::FuncOp function, graph::EinsumOp op,
                                   gpu::GPUModuleOp kernels) {
   EinsumPlan plan = *gemmPlanOf(op);
   const GemmSpec &spec = plan.spec;
@@ -196,36 +163,6 @@ static FailureOr<CudaKernel> gemm(func::FuncOp function, graph::EinsumOp op,
   if (!isWhole && failed(addEpilogue(kernel, function, epilogue.end, kernels)))
     return failure();
   return kernel;
-}
-
-/// grouped_matmul and its gradient: named operands and one result.
-static FailureOr<CudaKernel> grouped(func::FuncOp function, Operation *op, StringRef library,
-                                     ArrayRef<StringRef> names) {
-  CudaKernel kernel;
-  kernel.name = function.getSymName().str();
-  kernel.library = library.str();
-  FailureOr<json::Object> result = writeResult(function, op->getResult(0));
-  bool fits = succeeded(result);
-  if (fits)
-    kernel.record["result"] = std::move(*result);
-  for (auto [name, operand] : llvm::zip(names, op->getOperands())) {
-    FailureOr<json::Object> described = readOperand(function, operand);
-    fits &= succeeded(described);
-    if (succeeded(described))
-      kernel.record[name] = std::move(*described);
-  }
-  if (!fits)
-    return op->emitOpError() << "is not between transposes and reshapes of memory";
-  return kernel;
-}
-
-FailureOr<CudaKernel> libraryCall(func::FuncOp function, Operation *anchor,
-                                  gpu::GPUModuleOp kernels) {
-  if (auto einsum = dyn_cast<graph::EinsumOp>(anchor))
-    return gemm(function, einsum, kernels);
-  if (isa<graph::GroupedMatmulOp>(anchor))
-    return grouped(function, anchor, "grouped_gemm", {"input", "weight", "groups"});
-  return grouped(function, anchor, "grouped_gemm_grad", {"input", "cotangent", "groups"});
 }
 
 } // namespace shardc

@@ -115,14 +115,10 @@ json::Object LowerCudaPass::describe(CudaKernel &kernel, func::FuncOp function) 
   json::Array ops;
   for (Operation &op : function.getBody().front().without_terminator())
     ops.push_back(op.getName().stripDialect());
-  json::Object object{{"name", kernel.name}, {"ops", std::move(ops)}};
-  if (!kernel.library.empty()) {
-    object["library"] = kernel.library;
-    object["record"] = std::move(kernel.record);
-  } else {
-    object["calls"] = callsJson(kernel);
-    object["scratch_bytes"] = kernel.scratchBytes;
-  }
+  json::Object object{{"name", kernel.name},
+                      {"ops", std::move(ops)},
+                      {"calls", callsJson(kernel)},
+                      {"scratch_bytes", kernel.scratchBytes}};
   json::Object reports;
   for (const CudaCall &call : kernel.calls)
     if (auto *launch = std::get_if<CudaLaunch>(&call))
