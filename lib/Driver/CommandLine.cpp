@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "shardc/Driver/Driver.h"
+#include "shardc/FSDP/Optimizer.h"
 
 #include "llvm/ADT/StringSwitch.h"
 
@@ -85,7 +86,9 @@ training (compile)
   --loss NAME            output to minimise, or logits for next-token cross entropy; default: loss, else logits
   --loss-chunks N|auto   chunks of each sequence whose logits exist one after the other; auto (default): by size
   --frozen REGEX         parameters that are not trained
-  --optimizer NAME       adamw (default) or sgd; --beta1 --beta2 --epsilon --momentum --weight-decay X
+  --optimizer NAME       adamw (default), sgd or muon (matrices of layers; AdamW for the rest); --beta1 --beta2 --epsilon --momentum
+                         --weight-decay X; of Muon --nesterov true|false --newton-schulz-steps N --newton-schulz-dtype bfloat16|float32
+                         --adjust-learning-rate original|match_rms_adamw
   --no-weight-decay REGEX
                          parameters without weight decay
   --clip-grad-norm X     largest global norm of the gradient
@@ -284,12 +287,10 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
       return true;
     }
     if (name == "--frozen") return string(pipeline.frozen);
-    if (name == "--optimizer") return string(pipeline.optimizer);
-    if (name == "--beta1") return real(pipeline.beta1);
-    if (name == "--beta2") return real(pipeline.beta2);
-    if (name == "--epsilon") return real(pipeline.epsilon);
-    if (name == "--momentum") return real(pipeline.momentum);
-    if (name == "--weight-decay") return real(pipeline.weightDecay);
+    if (name == "--optimizer") return string(train.optimizer);
+    for (const OptimizerOption &option : optimizerOptions())
+      if (name == "--" + option.spelling())
+        return string(text) && (train.optimizerOptions.push_back({option.spelling(), text}), true);
     if (name == "--no-weight-decay") return string(pipeline.noDecay);
     if (name == "--clip-grad-norm") return real(pipeline.clipNorm);
     if (name == "--learning-rate") return real(train.learningRate);

@@ -3,6 +3,7 @@
 #include "shardc/Driver/TrainOptions.h"
 
 #include "dialects/Graph/Graph.h"
+#include "shardc/FSDP/Optimizer.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -92,12 +93,12 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
     pipeline.separateEntries = true;
   if (train.given.contains("--defer-fsdp-grad-sync") && !pipeline.separateEntries)
     return refuse("--defer-fsdp-grad-sync needs --gradient-accumulation above 1 or --separate-entry-points");
-  if (pipeline.optimizer == "sgd")
-    for (StringRef option : {"--beta1", "--beta2", "--epsilon"})
-      if (train.given.contains(option))
-        return refuse(option + " is AdamW's, --optimizer is sgd");
-  if (pipeline.optimizer == "adamw" && train.given.contains("--momentum"))
-    return refuse("--momentum is SGD's, --optimizer is adamw");
+  std::string optimizer = train.optimizer;
+  for (auto &[name, value] : train.optimizerOptions)
+    optimizer += "," + name + "=" + value;
+  if (llvm::Expected<OptimizerSpec> spec = parseOptimizer(optimizer); !spec)
+    return refuse("--" + llvm::toString(spec.takeError()));
+  pipeline.optimizer = optimizer;
   if (!isOneOf(pipeline.paramDtype.getValue(), {"f32", "bf16", "f16"}))
     return refuse("--param-dtype \"" + pipeline.paramDtype + "\" is not f32, bf16 or f16");
   if (pipeline.paramDtype == "f32" && train.given.contains("--fp32-parameters"))
@@ -111,14 +112,7 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
 }
 
 std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipeline, ModuleOp module) {
-  json::Object optimizer{{"name", pipeline.optimizer.getValue()}, {"weight_decay", pipeline.weightDecay.getValue()}};
-  if (pipeline.optimizer == "adamw") {
-    optimizer["beta1"] = pipeline.beta1.getValue();
-    optimizer["beta2"] = pipeline.beta2.getValue();
-    optimizer["epsilon"] = pipeline.epsilon.getValue();
-  } else {
-    optimizer["momentum"] = pipeline.momentum.getValue();
-  }
+  json::Object optimizer = optimizerJson(llvm::cantFail(parseOptimizer(pipeline.optimizer))); // checked by applyTrainOptions
   optimizer["clip_norm"] = pipeline.clipNorm.getValue();
   optimizer["learning_rate"] = train.learningRate;
   optimizer["schedule"] = json::Object{{"name", train.schedule},

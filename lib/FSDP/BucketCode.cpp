@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "BucketCode.h"
+#include "Muon.h"
 
 using namespace mlir;
 
@@ -179,18 +180,21 @@ void BucketCode::update(const Bucket &bucket, Value gradient, Value scale) {
     return cast<RankedTensorType>(value.getType()).getElementType() == f32 ? value : graph::CastOp::create(builder, loc(), value, f32).getResult();
   };
   SmallVector<Value> before = {entry.state(bucket, "parameter", bucket.element, layout.isSharded)};
+  OptimizerSpec spec = bucket.hasMatrices ? config.optimizer : config.optimizer.forOthers();
   UpdateInputs in;
   in.parameter = widen(before[0]);
   in.gradient = widen(gradient);
-  for (StringRef role : config.optimizer.stateRoles()) {
+  for (StringRef role : spec.stateRoles()) {
     before.push_back(entry.state(bucket, role, bucket.element, layout.isSharded));
     in.states.push_back(widen(before.back()));
   }
-  for (StringRef name : config.optimizer.scalarNames())
+  for (StringRef name : spec.scalarNames())
     in.scalars[name] = entry.scalar(name);
   in.scale = scale;
   in.hasDecay = bucket.hasDecay;
-  SmallVector<Value> results = buildUpdate(builder, loc(), config.optimizer, in);
+  SmallVector<Value> results = buildUpdate(builder, loc(), spec, in, [&](Value momentum) {
+    return orthogonalise(builder, loc(), layout, bucket, spec, momentum);
+  });
   for (auto [from, to] : llvm::zip(before, MutableArrayRef<Value>(results))) {
     if (bucket.element != f32)
       to = graph::CastOp::create(builder, loc(), to, bucket.element);

@@ -2,7 +2,7 @@
 //
 //   1. A parameter that only one layer's calls use belongs to that layer's unit. Of the others, those that are first used behind the last layer
 //      are one unit (final norm, head), the rest another (embedding).
-//   2. Inside of a unit: one bucket for each combination of element type, type of the uses, trainability, decay, and axes over which the
+//   2. Inside of a unit: one bucket for each combination of element type, type of the uses, trainability, decay, optimizer, and axes over which the
 //      parameter is whole (the norm of the gradient counts those ranks once).
 //   3. Offsets are multiples of 64 elements, so that views are aligned for every type.
 //
@@ -51,7 +51,7 @@ static void chooseUnit(TrainedParameter &parameter, Operation *lastLayer) {
       layer = !layer || *layer == own ? own : "";
       isLate &= !lastLayer || (user->getBlock() == lastLayer->getBlock() && lastLayer->isBeforeInBlock(user));
     }
-  parameter.unit = layer && !layer->empty() ? *layer : isLate ? "head" : "embedding";
+  parameter.unit = layer && !layer->empty() ? *layer : (isLate ? kHead : kEmbedding).str();
 }
 
 static AxisList otherAxes(const Mesh &mesh, const Sharding &sharding, AxisList &cut) {
@@ -91,7 +91,7 @@ static bool haveCommonPart(const TrainedParameter &a, const TrainedParameter &b)
   return a.segment[1] < b.segment[1] + b.segment[2] && b.segment[1] < a.segment[1] + a.segment[2];
 }
 
-FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t parts, const llvm::Regex *noDecay) {
+FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t parts, const llvm::Regex *noDecay, bool splitMatrices) {
   BucketPlan plan;
   llvm::MapVector<std::pair<Attribute, Attribute>, SmallVector<graph::ParameterOp>> named;
   Operation *lastLayer = nullptr;
@@ -143,11 +143,12 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t 
 
   for (auto &parameter : plan.parameters) {
     AxisList cut, whole = otherAxes(mesh, parameter->sharding, cut);
+    bool isMatrix = splitMatrices && parameter->gradient >= 0 && parameter->global.getRank() == 2 && parameter->unit != kEmbedding && parameter->unit != kHead;
     bool hasDecay = !noDecay || !noDecay->match(parameter->name.getValue());
     auto found = llvm::find_if(plan.buckets, [&](const Bucket &bucket) {
       return bucket.unit == parameter->unit && bucket.element == parameter->local.getElementType() &&
              bucket.compute == parameter->compute.getElementType() && bucket.isTrained == (parameter->gradient >= 0) &&
-             bucket.hasDecay == hasDecay && bucket.replicated == whole;
+             bucket.hasDecay == hasDecay && bucket.hasMatrices == isMatrix && bucket.replicated == whole;
     });
     if (found == plan.buckets.end()) {
       Bucket bucket;
@@ -156,6 +157,7 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t 
       bucket.compute = parameter->compute.getElementType();
       bucket.isTrained = parameter->gradient >= 0;
       bucket.hasDecay = hasDecay;
+      bucket.hasMatrices = isMatrix;
       bucket.replicated = whole;
       bucket.cut = cut;
       found = plan.buckets.insert(plan.buckets.end(), std::move(bucket));

@@ -11,6 +11,9 @@
 
 namespace shardc {
 
+/// Units of what belongs to no layer: first used before the last one, or behind it.
+inline constexpr llvm::StringLiteral kEmbedding = "embedding", kHead = "head";
+
 /// One parameter (or segment) of the entry function.
 struct TrainedParameter {
   mlir::StringAttr name;
@@ -29,6 +32,7 @@ struct Bucket {
   std::string name, unit;
   mlir::Type element, compute;
   bool isTrained = true, hasDecay = true;
+  bool hasMatrices = false; ///< of layers only, if matrices have an optimizer of their own (Muon)
   AxisList replicated; ///< axes of the mesh, other than the data-parallel ones, over which all its parameters are whole
   AxisList cut;        ///< the other ones
   llvm::SmallVector<TrainedParameter *> items;
@@ -43,8 +47,8 @@ struct BucketPlan {
   llvm::StringMap<bool> isLast;
 };
 
-/// `parts`: how many shards a bucket has. `noDecay`: names without weight decay; null: none.
-mlir::FailureOr<BucketPlan> planBuckets(mlir::func::FuncOp entry, const Mesh &mesh, int64_t parts, const llvm::Regex *noDecay);
+/// `parts`: how many shards a bucket has. `noDecay`: names without weight decay; null: none. `splitMatrices`: matrices of layers have buckets of their own.
+mlir::FailureOr<BucketPlan> planBuckets(mlir::func::FuncOp entry, const Mesh &mesh, int64_t parts, const llvm::Regex *noDecay, bool splitMatrices);
 
 } // namespace shardc
 

@@ -142,7 +142,7 @@ void FSDPBuilder::replaceParameters(EntryFunction &entry, const Bucket &bucket) 
     return replaceUses(entry, bucket, entry.state(bucket, "compute_parameter", bucket.compute, false), all, first);
   Value shard = entry.state(bucket, "parameter", bucket.element, layout.isSharded);
   Value whole = code.gather(shard, bucket, "parameters of " + bucket.unit);
-  bool isLayer = bucket.unit != "embedding" && bucket.unit != "head";
+  bool isLayer = bucket.unit != kEmbedding && bucket.unit != kHead;
   bool again = layout.isSharded && isLayer && config.reshard != FSDPConfig::Never &&
                (config.reshard != FSDPConfig::Default || !plan.isLast.lookup(bucket.unit));
   if (!again || forward.empty() || backward.empty())
@@ -345,9 +345,10 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
     }
     if (zero != 3 && config.reshard != FSDPConfig::Default && config.reshard != FSDPConfig::Never)
       return error() << "reshard: needs zero 3, where parameters are sharded; zero is " << zero.getValue();
-    if (optimizer != "adamw" && optimizer != "sgd")
-      return error() << "optimizer: \"" << optimizer << "\" is not adamw or sgd";
-    config.optimizer = {optimizer == "adamw" ? OptimizerSpec::AdamW : OptimizerSpec::Sgd, beta1, beta2, epsilon, momentum, weightDecay};
+    llvm::Expected<OptimizerSpec> spec = parseOptimizer(optimizer);
+    if (!spec)
+      return error() << llvm::toString(spec.takeError());
+    config.optimizer = *spec;
     config.clipNorm = clipNorm;
     config.hasSeparateEntries = separateEntries;
     config.defersSync = deferSync;
@@ -378,7 +379,8 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
       module.emitError() << "no-decay: \"" << noDecay << "\" is not a regular expression: " << error;
       return signalPassFailure();
     }
-    FailureOr<BucketPlan> plan = planBuckets(function, layout.mesh, layout.parts(), noDecay.empty() ? nullptr : &pattern);
+    FailureOr<BucketPlan> plan = planBuckets(function, layout.mesh, layout.parts(), noDecay.empty() ? nullptr : &pattern,
+                                             config->optimizer.kind == OptimizerSpec::Muon);
     if (failed(plan))
       return signalPassFailure();
     FSDPBuilder(function, meshOp, *config, *plan).run();

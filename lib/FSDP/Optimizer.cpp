@@ -1,7 +1,8 @@
 //===- Optimizer.cpp - updates of flat buffers --------------------------------------------------===//
 //
 // AdamW: Loshchilov and Hutter 2019, in the order of torch.optim.AdamW. SGD with momentum: torch.optim.SGD without dampening. All elementwise, so
-// that Fuse makes one pass over a bucket of each update.
+// that Fuse makes one pass over a bucket of each update. Muon (Jordan et al. 2024, torch.optim.Muon): the momentum's matrices are made
+// orthogonal in between (Muon.h).
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,7 +15,7 @@ namespace shardc {
 SmallVector<StringRef> OptimizerSpec::stateRoles() const {
   if (kind == AdamW)
     return {"exp_avg", "exp_avg_sq"};
-  return momentum != 0 ? SmallVector<StringRef>{"momentum"} : SmallVector<StringRef>{};
+  return kind == Muon || momentum != 0 ? SmallVector<StringRef>{"momentum"} : SmallVector<StringRef>{};
 }
 
 SmallVector<StringRef> OptimizerSpec::scalarNames() const {
@@ -23,14 +24,25 @@ SmallVector<StringRef> OptimizerSpec::scalarNames() const {
   return {"learning_rate"};
 }
 
+OptimizerSpec OptimizerSpec::forOthers() const {
+  OptimizerSpec spec = *this;
+  if (kind == Muon)
+    spec.kind = AdamW;
+  return spec;
+}
+
+static Value decayed(Arithmetic a, const OptimizerSpec &spec, const UpdateInputs &in) {
+  if (!in.hasDecay || spec.weightDecay == 0)
+    return in.parameter;
+  Value rate = in.scalars.lookup("learning_rate");
+  Value keep = a.sub(a.constant(rate.getType(), 1), a.mul(rate, spec.weightDecay));
+  return a.mul(in.parameter, a.spread(keep, in.parameter.getType()));
+}
+
 static SmallVector<Value> buildAdamW(Arithmetic a, const OptimizerSpec &spec, const UpdateInputs &in, Value gradient) {
   Type type = in.parameter.getType();
   Value rate = in.scalars.lookup("learning_rate");
-  Value parameter = in.parameter;
-  if (in.hasDecay && spec.weightDecay != 0) {
-    Value keep = a.sub(a.constant(rate.getType(), 1), a.mul(rate, spec.weightDecay));
-    parameter = a.mul(parameter, a.spread(keep, type));
-  }
+  Value parameter = decayed(a, spec, in);
   Value first = a.add(a.mul(in.states[0], spec.beta1), a.mul(gradient, 1 - spec.beta1));
   Value second = a.add(a.mul(in.states[1], spec.beta2), a.mul(a.mul(gradient, gradient), 1 - spec.beta2));
   Value root = a.sqrt(in.scalars.lookup("bias_correction2"));
@@ -53,10 +65,27 @@ static SmallVector<Value> buildSgd(Arithmetic a, const OptimizerSpec &spec, cons
   return results;
 }
 
-SmallVector<Value> buildUpdate(OpBuilder &builder, Location loc, const OptimizerSpec &spec, const UpdateInputs &in) {
+/// Decay is decoupled, as AdamW's.
+static SmallVector<Value> buildMuon(Arithmetic a, const OptimizerSpec &spec, const UpdateInputs &in, Value gradient, Orthogonalise orthogonalise) {
+  auto mix = [&](Value x, Value y, double share) { return a.add(a.mul(x, 1 - share), a.mul(y, share)); };
+  Value momentum = mix(gradient, in.states[0], spec.momentum);
+  Value direction = spec.nesterov == "true" ? mix(gradient, momentum, spec.momentum) : momentum;
+  Value rate = a.spread(in.scalars.lookup("learning_rate"), in.parameter.getType());
+  return {a.sub(decayed(a, spec, in), a.mul(rate, orthogonalise(direction))), momentum};
+}
+
+SmallVector<Value> buildUpdate(OpBuilder &builder, Location loc, const OptimizerSpec &spec, const UpdateInputs &in, Orthogonalise orthogonalise) {
   Arithmetic a{builder, loc};
   Value gradient = a.mul(in.gradient, a.spread(in.scale, in.gradient.getType()));
-  return spec.kind == OptimizerSpec::AdamW ? buildAdamW(a, spec, in, gradient) : buildSgd(a, spec, in, gradient);
+  switch (spec.kind) {
+  case OptimizerSpec::AdamW:
+    return buildAdamW(a, spec, in, gradient);
+  case OptimizerSpec::Sgd:
+    return buildSgd(a, spec, in, gradient);
+  case OptimizerSpec::Muon:
+    return buildMuon(a, spec, in, gradient, orthogonalise);
+  }
+  llvm_unreachable("optimizer");
 }
 
 } // namespace shardc

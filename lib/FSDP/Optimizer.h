@@ -3,20 +3,11 @@
 #ifndef SHARDC_LIB_FSDP_OPTIMIZER_H
 #define SHARDC_LIB_FSDP_OPTIMIZER_H
 
+#include "shardc/FSDP/Optimizer.h"
+
 #include "dialects/Graph/Graph.h"
 
 namespace shardc {
-
-/// What is constant over the steps; learning rate and bias corrections are scalars of each step.
-struct OptimizerSpec {
-  enum Kind { AdamW, Sgd } kind = AdamW;
-  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, momentum = 0, weightDecay = 0;
-
-  /// Roles of the states beside the parameter.
-  llvm::SmallVector<llvm::StringRef> stateRoles() const;
-  /// Names of the scalar inputs (f32 []).
-  llvm::SmallVector<llvm::StringRef> scalarNames() const;
-};
 
 /// Values of one bucket (f32 [L]) and of the step (f32 []).
 struct UpdateInputs {
@@ -27,8 +18,12 @@ struct UpdateInputs {
   bool hasDecay = true;
 };
 
+/// Muon: a flat buffer of momenta to one of the matrices' directions, both f32 [L].
+using Orthogonalise = llvm::function_ref<mlir::Value(mlir::Value)>;
+
 /// New parameter, then new states. torch.optim's formulas, operation by operation.
-llvm::SmallVector<mlir::Value> buildUpdate(mlir::OpBuilder &builder, mlir::Location loc, const OptimizerSpec &spec, const UpdateInputs &in);
+llvm::SmallVector<mlir::Value> buildUpdate(mlir::OpBuilder &builder, mlir::Location loc, const OptimizerSpec &spec, const UpdateInputs &in,
+                                           Orthogonalise orthogonalise);
 
 /// One-letter helpers for arithmetic on tensors of one type.
 struct Arithmetic {

@@ -102,11 +102,6 @@ static void buildFSDP(OpPassManager &pm, const PipelineOptions &options) {
   fsdp.zero = options.zeroDpStrategy;
   fsdp.reshard = options.reshardAfterForward;
   fsdp.optimizer = options.optimizer;
-  fsdp.beta1 = options.beta1;
-  fsdp.beta2 = options.beta2;
-  fsdp.epsilon = options.epsilon;
-  fsdp.momentum = options.momentum;
-  fsdp.weightDecay = options.weightDecay;
   fsdp.noDecay = options.noDecay;
   fsdp.clipNorm = options.clipNorm;
   fsdp.reduceDtype = options.reduceDtype;

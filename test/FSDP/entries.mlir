@@ -2,7 +2,7 @@
 // DEFINE: %{batch} = "dp_shard"
 // DEFINE: %{fsdp} = zero=3
 // DEFINE: %{entries} = zero_grad forward_backward forward_backward finish_grad_sync optimizer_step
-// DEFINE: %{build} = sed 's/MESH/%{mesh}/; s/BATCH/%{batch}/; s/TENSOR//' %S/Inputs/two-layers.mlir | shard-opt --shard-differentiate --canonicalize --cse --shard-propagate --shard-defer-gradient-sums --shard-partition --canonicalize --cse --shard-fsdp="optimizer=sgd momentum=0.5 separate-entries %{fsdp}" --canonicalize --cse -o %t.mlir
+// DEFINE: %{build} = sed 's/MESH/%{mesh}/; s/BATCH/%{batch}/; s/TENSOR//' %S/Inputs/two-layers.mlir | shard-opt --shard-differentiate --canonicalize --cse --shard-propagate --shard-defer-gradient-sums --shard-partition --canonicalize --cse --shard-fsdp="optimizer=sgd,momentum=0.5 separate-entries %{fsdp}" --canonicalize --cse -o %t.mlir
 // DEFINE: %{run} = %python %S/Inputs/train.py %t.mlir %{entries} --weights %S/Inputs/two-layers.json --input 'learning_rate=dense<0.125>' --input 'x=dense<[[1.0, 0.0], [0.0, 1.0], [1.0, -1.0], [-1.0, 0.0]]>' --input 'x=dense<[[0.0, 1.0], [-1.0, 0.0], [-1.0, 0.0], [1.0, -1.0]]>'
 
 // Entries of their own, so that gradients of several batches add up. Deferred, they stay whole and unreduced until the last one.

@@ -16,7 +16,19 @@
 // KEPT: error: reshard: needs zero 3, where parameters are sharded; zero is 2
 // REDEFINE: %{fsdp} = optimizer=lion
 // RUN: %{run} OPTIMIZER
-// OPTIMIZER: error: optimizer: "lion" is not adamw or sgd
+// OPTIMIZER: error: optimizer: "lion" is not adamw, sgd or muon
+// REDEFINE: %{fsdp} = optimizer=sgd,beta1=0.5
+// RUN: %{run} OTHER
+// OTHER: error: beta1 is an option of adamw and muon, the optimizer is sgd
+// REDEFINE: %{fsdp} = optimizer=muon,nesterov=maybe
+// RUN: %{run} WORD
+// WORD: error: nesterov "maybe" is not true or false
+// REDEFINE: %{fsdp} = optimizer=muon,newton-schulz-steps=0
+// RUN: %{run} STEPS
+// STEPS: error: newton-schulz-steps: 0 is not a whole number from 1 to 99
+// REDEFINE: %{fsdp} = optimizer=adamw,speed=1
+// RUN: %{run} UNKNOWN
+// UNKNOWN: error: optimizer: there is no option "speed"
 // REDEFINE: %{fsdp} = reduce-dtype=f64
 // RUN: %{run} DTYPE
 // DTYPE: error: reduce-dtype: "f64" is not f32, bf16 or f16

@@ -7,7 +7,7 @@
 // DEFINE: %{fsdp} = zero=0
 // DEFINE: %{steps} = step step
 // DEFINE: %{second} = 0.0
-// DEFINE: %{build} = sed 's/MESH/%{mesh}/; s/BATCH/%{batch}/; s/TENSOR/%{tensor}/' %S/Inputs/two-layers.mlir | shard-opt --shard-differentiate="%{differentiate}" --canonicalize --cse --shard-propagate --shard-defer-gradient-sums --shard-partition --canonicalize --cse --shard-fsdp="optimizer=sgd momentum=0.5 %{fsdp}" --canonicalize --cse --shard-verify-partitioned -o %t.mlir
+// DEFINE: %{build} = sed 's/MESH/%{mesh}/; s/BATCH/%{batch}/; s/TENSOR/%{tensor}/' %S/Inputs/two-layers.mlir | shard-opt --shard-differentiate="%{differentiate}" --canonicalize --cse --shard-propagate --shard-defer-gradient-sums --shard-partition --canonicalize --cse --shard-fsdp="optimizer=sgd,momentum=0.5 %{fsdp}" --canonicalize --cse --shard-verify-partitioned -o %t.mlir
 // DEFINE: %{run} = %python %S/Inputs/train.py %t.mlir %{steps} --weights %S/Inputs/two-layers.json --input 'learning_rate=dense<0.0078125>' --input 'x=dense<[[1.0, 0.0], [0.0, 1.0], [1.0, -1.0], [-1.0, 0.0]]>' --input 'x=dense<%{second}>'
 
 // One device. The second batch is zero: momentum goes on alone. Expected values by numpy; nothing is rounded.

@@ -16,7 +16,8 @@ COMPILE_SECONDS, RUN_SECONDS = 300, 120
 # Option of `shardc compile` for a key of a run's optimizer.
 OPTIMIZER_OPTIONS = {"name": "--optimizer", "beta1": "--beta1", "beta2": "--beta2", "epsilon": "--epsilon",
                      "momentum": "--momentum", "weight_decay": "--weight-decay", "learning_rate": "--learning-rate",
-                     "clip_norm": "--clip-grad-norm"}  # fmt: skip
+                     "clip_norm": "--clip-grad-norm", "nesterov": "--nesterov", "newton_schulz_steps": "--newton-schulz-steps",
+                     "newton_schulz_dtype": "--newton-schulz-dtype", "adjust_learning_rate": "--adjust-learning-rate"}  # fmt: skip
 SCHEDULE_OPTIONS = {"name": "--lr-schedule", "warmup_steps": "--lr-warmup-steps", "decay_steps": "--lr-decay-steps",
                     "minimum": "--lr-minimum"}  # fmt: skip
 
@@ -37,7 +38,8 @@ def optimizer_options(optimizer: dict) -> list[str]:
     options = []
     for key, option in OPTIMIZER_OPTIONS.items():
         if key in optimizer:
-            options += [option, str(optimizer[key] or 0)]  # no clipping is a norm of 0
+            value = optimizer[key]
+            options += [option, str(value).lower() if isinstance(value, bool) else str(value or 0)]  # no clipping is a norm of 0
     if optimizer["schedule"]["name"] != "constant":
         for key, option in SCHEDULE_OPTIONS.items():
             options += [option, str(optimizer["schedule"][key])]

@@ -34,12 +34,7 @@ def FSDPPass : Pass<"shard-fsdp", "::mlir::ModuleOp"> {
     Option<"zero", "zero", "int64_t", "3", "zero_dp_strategy: 0 to 3">,
     Option<"reshard", "reshard", "std::string", "\"\"", "reshard_after_forward: true, false, or k to keep a copy cut over groups of k ranks; default: true but for "
            "the last layer of a list">,
-    Option<"optimizer", "optimizer", "std::string", "\"adamw\"", "adamw or sgd">,
-    Option<"beta1", "beta1", "double", "0.9", "AdamW's decay of the first moment">,
-    Option<"beta2", "beta2", "double", "0.95", "AdamW's decay of the second moment">,
-    Option<"epsilon", "epsilon", "double", "1e-8", "AdamW's epsilon">,
-    Option<"momentum", "momentum", "double", "0.0", "SGD's momentum">,
-    Option<"weightDecay", "weight-decay", "double", "0.0", "decoupled (AdamW) or added to the gradient (SGD)">,
+    Option<"optimizer", "optimizer", "std::string", "\"adamw\"", "adamw, sgd or muon and its options, as in muon,momentum=0.95,weight-decay=0.1">,
     Option<"noDecay", "no-decay", "std::string", "\"\"", "parameters (a regular expression over names) without weight decay">,
     Option<"clipNorm", "clip-norm", "double", "0.0", "largest global norm of the gradient; 0: any">,
     Option<"separateEntries", "separate-entries", "bool", "false", "forward_backward, finish_grad_sync, optimizer_step and zero_grad instead of step">,

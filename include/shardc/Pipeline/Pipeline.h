@@ -52,12 +52,8 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
                                llvm::cl::init(false)};
   Option<bool> deferGradSync{*this, "defer-grad-sync", llvm::cl::desc("reduce gradients after the last micro-batch"), llvm::cl::init(true)};
   Option<std::string> reduceDtype{*this, "reduce-dtype", llvm::cl::desc("element type of gradient reductions"), llvm::cl::init("")};
-  Option<std::string> optimizer{*this, "optimizer", llvm::cl::desc("adamw or sgd"), llvm::cl::init("adamw")};
-  Option<double> beta1{*this, "beta1", llvm::cl::init(0.9)};
-  Option<double> beta2{*this, "beta2", llvm::cl::init(0.95)};
-  Option<double> epsilon{*this, "epsilon", llvm::cl::init(1e-8)};
-  Option<double> momentum{*this, "momentum", llvm::cl::init(0.0)};
-  Option<double> weightDecay{*this, "weight-decay", llvm::cl::init(0.0)};
+  Option<std::string> optimizer{*this, "optimizer", llvm::cl::desc("adamw, sgd or muon and its options, as in muon,momentum=0.95,weight-decay=0.1"),
+                                llvm::cl::init("adamw")};
   Option<std::string> noDecay{*this, "no-decay", llvm::cl::desc("parameters (regular expression) without weight decay"), llvm::cl::init("")};
   Option<double> clipNorm{*this, "clip-norm", llvm::cl::desc("largest global norm of the gradient; 0: any"), llvm::cl::init(0.0)};
 };

@@ -86,12 +86,17 @@ class TrainOptions(CompileOptions):
     backward_prefetch: int | None = None
     reductions_in_flight: int | None = None
     loss: str | None = None
+    loss_chunks: int | str | None = None
     frozen: str | None = None
     optimizer: str = "adamw"
     beta1: float | None = None
     beta2: float | None = None
     epsilon: float | None = None
     momentum: float | None = None
+    nesterov: bool | None = None
+    newton_schulz_steps: int | None = None
+    newton_schulz_dtype: str | None = None
+    adjust_learning_rate: str | None = None
     weight_decay: float | None = None
     no_weight_decay: str | None = None
     clip_grad_norm: float | None = None
