@@ -70,6 +70,8 @@ private:
 /// Class of lowering; Source for ops that are not of the graph dialect.
 graph::LoweringClass loweringClass(mlir::Operation *op);
 bool isSplatConstant(mlir::Operation *op);
+/// How many of the last dimensions of its input a row op works on; none if it is on others.
+int64_t trailingDims(mlir::Operation *op);
 
 } // namespace shardc
 

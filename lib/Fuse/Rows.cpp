@@ -17,8 +17,7 @@ namespace shardc {
 
 static ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
 
-/// How many of the last dimensions of its input a row op works on; none if it is on others.
-static int64_t trailingDims(Operation *op) {
+int64_t trailingDims(Operation *op) {
   int64_t rank = shapeOf(op->getOperand(0)).size();
   if (auto softmax = dyn_cast<SoftmaxOp>(op))
     return static_cast<int64_t>(softmax.getDim()) == rank - 1 ? 1 : 0;

@@ -44,3 +44,19 @@ func.func @moved(%x: tensor<4x4xf32>) -> (tensor<4x4xf32>, tensor<4x4xf32>) {
   %y = graph.mul %t, %x : tensor<4x4xf32>
   return %e, %y : tensor<4x4xf32>, tensor<4x4xf32>
 }
+
+// A norm that is computed again, and a reduction over the same rows: one kernel. A reduction over other dimensions stays alone.
+// CHECK-LABEL: func.func @rows
+// CHECK-NEXT: %{{.*}}:2 = call @[[R:kernel_[0-9]+_(rms_norm|reduce)]](%arg0, %arg1, %arg2)
+// CHECK-NEXT: call @kernel_{{[0-9]+}}_reduce(%arg0)
+// CHECK-NEXT: return
+// CHECK: func.func private @[[R]]
+// CHECK: graph.rms_norm
+// CHECK: graph.reduce
+func.func @rows(%x: tensor<4x8xf32>, %w: tensor<8xf32>, %d: tensor<4x8xf32>) -> (tensor<4x8xf32>, tensor<4xf32>, tensor<8xf32>) {
+  %n = graph.rms_norm %x, %w : tensor<8xf32> epsilon 1.0e-06 : tensor<4x8xf32>
+  %p = graph.mul %x, %d : tensor<4x8xf32>
+  %r = graph.reduce sum %p [1] : tensor<4x8xf32> -> tensor<4xf32>
+  %c = graph.reduce sum %x [0] : tensor<4x8xf32> -> tensor<8xf32>
+  return %n, %r, %c : tensor<4x8xf32>, tensor<4xf32>, tensor<8xf32>
+}

@@ -28,6 +28,7 @@ class Bundle:
         self.buffers, self.ranges = self.program["buffers"], self.program["cuda"]
         texts = [(path / image["file"]).read_text() for image in self.manifest["kernels"] if image["format"] == "ptx"]
         self.parameters = parameters_of(texts[0]) if texts else None
+        self.ptx = "\n".join(texts)
 
     def commands(self):
         return [command for commands in [self.program["init"], *(entry["commands"] for entry in self.program["entries"])] for command in commands]
@@ -78,6 +79,8 @@ class Bundle:
         for image in self.manifest["kernels"]:
             expect((self.path / image["file"]).stat().st_size > 0, f"{image}")
             expect(image.get("resources", {}).get("spill_bytes", 0) == 0, f"registers are spilled: {image}")
+        atomic = re.search(r"^\s*(@\S+ )?(atom|red)\.\S+", self.ptx, re.M)
+        expect(not atomic, f"results depend on who comes first: {atomic and atomic.group(0).strip()}")
         launches = [command for command in self.commands() if command["op"] == "launch"]
         for command in launches:
             expect("tiles" not in command and "scratch" not in command, f"{command}")
