@@ -3,7 +3,7 @@
 
 // A block a row, two vectors a thread, which stay in registers: everything is read once. One barrier.
 // GPU-LABEL: gpu.func @add_norm
-// GPU-SAME: workgroup({{.*}} : memref<8xf32, #gpu.address_space<workgroup>>)
+// GPU-SAME: workgroup({{.*}} : memref<8xf32, #gpu.address_space<workgroup>> {llvm.align = 16 : i64})
 // GPU-SAME: known_block_size = array<i32: 256, 1, 1>, known_grid_size = array<i32: 8, 1, 1>
 // CHECK-LABEL: .entry add_norm(
 // CHECK-COUNT-5: shfl.sync.bfly.b32
