@@ -2,6 +2,7 @@
 #
 #   make demo        build, compile a real exported Llama for two ranks, run it, compare with torch's logits; train a small one
 #   make test        build, run every test (no torch needed)
+#   make test-gpu    bundles on this machine's GPU against processors; skips itself without one
 #   make test-torch  install torch, run the exporter tests and regenerate references
 #   make bench       side-by-side benchmarks (quiet machine)
 #   make build       build only          make format   clang-format and ruff          make clean
@@ -20,7 +21,7 @@ APT   := libmlir-$(LLVM)-dev mlir-$(LLVM)-tools llvm-$(LLVM)-dev llvm-$(LLVM)-to
 export CCACHE_SLOPPINESS := pch_defines,time_macros
 export CCACHE_BASEDIR    := $(CURDIR)
 
-.PHONY: setup configure build demo test test-torch bench format clean
+.PHONY: setup configure build demo test test-gpu test-torch bench format clean
 .DEFAULT_GOAL := build
 
 setup: $(VENV)/.stamp
@@ -61,6 +62,12 @@ $(TORCH)/.stamp: python/requirements-torch.txt python/tools/stub_cuda_libs.py | 
 	CC=clang-$(LLVM) $(TORCH)/bin/python python/tools/stub_cuda_libs.py \
 	  $$($(TORCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	@touch $@
+
+# With a GPU: fixtures on it, against what processors compute; says so where there is none. On a machine without a compiler:
+# the pack of `$(PY) test/gpu/pack.py`, see test/gpu/README.md.
+test-gpu: build
+	$(PY) test/gpu/pack.py --build $(BUILD) --output $(BUILD)/gpu-pack
+	$(PY) $(BUILD)/gpu-pack/check.py --output bench/results/gpu-$$(date +%F).json
 
 test-torch: $(TORCH)/.stamp
 	$(TORCH)/bin/python -m pytest -q test/torch --build $(BUILD)

@@ -21,7 +21,7 @@ def suites(build: Path):
     for binary in sorted(p for p in (build / "bin").iterdir() if p.name.endswith(("test", "tests"))):
         yield f"unit:{binary.name}", [str(binary), "--gtest_brief=1"]
     yield "fuzz", [sys.executable, str(ROOT / "test/fuzz/run.py"), "--build", str(build)]
-    for folder in ("python", "cuda", "train"):
+    for folder in ("python", "cuda", "gpu", "train"):
         yield folder, [sys.executable, "-m", "pytest", "-q", str(ROOT / "test" / folder), "--build", str(build)]
 
 
