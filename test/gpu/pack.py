@@ -88,18 +88,18 @@ class Pack:
         losses = [line["loss"] for line in lines if "step" in line]
         self.cases.append({"kind": "training", "name": name, "ranks": ranks, "data": tokens, "losses": losses})
 
-    def add_bench(self):
+    def add_bench(self, sizes):
         """Programs whose weights are made where they run, at random."""
         model = self.folder / "work/bench.onnx"
-        sizes = [word for key, size in BENCH.items() for word in ("--" + key.replace("_", "-"), size)]
-        run(sys.executable, ROOT / "bench/make_llama.py", model, *sizes)
+        options = [word for key, size in sizes.items() for word in ("--" + key.replace("_", "-"), size)]
+        run(sys.executable, ROOT / "bench/make_llama.py", model, *options)
         for name, options in {"bench-inference": (), "bench-train": ("--train",)}.items():
             gpu, _ = self.compile(name, model, *options)
             shutil.rmtree(gpu / "weights", ignore_errors=True)
             manifest = json.loads((gpu / "manifest.json").read_text())
             manifest["files"] = [file for file in manifest["files"] if not file["path"].startswith("weights/")]
             (gpu / "manifest.json").write_text(json.dumps(manifest, indent=1))
-            tokens = {"vocabulary": BENCH["vocab"], "batch": BENCH["batch"], "length": BENCH["sequence"]}
+            tokens = {"vocabulary": sizes["vocab"], "batch": sizes["batch"], "length": sizes["sequence"]}
             self.cases.append({"kind": "bench", "name": name, "training": bool(options), **tokens})
 
     def finish(self, archive: pathlib.Path):
@@ -131,7 +131,8 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "build/gpu-pack")
     parser.add_argument("--families", help="comma-separated; default: all fixtures")
     parser.add_argument("--archs", help=f"default: {ARCHS}; without ptxas compute_80")
-    parser.add_argument("--no-bench", action="store_true", help="without the programs for bandwidth, which take a minute")
+    parser.add_argument("--bench", default="", help="other sizes of the model for bandwidth: hidden=2048,layers=2,...")
+    parser.add_argument("--no-bench", action="store_true", help="without that model, which takes a minute")
     args = parser.parse_args()
     archs = args.archs or (ARCHS if has_ptxas() else "compute_80")
     if not args.archs and archs != ARCHS:
@@ -153,7 +154,8 @@ def main():
             pack.add_training(folder.name, "dp2", 2, ("--dp-shard", "2"))
         print(f"{folder.name} is packed", flush=True)
     if not args.no_bench:
-        pack.add_bench()
+        given = dict(word.split("=") for word in args.bench.split(",") if word)
+        pack.add_bench({**BENCH, **{name: int(size) for name, size in given.items()}})
     pack.finish(args.output.resolve().with_suffix(".tar.xz"))
 
 

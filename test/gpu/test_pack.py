@@ -18,7 +18,8 @@ def pack(request, tmp_path_factory):
         if not (build / file).is_file():
             pytest.skip(f"{build / file} is not built")
     folder = tmp_path_factory.mktemp("pack") / "gpu-pack"
-    options = ["--families", "llama", "--archs", "compute_80", "--no-bench", "--output", folder]
+    small = "hidden=64,layers=1,heads=4,kv_heads=2,ffn=96,vocab=128,batch=2,sequence=16"
+    options = ["--families", "llama", "--archs", "compute_80", "--bench", small, "--output", folder]
     subprocess.run([sys.executable, HERE / "pack.py", "--build", build, *options], check=True, timeout=300)
     return folder, build / "test/cuda/fake"
 
@@ -34,8 +35,13 @@ def test_everything_passes(pack):
     done = check(folder, LD_LIBRARY_PATH=str(fakes))
     assert done.returncode == 0, done.stdout
     results = json.loads((folder / "results.json").read_text())
-    assert results["failed"] == [] and len(results["results"]) == 9
+    assert results["failed"] == [] and len(results["results"]) == 11
     assert results["archs"] == "compute_80"
+    by_name = {result["name"]: result for result in results["results"]}
+    for name in ("bench-inference", "bench-train"):
+        kernels = by_name[name]["kernels"]
+        assert any(kernel["calls"] == ["launch"] and kernel["gb_per_s"] > 0 for kernel in kernels)
+        assert any("gemm" in kernel["calls"] for kernel in kernels)
 
 
 def test_wrong_numbers_are_found(pack):
