@@ -23,7 +23,7 @@ namespace {
 
 TEST(States, SeedsOfTheFuzzerAreValid) {
   Mesh mesh{{{"dp", 2}, {"tp", 4}}};
-  for (const char *name : {"program", "training_program"}) {
+  for (const char *name : {"program", "training_program", "cuda_program"}) {
     std::string text = readText(std::string(SHARDRT_SEEDS "/") + name);
     ASSERT_FALSE(text.empty()) << name;
     Program program = readProgram(std::string_view(text).substr(1), name, mesh, 4096);
