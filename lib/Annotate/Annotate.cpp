@@ -11,7 +11,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "ApplyStyle.h"
+#include "DevicePlan.h"
 #include "shardc/Annotate/Passes.h"
+#include "shardc/Import/DevicePlan.h"
 #include "shardc/Support/Alias.h"
 
 #include "llvm/Support/Format.h"
@@ -77,26 +79,50 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
       module.emitError() << "no function @" << entry << " to annotate";
       return signalPassFailure();
     }
-    shard::MeshOp mesh = makeMesh();
-    if (!mesh)
+    // The file's own plan, if there is one and nobody asks for another.
+    bool isOnnx = plan == "onnx" || StringRef(plan).starts_with("onnx:"), hasOnnx = module->hasAttr(kDevicePlanAttr);
+    if (isOnnx && !hasOnnx) {
+      module.emitError() << "plan \"" << plan << "\": the model has no device configuration";
       return signalPassFailure();
+    }
+    bool useOnnx = isOnnx || (hasOnnx && plan.empty());
+    if (useOnnx && mesh.empty())
+      mesh = deviceMesh(module);
+    shard::MeshOp meshOp = makeMesh();
+    if (!meshOp)
+      return signalPassFailure();
+    if (useOnnx) {
+      if (sequenceParallel) {
+        function.emitError() << "sequence parallelism belongs to a plan of styles, the device configuration has none";
+        return signalPassFailure();
+      }
+      if (failed(applyDevicePlan(function, meshOp)))
+        return signalPassFailure();
+      if (printPlan)
+        for (auto parameter : function.getBody().getOps<graph::ParameterOp>())
+          printLine(parameter, meshOp.getMesh());
+      annotateInputs(function, meshOp);
+      if (!keepOutputsSharded)
+        wholeOutputs(function, meshOp);
+      return;
+    }
     llvm::Expected<Plan> chosen = selectPlan(plan);
     if (!chosen) {
       module.emitError() << llvm::toString(chosen.takeError());
       return signalPassFailure();
     }
-    std::optional<int> tp = mesh.getMesh().findAxis("tp");
-    if (tp && failed(applyPlan(function, mesh, *tp, *chosen)))
+    std::optional<int> tp = meshOp.getMesh().findAxis("tp");
+    if (tp && failed(applyPlan(function, meshOp, *tp, *chosen)))
       return signalPassFailure();
-    annotateInputs(function, mesh);
+    annotateInputs(function, meshOp);
     if (!keepOutputsSharded)
-      wholeOutputs(function, mesh);
+      wholeOutputs(function, meshOp);
   }
 
   shard::MeshOp makeMesh() {
     if (auto existing = shard::getOnlyMesh(getOperation()))
       return existing;
-    Result<Mesh> parsed = parseMesh(mesh);
+    Result<Mesh> parsed = parseMesh(mesh.empty() ? StringRef("tp=1") : StringRef(mesh));
     if (!parsed) {
       getOperation().emitError() << parsed.error;
       return {};
@@ -149,6 +175,13 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
         applier.reduceOutputs(function, module, entry);
       matches[n] += modules.size();
     }
+  }
+
+  void printLine(graph::ParameterOp parameter, const Mesh &mesh) {
+    auto origin = parameter->getAttrOfType<StringAttr>("shard.plan");
+    shard::ShardingAttr sharding = shard::getSharding(parameter.getResult());
+    llvm::outs() << llvm::left_justify(parameter.getName(), 56) << " "
+                 << (origin ? str(mesh, *sharding.resolve(mesh)) + "  from " + origin.str() : std::string("propagated (not in the plan)")) << "\n";
   }
 
   void printLine(graph::ParameterOp parameter, const PlanEntry *entry, const Mesh &mesh) {
@@ -206,7 +239,7 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     Operation *terminator = function.getBody().front().getTerminator();
     for (auto [n, value] : llvm::enumerate(terminator->getOperands())) {
       auto concat = value.getDefiningOp<graph::ConcatOp>();
-      if (function.getResultAttr(n, kAliasAttr) || (concat && llvm::any_of(concat.getInputs(), llvm::IsaPred<BlockArgument>)))
+      if (function.getResultAttr(n, kAliasAttr) || function.getResultAttr(n, shard::ShardDialect::kShardingAttr) || (concat && llvm::any_of(concat.getInputs(), llvm::IsaPred<BlockArgument>)))
         continue;
       Sharding whole = Sharding::replicated(cast<RankedTensorType>(value.getType()).getRank());
       function.setResultAttr(n, shard::ShardDialect::kShardingAttr,

@@ -23,9 +23,10 @@ usage: shardc COMMAND ...
   shardc verify  MODEL.onnx --tp 4                    numbers against the unsharded program, stage by stage
   shardc plan    llama.train --html report.html       memory and time of a step before it runs, what stays exposed
   shardc explain llama.bundle                         every collective: why, bytes, what would remove it
+  shardc export-plan MODEL.onnx --tp 4 -o PLANNED.onnx a copy of the file with the plan as its device configuration
   shardc inspect llama.bundle                         what a bundle holds
 
-model (compile, verify)
+model (compile, verify, export-plan)
   MODEL                  .onnx, or .mlir of the graph dialect
   --dim NAME=N           size of a dynamic dimension (repeatable)
   --constant NAME=FILE.npy
@@ -35,10 +36,11 @@ model (compile, verify)
   --carry INPUT=OUTPUT   the output replaces the input after each run, in place: a cache of a fixed size (repeatable)
   --weights PATH         weights by name: .safetensors, *.index.json, or a folder with one of these
 
-mesh and plan (compile, verify)
+mesh and plan (compile, verify, export-plan)
   --tp N                 tensor parallel over N devices: the same as --mesh tp=N
   --mesh AXES            axes and sizes, major to minor: dp_shard=2,tp=4
-  --plan NAME|FILE       a family's built-in plan, or a YAML or JSON file; default: the base plan, by name and role
+  --plan NAME|FILE       a family's built-in plan, a YAML or JSON file, onnx (onnx:NAME): the file's device configuration, or default:
+                         the base plan, by name and role. Without: the file's device configuration if it has one, else default
   --sequence-parallel    cut the residual stream along the sequence over tp
   --strict               a plan line that matches nothing is an error
   --print-plan           print which style each parameter got and from where; without -o nothing is compiled
@@ -110,6 +112,10 @@ plan
                          the machine's model (default 100, 20 GB/s, 100 Gbit/s, 5 us)
   --json                 print as JSON
 
+export-plan
+  -o, --output FILE      the copy; --force replaces an existing one
+  --configuration NAME   name of the device configuration (default: of the mesh, such as tp4)
+
 explain, inspect
   --json                 print as JSON
 
@@ -166,9 +172,10 @@ struct Parsed {
   CompileOptions compile;
   VerifyOptions verify;
   PlanOptions plan;
+  ExportPlanOptions exportPlan;
   bool json = false;
 
-  ModelOptions &model() { return command == "verify" ? verify.model : compile.model; }
+  ModelOptions &model() { return command == "verify" ? verify.model : command == "export-plan" ? exportPlan.model : compile.model; }
 };
 
 } // namespace
@@ -223,7 +230,7 @@ static std::vector<std::string> splitList(llvm::StringRef text) {
   return {items.begin(), items.end()};
 }
 
-static bool isModelCommand(llvm::StringRef command) { return command == "compile" || command == "verify"; }
+static bool isModelCommand(llvm::StringRef command) { return command == "compile" || command == "verify" || command == "export-plan"; }
 
 /// One option of training.
 static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef inlined, bool has, CompileOptions &options, bool &known) {
@@ -313,7 +320,7 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
   bool has = argument.contains('=');
   std::string text;
   known = true;
-  if (name == "--json" && p.command != "")
+  if (name == "--json" && p.command != "" && p.command != "export-plan")
     return p.json = true;
   if (isModelCommand(p.command)) {
     PipelineOptions &pipeline = p.model().pipeline;
@@ -347,7 +354,7 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return pipeline.strict = true;
     if (name == "--print-plan")
       return pipeline.printPlan = true;
-    if (name == "--keep-outputs-sharded")
+    if (name == "--keep-outputs-sharded" && p.command != "export-plan")
       return pipeline.keepOutputsSharded = true;
   }
   if (p.command == "compile") {
@@ -384,6 +391,14 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return p.compile.allowTf32 = true;
     if (name == "--cuda-workspace")
       return args.value(name, inlined, has, text) && parseSize(args, name, text, p.compile.workspaceBytes);
+  }
+  if (p.command == "export-plan") {
+    if (name == "-o" || name == "--output")
+      return args.value(name, inlined, has, p.exportPlan.output);
+    if (name == "--force")
+      return p.exportPlan.force = true;
+    if (name == "--configuration")
+      return args.value(name, inlined, has, p.exportPlan.name);
   }
   if (p.command == "plan") {
     auto positive = [&](double &out) {
@@ -460,8 +475,8 @@ int runDriver(int argc, char **argv) {
     return kOk;
   }
   p.command = first.str();
-  if (!llvm::is_contained({"compile", "verify", "explain", "inspect", "plan"}, first)) {
-    args.fail("\"" + first + "\" is not a command: compile, verify, plan, explain or inspect");
+  if (!llvm::is_contained({"compile", "verify", "explain", "inspect", "plan", "export-plan"}, first)) {
+    args.fail("\"" + first + "\" is not a command: compile, verify, plan, export-plan, explain or inspect");
     return kUsage;
   }
   if (!parse(args, p))
@@ -475,6 +490,8 @@ int runDriver(int argc, char **argv) {
     p.verify.json = p.json;
     return verifyCommand(p.verify);
   }
+  if (p.command == "export-plan")
+    return exportPlanCommand(p.exportPlan);
   if (p.command == "plan") {
     p.plan.bundle = p.target;
     p.plan.json = p.json;

@@ -56,7 +56,12 @@ FailureOr<Model> loadModel(const ModelOptions &options) {
     if (!model.module)
       return failure();
   } else {
-    auto imported = importOnnx(*model.context, options.import, model.weights);
+    // Its own plan, unless another one is chosen.
+    ImportOptions import = options.import;
+    StringRef plan = options.pipeline.plan.getValue();
+    import.readDevices = plan.empty() || plan == "onnx" || plan.consume_front("onnx:");
+    import.deviceConfiguration = plan.str() == "onnx" ? "" : plan.str();
+    auto imported = importOnnx(*model.context, import, model.weights);
     if (failed(imported))
       return failure();
     model.module = std::move(*imported);

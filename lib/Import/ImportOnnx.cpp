@@ -19,6 +19,7 @@
 
 #include "shardc/Import/ImportOnnx.h"
 
+#include "DeviceConfigurations.h"
 #include "GrowingCache.h"
 #include "Names.h"
 #include "NodeContext.h"
@@ -563,6 +564,9 @@ FailureOr<OwningOpRef<ModuleOp>> Importer::build() {
   main.opsets = model.opsets;
 
   OwningOpRef<ModuleOp> module = ModuleOp::create(fileLoc);
+  if (options.readDevices)
+    if (llvm::Error failed = readDevicePlan(*module, model, options.deviceConfiguration, plans))
+      return mlir::emitError(UnknownLoc::get(builder.getContext())) << llvm::toString(std::move(failed)), failure();
   builder.setInsertionPointToEnd(module->getBody());
   auto func = func::FuncOp::create(builder, fileLoc, "main", builder.getFunctionType({}, {}));
   Block *block = builder.createBlock(&func.getBody());

@@ -1,6 +1,6 @@
 //===- OnnxModel.cpp - reading ONNX files --------------------------------------------------------===//
 //
-// The only file that sees protobuf. The input is mapped and parsed once; payloads stay where the parser put them (or in
+// The only file that reads protobuf (WriteDevicePlan.cpp writes it). The input is mapped and parsed once; payloads stay where the parser put them (or in
 // mapped external files). Input is hostile until checked here: sizes may be negative or overflow, external paths may
 // leave the model's folder.
 //
@@ -281,6 +281,24 @@ Error Reader::readAttribute(const onnx::AttributeProto &proto, const Node &node,
   return Error::success();
 }
 
+static NodeSharding readSharding(const onnx::NodeDeviceConfigurationProto &proto) {
+  NodeSharding sharding{ref(proto.configuration_id()), proto.pipeline_stage(), {}};
+  for (const auto &from : proto.sharding_spec()) {
+    ShardingSpec &spec = sharding.specs.emplace_back();
+    spec.tensor = ref(from.tensor_name());
+    spec.devices.assign(from.device().begin(), from.device().end());
+    for (const auto &entry : from.index_to_device_group_map())
+      spec.groups[entry.key()].assign(entry.value().begin(), entry.value().end());
+    for (const auto &dim : from.sharded_dim()) {
+      ShardedDim &to = spec.dims.emplace_back();
+      to.axis = dim.axis();
+      for (const auto &part : dim.simple_sharding())
+        to.parts.push_back({part.has_dim_value() ? std::optional<int64_t>(part.dim_value()) : std::nullopt, part.num_shards()});
+    }
+  }
+  return sharding;
+}
+
 Error Reader::readNode(const onnx::NodeProto &proto, Node &node) {
   node.name = ref(proto.name());
   node.op = ref(proto.op_type());
@@ -294,6 +312,8 @@ Error Reader::readNode(const onnx::NodeProto &proto, Node &node) {
     else if (entry.key() == "pkg.torch.onnx.class_hierarchy")
       node.classHierarchy = ref(entry.value());
   }
+  for (const auto &sharding : proto.device_configurations())
+    node.shardings.push_back(readSharding(sharding));
   node.attributes.resize(proto.attribute_size());
   for (auto [attribute, from] : zip_equal(node.attributes, proto.attribute()))
     if (Error failed = readAttribute(from, node, attribute))
@@ -381,6 +401,8 @@ Expected<std::unique_ptr<Model>> Reader::read() {
   model->path = path;
   model->owner = proto;
   model->opsets = readOpsets(proto->opset_import());
+  for (const auto &configuration : proto->configuration())
+    model->configurations.push_back({ref(configuration.name()), configuration.num_devices()});
   if (Error failed = readGraph(proto->graph(), model->graph))
     return std::move(failed);
   for (const auto &from : proto->functions()) {

@@ -13,6 +13,7 @@
 
 #include "llvm/ADT/StringRef.h"
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,11 +45,34 @@ struct Attribute {
   std::shared_ptr<Tensor> tensor;
 };
 
+/// `num_shards` of one dimension, or of one of those that it was fused of.
+struct DimShards {
+  std::optional<int64_t> size;
+  int64_t shards;
+};
+struct ShardedDim {
+  int64_t axis;
+  llvm::SmallVector<DimShards, 2> parts;
+};
+/// How one tensor of a node lies on devices: a list of devices or groups, one a shard.
+struct ShardingSpec {
+  llvm::StringRef tensor;
+  llvm::SmallVector<int64_t> devices;
+  std::map<int64_t, llvm::SmallVector<int64_t>> groups;
+  std::vector<ShardedDim> dims;
+};
+struct NodeSharding {
+  llvm::StringRef configuration;
+  int64_t stage;
+  std::vector<ShardingSpec> specs;
+};
+
 struct Node {
   llvm::StringRef name, op, domain, overload;
   std::vector<llvm::StringRef> inputs, outputs; ///< empty: an optional one that is absent
   std::vector<Attribute> attributes;
   llvm::StringRef nameScopes, classHierarchy; ///< metadata of torch's exporter, as it wrote them
+  std::vector<NodeSharding> shardings;        ///< one a device configuration
 };
 
 /// A declared size: a number, a name, or nothing.
@@ -86,11 +110,17 @@ struct Function {
   std::vector<Opset> opsets;
 };
 
+struct DeviceConfiguration {
+  llvm::StringRef name;
+  int64_t devices;
+};
+
 struct Model {
   std::string path;
   std::vector<Opset> opsets;
   Graph graph;
   std::vector<Function> functions;
+  std::vector<DeviceConfiguration> configurations;
   std::shared_ptr<const void> owner; ///< the parsed file
 };
 

@@ -21,6 +21,8 @@ static cl::list<std::string> constants("constant", cl::desc("Import an input as 
                                        cl::value_desc("name=file.npy"), cl::cat(category));
 static cl::opt<std::string> cache("cache", cl::desc("Named dimension that is the length of a cache to which runs append, and its capacity"),
                                   cl::value_desc("NAME=N"), cl::cat(category));
+static cl::opt<std::string> devices("device-configuration", cl::desc("Read the sharding specs of this device configuration of the file"),
+                                    cl::value_desc("NAME"), cl::cat(category));
 static cl::list<std::string> carried("carry", cl::desc("An output that replaces an input after each run"), cl::value_desc("INPUT=OUTPUT"),
                                      cl::cat(category));
 static cl::opt<std::string> weightsPath("weights", cl::desc("Take weights from a safetensors file or a folder of them"),
@@ -98,6 +100,8 @@ int main(int argc, char **argv) {
   if (!parseDims(options.dims) || !parsePairs(constants, "NAME=FILE.npy", options.constants) ||
       !parsePairs(carried, "INPUT=OUTPUT", options.carried) || !parseCache(options))
     return 1;
+  options.readDevices = !devices.empty();
+  options.deviceConfiguration = devices;
   shardc::WeightStore weights;
   mlir::FailureOr<mlir::OwningOpRef<mlir::ModuleOp>> module = shardc::importOnnx(context, options, weights);
   if (failed(module))

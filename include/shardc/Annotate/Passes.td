@@ -12,8 +12,8 @@ def AnnotatePass : Pass<"shard-annotate", "::mlir::ModuleOp"> {
     says so. What the plan does not name is left to propagation. Example: test/Annotate/annotate.mlir.
   }];
   let options = [
-    Option<"mesh", "mesh", "std::string", "\"tp=1\"", "Axes and sizes, major to minor: dp_shard=2,tp=4">,
-    Option<"plan", "plan", "std::string", "\"\"", "Built-in plan's name, or a YAML or JSON file; default: the base plan">,
+    Option<"mesh", "mesh", "std::string", "\"\"", "Axes and sizes, major to minor: dp_shard=2,tp=4; default: tp=1, or the devices of the file's own plan">,
+    Option<"plan", "plan", "std::string", "\"\"", "Built-in plan's name, a YAML or JSON file, or onnx: the file's device configuration; default: that if there is one, else the base plan">,
     Option<"sequenceParallel", "sequence-parallel", "bool", "false", "Cut the residual stream along the sequence over tp">,
     Option<"strict", "strict", "bool", "false", "A plan line that matches nothing is an error">,
     Option<"printPlan", "print-plan", "bool", "false", "Print the style of every parameter and where it came from">,

@@ -78,6 +78,14 @@ struct VerifyOptions {
 };
 int verifyCommand(const VerifyOptions &options);
 
+/// A plan as the device configuration of a copy of the ONNX file.
+struct ExportPlanOptions {
+  ModelOptions model;
+  std::string output, name; ///< name of the configuration; default: the mesh's axes and sizes
+  bool force = false;
+};
+int exportPlanCommand(const ExportPlanOptions &options);
+
 /// Every collective of a bundle: why it is there, bytes, what would remove it.
 int explainCommand(const std::string &bundle, bool json);
 /// What a bundle holds.

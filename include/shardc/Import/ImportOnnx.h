@@ -26,6 +26,9 @@ struct ImportOptions {
   /// run to run.
   std::string cacheDim;
   int64_t cacheCapacity = 0;
+  /// Name of the device configuration whose sharding specs are read; empty: the only one. Without `readDevices` none is.
+  std::string deviceConfiguration;
+  bool readDevices = false;
   /// Results known at import above this many elements stay ops.
   int64_t foldLimit = int64_t(8) << 20;
 };

@@ -17,9 +17,9 @@ namespace shardc {
 /// What `--shard-pipeline` and the driver take.
 struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<std::string> mesh{*this, "mesh", llvm::cl::desc("axes and sizes, major to minor: dp_shard=2,tp=4"),
-                           llvm::cl::init("tp=1")};
+                           llvm::cl::init("")};
   Option<std::string> plan{*this, "plan",
-                           llvm::cl::desc("built-in plan's name, or a YAML or JSON file; default: the base plan"),
+                           llvm::cl::desc("built-in plan's name, a YAML or JSON file, or onnx: the file's device configuration"),
                            llvm::cl::init("")};
   Option<bool> sequenceParallel{*this, "sequence-parallel",
                                 llvm::cl::desc("cut the residual stream along the sequence over tp"),

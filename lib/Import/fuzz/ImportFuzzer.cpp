@@ -37,6 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   options.path = modelPath();
   options.dims["batch"] = 2;
   options.foldLimit = 1 << 16; // keeps a round short
+  options.readDevices = true;
   shardc::WeightStore weights;
   (void)shardc::importOnnx(context, options, weights);
   if (llvm::StringRef(reinterpret_cast<const char *>(data), size).contains("past")) { // the length of a cache, perhaps
