@@ -9,6 +9,8 @@ the model. Dynamic models run with every shape that their .npz holds (NAME, NAME
     python test/models/matrix.py --fixtures DIR --filter llama     a larger set, a part of it
     python test/models/matrix.py --docs docs/models.md             also write the table as a document
     python test/models/matrix.py --interpret                       stage by stage in the interpreter (shardc verify)
+    python test/models/matrix.py --interpreted-tp 2                both: one more column, of the interpreter with 2 devices
+    python test/models/matrix.py --results FILE                    keep outcomes there, and go on where a run was stopped
 
 A case passes if the largest difference is at most the tolerance times the largest magnitude expected. It is refused if
 the compiler said that the plan does not fit the number of ranks; anything else fails, and so does the exit status.
@@ -155,10 +157,11 @@ class Case:
     model: Model
     tp: int
     sequence_parallel: bool = False
+    interpreted: bool = False
 
     @property
     def column(self) -> str:
-        return f"tp {self.tp}" + (" sp" if self.sequence_parallel else "")
+        return f"tp {self.tp}" + (" sp" if self.sequence_parallel else "") + (" interpreted" if self.interpreted else "")
 
     def __str__(self) -> str:
         return f"{self.model.name} {self.column}"
@@ -280,7 +283,7 @@ def run_case(case: Case, tools: Tools, interpret: bool = False) -> Outcome:
     outcome = Outcome(case, "failed")
     with tempfile.TemporaryDirectory(prefix="shardc-matrix-") as folder:
         try:
-            run = run_interpreted if interpret else run_compiled
+            run = run_interpreted if interpret or case.interpreted else run_compiled
             outcome.difference, outcome.stats = run(case, tools, Path(folder))
             if outcome.difference <= case.model.tolerance:
                 outcome.status = "passed"
@@ -293,8 +296,22 @@ def run_case(case: Case, tools: Tools, interpret: bool = False) -> Outcome:
     return outcome
 
 
-def make_cases(models, degrees) -> list:
-    return [Case(m, tp, sp) for m in models for tp in degrees for sp in ((False, True) if tp > 1 else (False,))]
+def make_cases(models, degrees, interpreted=()) -> list:
+    ways = [(tp, sp, False) for tp in degrees for sp in ((False, True) if tp > 1 else (False,))]
+    return [Case(m, *way) for m in models for way in [*ways, *((tp, False, True) for tp in interpreted)]]
+
+
+def load_outcomes(path: Path, cases) -> dict:
+    """What an earlier run has found of these cases."""
+    by_name = {str(case): case for case in cases}
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {line["case"]: Outcome(**{**line, "case": by_name[line["case"]]}) for line in lines if line["case"] in by_name}
+
+
+def save_outcome(path: Path, outcome: Outcome) -> None:
+    fields = {name: getattr(outcome, name) for name in ("status", "difference", "reason", "stats", "seconds")}
+    with path.open("a") as file:
+        file.write(json.dumps({"case": str(outcome.case), **fields}) + "\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -334,7 +351,7 @@ def markdown_table(header, rows) -> str:
 
 def columns_of(outcomes) -> list:
     cases = {o.case for o in outcomes}
-    ordered = sorted(cases, key=lambda c: (c.tp, c.sequence_parallel))
+    ordered = sorted(cases, key=lambda c: (c.interpreted, c.tp, c.sequence_parallel))
     return list(dict.fromkeys(c.column for c in ordered))
 
 
@@ -367,7 +384,8 @@ architectures of Hugging Face transformers with small sizes (2 to 4 layers, hidd
 A number is the largest difference of an output, relative to its largest magnitude; dynamic models are compiled and run
 with each of their shapes. An empty cell was not run. Tolerances: {float32:.0e} for float32; {bf16:.1e} for bf16 and {fp16:.1e} for fp16, eight units in
 the last place of these types. `refused`: the plan does not fit that number of ranks, and the compiler said so.
-`sp`: sequence parallel.
+`sp`: sequence parallel. `interpreted`: the largest difference of any stage of the compiler, in the interpreter on simulated devices, from the program
+as it was imported.
 
 ## Summary
 
@@ -415,20 +433,26 @@ def parse_arguments():
     parser.add_argument("--isa", default="", help="processor levels to compile for (default: shardc's)")
     parser.add_argument("--in-process", action="store_true", help="ranks are threads of one process")
     parser.add_argument("--interpret", action="store_true", help="the interpreter after every stage, not the compiled program")
+    parser.add_argument("--interpreted-tp", type=int, nargs="*", default=[], help="numbers of devices of further columns, interpreted")
+    parser.add_argument("--results", type=Path, help="outcomes, one a line; cases that are there are not run")
     parser.add_argument("--docs", type=Path, help="write the table there")
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse_arguments()
-    cases = make_cases(find_models(args.fixtures, args.filter), args.tp)
+    cases = make_cases(find_models(args.fixtures, args.filter), args.tp, args.interpreted_tp)
     if not cases:
         sys.exit(f"no model below {args.fixtures} matches \"{args.filter}\"")
     tools = Tools(args.build / "bin", args.isa, args.in_process)
-    outcomes = []
+    known = load_outcomes(args.results, cases) if args.results else {}
+    outcomes = list(known.values())
+    rest = [case for case in cases if str(case) not in known]
     with ThreadPoolExecutor(args.jobs) as pool:
-        for outcome in pool.map(lambda case: run_case(case, tools, args.interpret), cases):
+        for outcome in pool.map(lambda case: run_case(case, tools, args.interpret), rest):
             outcomes.append(outcome)
+            if args.results:
+                save_outcome(args.results, outcome)
             print(f"{str(outcome.case):48} {outcome.cell:8} {outcome.seconds:6.1f} s  {outcome.reason}", flush=True)
     print(f"\n{count(outcomes, 'passed')} passed, {count(outcomes, 'failed')} failed, {count(outcomes, 'refused')} refused")
     print(reason_lines(outcomes, "failed"), end="")
