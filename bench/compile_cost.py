@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Compile cost: Llama 8B (32 layers) and 70B (80 layers) without weights, from the ONNX file to the program of one rank of
-eight. Prints processor seconds of each stage, which other work on the machine does not lengthen much, wall seconds, and peak memory.
+"""Compile cost. Inference: Llama 8B (32 layers) and 70B (80 layers) without weights, from the ONNX file to the program of one rank of
+eight. Training: the same and 405B (126 layers, by bench/make_llama.py --no-weights), --tp 8 --dp-shard 8, from the ONNX file to the bundle, kernels
+of one level included. Prints processor seconds of each stage, which other work on the machine does not lengthen much, wall seconds, and peak memory.
 
     .venv/bin/python bench/compile_cost.py --build build --fixtures DIR [--write-docs]
 
@@ -13,16 +14,23 @@ import pathlib
 import re
 import statistics
 import subprocess
+import tempfile
 
+import onnx
 from common import describe, fail, machine, save, table, write_docs
+from make_llama import Config, make_llama
 
+LLAMA_405B = Config(
+    hidden=16384, layers=126, heads=128, kv_heads=8, ffn=53248, vocab=128256, batch=1, sequence=2048, has_weights=False
+)
+TRAINING = ["--train", "--tp", "8", "--dp-shard", "8", "--isa", "x86-64-v4", "--force"]
 MODELS = {"8B": "llama-8b-static-fake-named.onnx", "70B": "llama-70b-static-fake-named.onnx"}
 STAGE = re.compile(r"^(\w+) +([\d.]+) s +([\d.]+) s cpu", re.M)
 
 
-def compile_once(shardc, model):
+def compile_once(shardc, model, options):
     """Seconds of each stage (wall, processor) and peak resident bytes."""
-    command = [shardc, "compile", model, "--tp", "8", "--progress", "--stop-after", "partition"]
+    command = [shardc, "compile", model, "--progress", *options]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     text = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
@@ -33,8 +41,8 @@ def compile_once(shardc, model):
     return stages, usage.ru_maxrss * 1024
 
 
-def measure(shardc, model, runs):
-    measured = [compile_once(shardc, model) for _ in range(runs)]
+def measure(shardc, model, runs, options):
+    measured = [compile_once(shardc, model, options) for _ in range(runs)]
 
     def median(name, index):
         return statistics.median(stages[name][index] for stages, _ in measured)
@@ -74,8 +82,17 @@ def main():
         fail(f"{args.fixtures} lacks {', '.join(missing)}")
     facts = machine()
     shardc = args.build.resolve() / "bin" / "shardc"
-    results = {name: measure(shardc, args.fixtures / file, args.runs) for name, file in MODELS.items()}
-    text = f"{describe(facts)}; median of {args.runs}, processor seconds.\n\n{report(results)}"
+    files = {name: args.fixtures / file for name, file in MODELS.items()}
+    inference = ["--tp", "8", "--stop-after", "partition"]
+    results = {name: measure(shardc, file, args.runs, inference) for name, file in files.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        files["405B"] = pathlib.Path(folder) / "llama-405b.onnx"
+        onnx.save(make_llama(LLAMA_405B), files["405B"])
+        options = [*TRAINING, "-o", pathlib.Path(folder) / "llama.train"]
+        training = {name: measure(shardc, file, args.runs, options) for name, file in files.items()}
+    text = f"{describe(facts)}; median of {args.runs}, processor seconds.\n\n{report(results)}\n\n"
+    text += f"A training step, {' '.join(TRAINING[1:-1])}, kernels and bundle included:\n\n{report(training)}"
+    results = {"inference": results, "training": training}
     print(text)
     if args.write_docs:
         save("compile-cost", facts, results)

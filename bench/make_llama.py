@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Writes a Llama of any size as ONNX, as torch's exporter does at opset 20: attention, norms and rope in primitive
 operators, parameters under their Hugging Face names, module paths in the nodes' metadata. Weights are random, drawn so
-that activations and logits stay of order one. Needs onnx and numpy, not torch.
+that activations and logits stay of order one. Needs onnx and numpy, not torch. Without weights a graph of full size is a
+few megabytes: initializers name a file that does not exist.
 
     python bench/make_llama.py llama.onnx --hidden 512 --layers 8
+    python bench/make_llama.py llama-405b.onnx --no-weights --hidden 16384 --layers 126 --heads 128 --kv-heads 8 \\
+        --ffn 53248 --vocab 128256 --batch 1 --sequence 2048
 """
 
 import argparse
@@ -25,6 +28,7 @@ class Config:
     batch: int = 2
     sequence: int = 128
     seed: int = 0
+    has_weights: bool = True
 
     @property
     def head_dim(self):
@@ -39,6 +43,7 @@ class Graph:
         self.nodes, self.initializers, self.constants = [], [], {}
         self.random = np.random.default_rng(config.seed)
         self.modules = [""]
+        self.bytes = 0  # of weights that are elsewhere
 
     def op(self, kind, *inputs, **attributes):
         name = f"{kind.lower()}_{len(self.nodes)}"
@@ -49,6 +54,13 @@ class Graph:
 
     def weight(self, suffix, *shape):
         name = f"{self.modules[-1]}.{suffix}"
+        if not self.config.has_weights:
+            tensor = TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+            for key, value in ("location", "weights.bin"), ("offset", self.bytes), ("length", 4 * int(np.prod(shape))):
+                tensor.external_data.add(key=key, value=str(value))
+            self.bytes += 4 * int(np.prod(shape))
+            self.initializers.append(tensor)
+            return name
         scale = shape[-1] ** -0.5 if len(shape) > 1 else 0.1
         values = self.random.standard_normal(shape, dtype=np.float32) * np.float32(scale)
         self.initializers.append(numpy_helper.from_array(values if len(shape) > 1 else 1 + values, name))
@@ -183,8 +195,10 @@ def make_llama(config):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("output")
+    parser.add_argument("--no-weights", dest="has_weights", action="store_false")
     for field in dataclasses.fields(Config):
-        parser.add_argument("--" + field.name.replace("_", "-"), type=int, default=field.default)
+        if field.type is int or field.type == "int":
+            parser.add_argument("--" + field.name.replace("_", "-"), type=int, default=field.default)
     args = vars(parser.parse_args())
     output = args.pop("output")
     onnx.save(make_llama(Config(**args)), output)

@@ -40,17 +40,22 @@ LogicalResult fitMemory(ModuleOp outlined, TrainOptions &train, PipelineOptions 
   bool isAuto = pipeline.activationCheckpointing == "auto";
   if (!train.memoryLimit)
     return success();
+  llvm::DenseMap<int64_t, int64_t> known; // bytes by layers
   auto fits = [&](int64_t layers, bool &result) -> LogicalResult {
     if (isAuto) {
       pipeline.activationCheckpointing = layers == 0 ? "none" : "full";
       pipeline.checkpointLayers = layers;
     }
     schedule.overlap = train.overlap;
-    FailureOr<int64_t> bytes = arenaBytes(outlined, pipeline, schedule);
-    if (failed(bytes))
-      return failure();
-    train.arenaBytes = *bytes;
-    result = *bytes <= train.memoryLimit;
+    if (auto found = known.find(layers); found != known.end()) {
+      train.arenaBytes = found->second;
+    } else {
+      FailureOr<int64_t> bytes = arenaBytes(outlined, pipeline, schedule);
+      if (failed(bytes))
+        return failure();
+      known[layers] = train.arenaBytes = *bytes;
+    }
+    result = train.arenaBytes <= train.memoryLimit;
     return success();
   };
   int64_t layers = 0;
@@ -65,6 +70,7 @@ LogicalResult fitMemory(ModuleOp outlined, TrainOptions &train, PipelineOptions 
       return failure();
     if (!ok && (train.overlap.forwardPrefetch || train.overlap.backwardPrefetch)) {
       train.overlap.forwardPrefetch = train.overlap.backwardPrefetch = 0;
+      known.clear();
       if (failed(fits(layers, ok)))
         return failure();
     } else if (ok) {

@@ -43,6 +43,27 @@ struct Span {
   std::string name;
 };
 
+/// How many ranges cover each byte, and how many bytes are covered: parts of buffers overlap the whole.
+struct Coverage {
+  std::map<int64_t, int64_t> counts = {{0, 0}}; ///< from an offset to the next one
+  int64_t bytes = 0;
+
+  std::map<int64_t, int64_t>::iterator cutAt(int64_t offset) {
+    auto after = counts.upper_bound(offset);
+    return counts.try_emplace(offset, std::prev(after)->second).first;
+  }
+  void add(int64_t begin, int64_t end, int64_t change) {
+    if (begin >= end)
+      return;
+    auto last = cutAt(end);
+    for (auto at = cutAt(begin); at != last; ++at) {
+      int64_t size = std::next(at)->first - at->first, before = at->second;
+      at->second += change;
+      bytes += size * ((at->second > 0) - (before > 0));
+    }
+  }
+};
+
 /// One entry of a bundle, read and simulated.
 class StepPlan {
 public:
@@ -144,34 +165,30 @@ void StepPlan::findLifetimes() {
         buffer.last = n;
       }
   }
-  std::vector<std::pair<int64_t, int64_t>> ranges;
-  auto unionOf = [&]() {
-    llvm::sort(ranges);
-    int64_t bytes = 0, end = -1;
-    for (auto [begin, stop] : ranges) {
-      bytes += std::max<int64_t>(0, stop - std::max(begin, end));
-      end = std::max(end, stop);
-    }
-    return bytes;
-  };
   auto isPermanent = [](const Buffer &buffer) {
     return buffer.kind == "state" || buffer.kind == "parameter" || buffer.kind == "constant" || buffer.kind == "axis_index";
   };
-  for (const Buffer &buffer : buffers)
-    if (isPermanent(buffer))
-      ranges.push_back({buffer.offset, buffer.offset + buffer.bytes});
-  permanent = unionOf();
-  auto kept = ranges;
+  Coverage coverage;
+  std::vector<std::vector<const Buffer *>> begins(commands->size()), ends(commands->size());
+  for (const Buffer &buffer : buffers) {
+    if (isPermanent(buffer)) {
+      coverage.add(buffer.offset, buffer.offset + buffer.bytes, 1);
+    } else if (buffer.first >= 0) {
+      begins[buffer.first].push_back(&buffer);
+      ends[buffer.last].push_back(&buffer);
+    }
+  }
+  permanent = coverage.bytes;
   for (size_t n = 0; n < commands->size(); ++n) {
-    ranges = kept;
-    for (const Buffer &buffer : buffers)
-      if (!isPermanent(buffer) && buffer.first >= 0 && buffer.first <= static_cast<int64_t>(n) && static_cast<int64_t>(n) <= buffer.last)
-        ranges.push_back({buffer.offset, buffer.offset + buffer.bytes});
-    live.push_back(unionOf());
+    for (const Buffer *buffer : begins[n])
+      coverage.add(buffer->offset, buffer->offset + buffer->bytes, 1);
+    live.push_back(coverage.bytes);
     if (live.back() > peak) {
       peak = live.back();
       peakAt = n;
     }
+    for (const Buffer *buffer : ends[n])
+      coverage.add(buffer->offset, buffer->offset + buffer->bytes, -1);
   }
 }
 
