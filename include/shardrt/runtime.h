@@ -76,7 +76,8 @@ typedef struct shardrt_session_options {
   int32_t trace;      /* record every command */
   int32_t poison;     /* a test mode: fill storage with ones as soon as no later command needs it */
   /* For bundles of target cuda; a rank takes the device with the number local_rank. */
-  int32_t no_cuda_graph; /* hand over every call of every run, instead of replaying a graph */
+  int32_t no_cuda_graph; /* hand over every call of every run, instead of replaying a graph; so it
+                            is where several ranks are threads of one process */
   int32_t share_device;  /* a test mode: ranks of a machine may have a device together */
   int32_t nccl_ub;       /* let NCCL use the arena in place: 1 ncclCommRegister, 2 a window */
 } shardrt_session_options;

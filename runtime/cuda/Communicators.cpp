@@ -46,11 +46,16 @@ static void prepareEnvironment(const SessionOptions &options, int rank) {
   setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 0);
   if (!options.shareDevice)
     return;
+  setenv("NCCL_MAX_CTAS", "4", 0); // kernels of all ranks have to find room
+  setenv("NCCL_NVLS_ENABLE", "0", 0);
   // Older versions of NCCL refuse two ranks on one device, unless they seem to be of two machines.
-  if (nccl().version >= 23003)
-    return static_cast<void>(setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 0));
-  setenv("NCCL_HOSTID", cat("shardrt-", rank).c_str(), 0);
-  setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+  if (nccl().version >= 23003) {
+    setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 0);
+  } else {
+    setenv("NCCL_HOSTID", cat("shardrt-", rank).c_str(), 0);
+    setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+    setenv("NCCL_IB_DISABLE", "1", 0);
+  }
 }
 
 void Communicators::chooseNeeded(const Bundle &bundle) {

@@ -7,13 +7,15 @@
 using namespace shardrt;
 using namespace shardrt::cuda;
 
-static bool graphsAllowed(const SessionOptions &options) {
+/// NCCL wants one device a process in graphs: several ranks in one go call by call.
+static bool graphsAllowed(const SessionOptions &options, const Channel &channel) {
   const char *text = std::getenv("SHARDRT_CUDA_GRAPH");
   std::string value = text ? text : "";
   if (value != "" && value != "0" && value != "1")
     throw Error(SHARDRT_INVALID_ARGUMENT,
                 cat("environment variable SHARDRT_CUDA_GRAPH is \"", value, "\", not 0 or 1"));
-  return options.graph && value != "0";
+  bool sharesProcess = channel.ranks > 1 && std::string(channel.name()) == "inprocess";
+  return options.graph && value != "0" && !sharesProcess;
 }
 
 namespace {
@@ -30,13 +32,16 @@ public:
       planGemms(bundle.program);
     });
     communicators.emplace(bundle, progress, exchange, options);
+    if (options.registration != SessionOptions::None && communicators->count() == 0)
+      throw Error(SHARDRT_INVALID_ARGUMENT,
+                  "nccl_ub: the program has no collectives between ranks to register for");
     communicators->registerArena(*arena, options.registration);
     marks.emplace(communicators->count());
     watch.emplace(progress, *communicators, *marks, compute->get());
     transport.emplace(Transport{bundle.program, bundle.manifest.mesh, *arena, *communicators,
                                 progress.channel().rank});
     machine.emplace(CudaMachine{*device, *module, *arena, compute->get(), *transport, *marks,
-                                *watch, gemms, graphsAllowed(options)});
+                                *watch, gemms, graphsAllowed(options, progress.channel())});
   }
 
   Memory &memory() override { return *arena; }

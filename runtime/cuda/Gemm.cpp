@@ -116,6 +116,9 @@ void Gemm::describe() {
   if (gemm.bias) {
     int32_t type = dataType(gemm.d.dtype);
     set(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof(type));
+    // Any aligned address, until there is one: what may be chosen can depend on it.
+    set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &library.workspace,
+        sizeof(library.workspace));
   }
   left = transposed ? layoutOf(b, gemm.b.dtype, batch.b) : layoutOf(a, gemm.a.dtype, batch.a);
   right = transposed ? layoutOf(a, gemm.a.dtype, batch.a) : layoutOf(b, gemm.b.dtype, batch.b);

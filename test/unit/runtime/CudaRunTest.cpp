@@ -193,6 +193,15 @@ TEST_F(CudaRun, OptionsOfTheOtherTargetAreRefused) {
   EXPECT_HAS(err, "--threads: is for processors");
   EXPECT_EQ(runCuda("", "SHARDRT_CUDA_GRAPH=yes"), SHARDRT_INVALID_ARGUMENT);
   EXPECT_HAS(err, "SHARDRT_CUDA_GRAPH is \"yes\", not 0 or 1");
+  BundleBuilder alone = cudaBundle();
+  alone.manifest["mesh"]["axes"][0]["size"] = alone.manifest["ranks"] = 1;
+  alone.program["groups"][0]["axes"][0]["size"] = 1;
+  alone.write(directory / "one.bundle");
+  std::string one = "%D/one.bundle --input x=%D/x.npy --output %D/y.npy ";
+  EXPECT_EQ(run(one + "--nccl-ub register", fakes), SHARDRT_INVALID_ARGUMENT);
+  EXPECT_HAS(err, "nccl_ub: the program has no collectives between ranks to register for");
+  EXPECT_EQ(run(one, fakes + std::string(" SHARDRT_NCCL=/nowhere")), 0) << err; // not needed
+  EXPECT_EQ(floatsOf("y.npy"), (std::vector<float>{38, 44, 50, 56, 83, 98, 113, 128}));
   sumBundle().write(directory / "sum.bundle");
   for (const char *option : {"--backend cuda", "--no-cuda-graph", "--nccl-ub register",
                              "--share-device", "--channel tcp"}) {
