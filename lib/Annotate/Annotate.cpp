@@ -54,14 +54,24 @@ static StringRef roleOf(graph::ParameterOp parameter) {
   return {};
 }
 
+/// Styles that speak of a module's outputs rather than of its parameters.
+static bool isModuleStyle(Style style) { return style == Style::MoeTpExperts || style == Style::AllReduce; }
+
+/// What transformers calls the parameter that has this role in the module `path`; empty if it has no name for it.
+static std::string nameByRole(StringRef path, StringRef role) {
+  StringRef leaf = role == "experts_gate_up" ? "gate_up_proj" : role == "experts_down" ? "down_proj" : "";
+  return leaf.empty() ? std::string() : (path + "." + leaf).str();
+}
+
 /// The plan line for a parameter, or -1.
 static int findEntry(const Plan &plan, graph::ParameterOp parameter) {
-  StringRef name = parameter.getName(), role;
-  for (StringRef path : {name, modulePath(name)})
+  StringRef name = parameter.getName(), role = roleOf(parameter);
+  // Exporters fold a transpose into experts' weights, whose names are lost then; lines still speak of those.
+  std::string lost = name.rsplit('.').second.starts_with("folded") ? nameByRole(modulePath(name), role) : std::string();
+  for (StringRef path : {StringRef(lost), name, modulePath(name)})
     for (auto [n, entry] : llvm::enumerate(plan.entries))
-      if (!StringRef(entry.pattern).starts_with("role:") && matchesPattern(entry.pattern, path))
+      if (!path.empty() && !isModuleStyle(entry.style) && !StringRef(entry.pattern).starts_with("role:") && matchesPattern(entry.pattern, path))
         return static_cast<int>(n);
-  role = roleOf(parameter);
   for (auto [n, entry] : llvm::enumerate(plan.entries))
     if (!role.empty() && entry.pattern == "role:" + role.str())
       return static_cast<int>(n);
@@ -161,10 +171,9 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     return styleName(entry.style).str() + " (" + entry.origin + ": \"" + entry.pattern + "\")";
   }
 
-  /// Styles that speak of a module's outputs rather than of parameters.
   void applyModuleStyles(func::FuncOp function, const Plan &chosen, StyleApplier &applier, std::vector<size_t> &matches) {
     for (auto [n, entry] : llvm::enumerate(chosen.entries)) {
-      if (entry.style != Style::MoeTpExperts && entry.style != Style::AllReduce)
+      if (!isModuleStyle(entry.style))
         continue;
       llvm::SetVector<StringRef> modules;
       for (Operation &op : function.getBody().front())

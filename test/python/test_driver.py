@@ -164,3 +164,19 @@ def test_wrong_rank_count(run, bundle, data):
 
 def test_unwritable_output(run, bundle, data):
     run("shard-run", "-n", 2, bundle, "--input", f"input_ids={data}/input_ids.npy", "--output", "/nonexistent/folder/o.npy", code=6)
+
+
+def test_latent_attention_and_experts_are_cut_by_role(run, tmp_path):
+    """DeepSeek's own plan leaves its attention whole; by role (no plan, or `default`) its heads are cut like others'."""
+    model = FIXTURES.parent / "deepseek_v3" / "static-op20.onnx"
+    reference = np.load(model.with_suffix(".npz"))
+    np.save(tmp_path / "ids.npy", reference["input_ids"])
+    np.save(tmp_path / "expected.npy", reference["logits"])
+    sizes = {}
+    for ranks in (1, 4):
+        bundle = tmp_path / f"{ranks}.bundle"
+        run("shardc", "compile", model, "--tp", ranks, "--isa", "x86-64-v3", "-o", bundle)
+        run("shard-run", bundle, "--input", f"input_ids={tmp_path}/ids.npy", "--output", f"logits={tmp_path}/out.npy")
+        check_logits(tmp_path / "out.npy", tmp_path / "expected.npy")
+        sizes[ranks] = json.loads((bundle / "manifest.json").read_text())["memory"]["parameter_bytes"]
+    assert sizes[4] < 0.35 * sizes[1]  # norms, routers and the projections down to latents are whole
