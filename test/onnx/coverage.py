@@ -4,6 +4,7 @@
     coverage.py --build build                      all tests of the listed operators; writes docs/onnx-coverage.md
                                                    and expected.txt
     coverage.py --build build NAME ...             tests whose names begin so; prints what is wrong, writes nothing
+    coverage.py --build build --target cuda        compiled for GPUs, run on the fake ones of test/cuda/fake; the same
 
 Output: a row per operator in docs/onnx-coverage.md, the names that pass in test/onnx/expected.txt.
 
@@ -99,10 +100,14 @@ def select(cases):
 class Runner:
     """Compiles and runs cases with the tools of one build."""
 
-    def __init__(self, build):
+    def __init__(self, build, target="cpu"):
         self.bin = Path(build).resolve() / "bin"
         flags = Path("/proc/cpuinfo").read_text()
-        self.isa = "x86-64-v4" if "avx512dq" in flags and "avx512vl" in flags else "x86-64-v3"
+        self.compiling = ["--isa", "x86-64-v4" if "avx512dq" in flags and "avx512vl" in flags else "x86-64-v3"]
+        self.running, self.environment = ["--threads", "1"], None
+        if target == "cuda":
+            self.compiling, self.running = ["--target", "cuda", "--arch", "compute_80"], []
+            self.environment = {**os.environ, "LD_LIBRARY_PATH": str(self.bin.parent / "test/cuda/fake")}
 
     def run(self, case):
         """None if the results are right, else what is wrong."""
@@ -130,9 +135,9 @@ class Runner:
             for n, value in enumerate(case.graph.output):
                 running += ["--output", f"{value.name}={folder}/out{n}.npy"]
             bundle = folder / "model.bundle"
-            options = ["-o", bundle, "--force", "--isa", self.isa, *compiling]
+            options = ["-o", bundle, "--force", *self.compiling, *compiling]
             problem = self._tool("shardc", "compile", folder / "model.onnx", *options)
-            problem = problem or self._tool("shard-run", bundle, "--in-process", "--threads", "1", *running)
+            problem = problem or self._tool("shard-run", bundle, "--in-process", *self.running, *running)
             if problem:
                 return problem.replace(str(folder) + "/", "")
             for n, (value, want) in enumerate(zip(case.graph.output, expected)):
@@ -143,7 +148,8 @@ class Runner:
         return None if case.case.data_sets else "the test has no data"
 
     def _tool(self, name, *args):
-        done = subprocess.run([str(self.bin / name), *map(str, args)], capture_output=True, text=True, timeout=120)
+        command = [str(self.bin / name), *map(str, args)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=self.environment)
         if done.returncode == 0:
             return None
         if done.returncode < 0:
@@ -274,6 +280,7 @@ def main():
     parser.add_argument("--build", type=Path, default=ROOT / "build")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--set", choices=SETS, help="only tests of that set; writes nothing")
+    parser.add_argument("--target", choices=["cpu", "cuda"], default="cpu", help="cuda: on fake GPUs; writes nothing")
     parser.add_argument("names", nargs="*", help="beginnings of names; writes nothing")
     args = parser.parse_args()
     import onnx
@@ -281,14 +288,14 @@ def main():
     cases = [c for c in load_cases() if not args.names or c.name.startswith(tuple(args.names))]
     if args.set:
         cases = [c for c in cases if set_of(c) == args.set]
-    problems = run_all(Runner(args.build), cases, args.jobs)
+    problems = run_all(Runner(args.build, args.target), cases, args.jobs)
     for case in cases:
         if problems[case.name] is not None:
             print(f"{case.name} ({set_of(case)}, {case.subject}): {problems[case.name][:400]}")
     for key in SETS:
         own = [problems[c.name] is None for c in cases if set_of(c) == key]
         print(f"({key}) {sum(own)} of {len(own)} pass")
-    if not args.names and not args.set:
+    if not args.names and not args.set and args.target == "cpu":
         write_report(cases, problems, onnx.__version__)
         EXPECTED.write_text("".join(f"{name}\n" for name in sorted(problems) if problems[name] is None))
     return 0

@@ -47,6 +47,16 @@ template <class T> void compareHandler(Warp &warp, const Instruction &i, uint32_
   });
 }
 
+/// Two narrow floats in 32 bits: a predicate for each half.
+template <class T> void comparePairHandler(Warp &warp, const Instruction &i, uint32_t mask) {
+  uint8_t *low = warp.at<uint8_t>(i.operands[0]), *high = warp.at<uint8_t>(i.operands[4]);
+  const T *a = warp.at<T>(i.operands[1]), *b = warp.at<T>(i.operands[2]);
+  eachLane(mask, [&](unsigned l) {
+    low[l] = holds(Order(i.width), i.vector, widen(a[2 * l]), widen(b[2 * l]));
+    high[l] = holds(Order(i.width), i.vector, widen(a[2 * l + 1]), widen(b[2 * l + 1]));
+  });
+}
+
 void compare(Decoder &decoder, Statement &s, Instruction &i) {
   static const std::pair<const char *, Order> names[] = {{"eq", Order::Eq}, {"ne", Order::Ne},
                                                          {"lt", Order::Lt}, {"le", Order::Le},
@@ -88,6 +98,11 @@ void compare(Decoder &decoder, Statement &s, Instruction &i) {
   i.operands[2] = decoder.source(s, s.operands[2], bits);
   i.operands[3] = i.extend ? decoder.source(s, s.operands[3], 1) : i.operands[0];
   i.operands[4] = decoder.target(s, second, 1);
+  if (s.type() == Type::F16x2 || s.type() == Type::BF16x2) {
+    if (!i.extend)
+      i.handler = s.type() == Type::F16x2 ? comparePairHandler<Half> : comparePairHandler<BFloat>;
+    return;
+  }
   i.handler = forNumber(s.type(), [](auto v) -> Handler { return compareHandler<decltype(v)>; });
 }
 
