@@ -59,6 +59,8 @@ static Operation *nextStep(Value value, llvm::function_ref<bool(Operation *)> is
 
 void Grouping::growLibraryEpilogue(KernelGroup &group, EinsumOp op) {
   Type element = op.getType().getElementType();
+  if (op.getType().getRank() == 0)
+    return;
   StridedView lhs = stridedView(op.getLhs()), rhs = stridedView(op.getRhs());
   auto plan = planEinsum(op, lhs.strides, rhs.strides, contiguousStrides(op.getType().getShape()), false);
   if (!plan || !fitBlas(plan->spec) || (!element.isF32() && !element.isF16() && !element.isBF16()) ||

@@ -62,7 +62,11 @@ void ElementGrid::emitVector(ArrayRef<Value> outer, Value vector) {
 
 void ElementGrid::build() {
   int64_t inner = shape.back(), count = ShapedType::getNumElements(shape);
-  lanes = inner == 0 ? 1 : lowering.vectorOf(inner);
+  if (count == 0) {
+    lowering.forEach(e, body, 0, 1, [](Value) {});
+    return;
+  }
+  lanes = lowering.vectorOf(inner);
   SmallVector<int64_t> cuts = isFlat ? SmallVector<int64_t>{0, inner} : cutsOf(lowering, inner);
   for (int64_t cut : cuts)
     while (cut % lanes != 0)

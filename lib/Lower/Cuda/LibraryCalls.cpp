@@ -78,7 +78,8 @@ struct LibraryEpilogue {
 static LibraryEpilogue epilogueOf(graph::EinsumOp op, const GemmSpec &spec) {
   LibraryEpilogue epilogue{"", {}, op.getResult()};
   Type element = op.getType().getElementType();
-  if (element.isF64() || spec.c.columnStride != 1 || spec.n != op.getType().getShape().back())
+  if (op.getType().getRank() == 0 || element.isF64() || spec.c.columnStride != 1 ||
+      spec.n != op.getType().getShape().back())
     return {"none", {}, op.getResult()};
   auto next = [&]() { return epilogue.end.hasOneUse() ? *epilogue.end.user_begin() : nullptr; };
   auto add = dyn_cast_or_null<graph::AddOp>(next());
