@@ -5,7 +5,7 @@ import pytest
 from programs import FIXTURES, Model
 
 PLANS = {"llama", "gpt2", "gemma2", "qwen2"}  # the others are cut without one
-FAMILIES = ["llama", "gpt2", "gemma2", "qwen2", "mamba2", "qwen3_5"]
+FAMILIES = ["llama", "gpt2", "gemma2", "qwen2", "mamba2", "qwen3_5", "mixtral", "qwen3_moe", "deepseek_v3", "nemotron_h"]
 # Relative to the largest logit. Narrow types: torch's own logits are that far from exact ones.
 TOLERANCE = {"static-op20": 1e-5, "static-op20-decode-hf": 1e-5, "static-op20-bf16": 3e-2, "static-op20-fp16": 4e-3}
 CASES = [(family, "static-op20", ranks) for family in FAMILIES for ranks in (1, 2)]

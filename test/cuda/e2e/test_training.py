@@ -16,7 +16,7 @@ MESHES = {
     "accumulation4": ("--dp-shard", "2", "--gradient-accumulation", "4"),
 }
 CASES = [("llama", mesh) for mesh in MESHES]
-CASES += [("gpt2", "dp2-tp2"), ("gemma2", "dp2"), ("mamba2", "dp2"), ("qwen2", "tp2")]
+CASES += [("gpt2", "dp2-tp2"), ("gemma2", "dp2"), ("mamba2", "dp2"), ("qwen3_moe", "dp2"), ("nemotron_h", "dp2")]
 
 
 @pytest.fixture(scope="module")
