@@ -45,9 +45,9 @@ def fuse(tools, model, options, work):
     return fused
 
 
-def compile_kernels(tools, fused, out, emit, toolkit=None):
+def compile_kernels(tools, fused, out, emit, toolkit=None, archs=ARCHS):
     toolkit = f" toolkit={toolkit}" if toolkit else ""
-    run(tools / "shard-opt", fused, f"--shard-lower-cuda=emit={emit} arch={','.join(ARCHS)} output={out}{toolkit}", "-o", "/dev/null")
+    run(tools / "shard-opt", fused, f"--shard-lower-cuda=emit={emit} arch={','.join(archs)} output={out}{toolkit}", "-o", "/dev/null")
     return json.loads((out / "kernels.json").read_text())["kernels"]
 
 

@@ -46,14 +46,15 @@ def test_programs(tools, tmp_path, programs):
 @pytest.mark.skipif(not kernels.find_toolkit(), reason="there is no ptxas")
 @pytest.mark.parametrize("programs", ALL_PROGRAMS + LARGE_PROGRAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_ptxas_accepts_them(tools, tmp_path, programs):
-    compiled = kernels.compile_kernels(tools, programs, tmp_path, "cubin", kernels.find_toolkit())
+    archs = kernels.ARCHS if programs == PROGRAMS or programs in LARGE_PROGRAMS else kernels.ARCHS[:1]
+    compiled = kernels.compile_kernels(tools, programs, tmp_path, "cubin", kernels.find_toolkit(), archs)
     symbols = [call["symbol"] for kernel in compiled for call in kernel["calls"] if call["kind"] == "launch"]
     by_symbol = {symbol: report for kernel in compiled for symbol, report in kernel.get("compiled", {}).items()}
     assert symbols and set(symbols) == set(by_symbol)
     reports = by_symbol.values()
-    assert all(set(report) == set(kernels.ARCHS) for report in reports)
+    assert all(set(report) == set(archs) for report in reports)
     assert not any(arch["spill_bytes"] for report in reports for arch in report.values())
-    assert all((tmp_path / f"{arch}.cubin").stat().st_size for arch in kernels.ARCHS)
+    assert all((tmp_path / f"{arch}.cubin").stat().st_size for arch in archs)
 
 
 def test_no_ptxas(tools, tmp_path):

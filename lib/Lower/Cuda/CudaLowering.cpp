@@ -169,6 +169,8 @@ FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp ke
     return lowerGroupedGrid(lowering, product);
   if (auto gradient = dyn_cast_or_null<graph::GroupedMatmulGradOp>(anchor))
     return lowerGroupedGradGrid(lowering, gradient);
+  if (isa_and_nonnull<graph::ScatterElementsOp, graph::ScatterNdOp, graph::ScatterSumOp>(anchor))
+    return lowerScatterGrid(lowering, anchor);
   if (auto einsum = dyn_cast_or_null<graph::EinsumOp>(anchor); einsum && isLibraryCall(einsum))
     return libraryCall(function, einsum, kernels);
   return lowerGenerated(lowering, strongest, anchor);

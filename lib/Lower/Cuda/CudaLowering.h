@@ -68,6 +68,8 @@ struct CudaLowering : KernelLowering {
 void lowerElementGrid(CudaLowering &lowering);
 void lowerRowGrid(CudaLowering &lowering);
 void lowerColumnGrid(CudaLowering &lowering, graph::ReduceOp op);
+/// Any scatter.
+mlir::FailureOr<CudaKernel> lowerScatterGrid(CudaLowering &lowering, mlir::Operation *op);
 
 } // namespace shardc
 

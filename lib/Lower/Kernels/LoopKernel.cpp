@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
+#include "Reductions.h"
 #include "dialects/Graph/ScalarEmit.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
@@ -184,26 +185,10 @@ void LoopBuilder::copyResult(Value data) {
 }
 
 void LoopBuilder::combine(Combine how, Value update, Value buffer, Value at, RankedTensorType type) {
-  bool isUnsigned = isUnsignedElement(type.getElementType());
-  Value old = how == Combine::Replace ? Value() : emitter.load(buffer, type.getElementType(), at);
-  bool isBool = type.getElementType().isInteger(1);
-  switch (how) {
-  case Combine::Replace:
-    break;
-  case Combine::Sum:
-    update = isBool ? scalar::bitOr(e.b, e.loc, old, update) : scalar::add(e.b, e.loc, old, update);
-    break;
-  case Combine::Prod:
-    update = isBool ? scalar::bitAnd(e.b, e.loc, old, update) : scalar::mul(e.b, e.loc, old, update);
-    break;
-  case Combine::Max:
-    update = scalar::max(e.b, e.loc, old, update, isUnsigned);
-    break;
-  case Combine::Min:
-    update = scalar::min(e.b, e.loc, old, update, isUnsigned);
-    break;
-  }
-  emitter.store(update, buffer, type.getElementType(), at);
+  Type element = type.getElementType();
+  if (how != Combine::Replace)
+    update = combineScalars(e, how, emitter.load(buffer, element, at), update, element);
+  emitter.store(update, buffer, element, at);
 }
 
 Kernel LoopBuilder::scatterElements(ScatterElementsOp op) {

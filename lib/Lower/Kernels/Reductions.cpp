@@ -56,4 +56,21 @@ Value reduceScalars(Emitter &e, Reduction kind, Value acc, Value x, bool isUnsig
   llvm_unreachable("reduction");
 }
 
+Value combineScalars(Emitter &e, Combine how, Value old, Value update, Type element) {
+  bool isBool = element.isInteger(1), isUnsigned = element.isUnsignedInteger() || isBool;
+  switch (how) {
+  case Combine::Replace:
+    return update;
+  case Combine::Sum:
+    return isBool ? scalar::bitOr(e.b, e.loc, old, update) : scalar::add(e.b, e.loc, old, update);
+  case Combine::Prod:
+    return isBool ? scalar::bitAnd(e.b, e.loc, old, update) : scalar::mul(e.b, e.loc, old, update);
+  case Combine::Max:
+    return scalar::max(e.b, e.loc, old, update, isUnsigned);
+  case Combine::Min:
+    return scalar::min(e.b, e.loc, old, update, isUnsigned);
+  }
+  llvm_unreachable("combine");
+}
+
 } // namespace shardc

@@ -13,6 +13,9 @@ mlir::Value neutralScalar(Emitter &e, graph::Reduction kind, mlir::Type type, bo
 /// One step of a reduction. Sums of floats may be taken in any order.
 mlir::Value reduceScalars(Emitter &e, graph::Reduction kind, mlir::Value acc, mlir::Value x, bool isUnsigned);
 
+/// What a scatter's update makes of the element that is there.
+mlir::Value combineScalars(Emitter &e, graph::Combine how, mlir::Value old, mlir::Value update, mlir::Type element);
+
 } // namespace shardc
 
 #endif // SHARDC_LIB_LOWER_KERNELS_REDUCTIONS_H
