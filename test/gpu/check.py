@@ -15,7 +15,7 @@ import time
 
 import bandwidth
 import numpy as np
-from gpu_machine import Failed, Machine, NoGpu
+from gpu_machine import SECONDS, Failed, Machine, NoGpu
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Largest difference, relative to the largest magnitude of the output: sums have another order, and 16-bit results may be
@@ -55,7 +55,7 @@ class Checks:
         result = {"name": name}
         try:
             result.update(body() or {}, passed=True)
-        except Failed as error:
+        except (Failed, subprocess.TimeoutExpired) as error:
             result.update(passed=False, error=str(error))
         except NoGpu as error:
             if not self.results:
@@ -136,9 +136,21 @@ class Checks:
         weights.unlink()
         return result
 
+    def torch(self, case):
+        """The same model in PyTorch, where a python3 has it."""
+        python = shutil.which("python3")
+        probe = [python, "-c", "import torch, transformers; assert torch.cuda.is_available()"]
+        if not python or subprocess.run(probe, capture_output=True).returncode:
+            return {"left_out": "no python3 on PATH has torch with a GPU, and transformers"}
+        sizes = ",".join(f"{name}={size}" for name, size in case["sizes"].items())
+        done = subprocess.run([python, HERE / "torch_peer.py", sizes], capture_output=True, text=True, timeout=SECONDS)
+        if done.returncode:
+            raise Failed(done.stderr.strip()[-2000:])
+        return json.loads(done.stdout.splitlines()[-1])
+
     # ---- all -------------------------------------------------------------------------------------------------------
     def run(self):
-        kinds = {"inference": self.inference, "training": self.training, "bench": self.bench}
+        kinds = {"inference": self.inference, "training": self.training, "bench": self.bench, "torch": self.torch}
         alone = [case for case in self.cases if case.get("ranks", 1) == 1]
         for case in alone:
             self.attempt(case["name"], lambda case=case: kinds[case["kind"]](case))

@@ -101,13 +101,14 @@ class Pack:
             (gpu / "manifest.json").write_text(json.dumps(manifest, indent=1))
             tokens = {"vocabulary": sizes["vocab"], "batch": sizes["batch"], "length": sizes["sequence"]}
             self.cases.append({"kind": "bench", "name": name, "training": bool(options), **tokens})
+        self.cases.append({"kind": "torch", "name": "bench-torch", "sizes": sizes})
 
     def finish(self, archive: pathlib.Path):
         run("strip", "-o", self.folder / "bin/shard-run", self.tools / "shard-run")
         needed = run("ldd", self.folder / "bin/shard-run")
         if "LLVM" in needed or "MLIR" in needed:
             sys.exit(f"error: shard-run is linked against a compiler:\n{needed}")
-        for script in ("check.py", "bandwidth.py", "gpu_machine.py"):
+        for script in ("check.py", "bandwidth.py", "gpu_machine.py", "torch_peer.py"):
             shutil.copy(HERE / script, self.folder)
         shutil.rmtree(self.folder / "work")
         commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()

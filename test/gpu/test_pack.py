@@ -35,7 +35,7 @@ def test_everything_passes(pack):
     done = check(folder, LD_LIBRARY_PATH=str(fakes))
     assert done.returncode == 0, done.stdout
     results = json.loads((folder / "results.json").read_text())
-    assert results["failed"] == [] and len(results["results"]) == 11
+    assert results["failed"] == [] and len(results["results"]) == 12
     assert results["archs"] == "compute_80"
     by_name = {result["name"]: result for result in results["results"]}
     for name in ("bench-inference", "bench-train"):
