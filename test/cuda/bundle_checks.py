@@ -64,7 +64,7 @@ class Bundle:
             m, n, k = call["m"], call["n"], call["k"]
             for name, sizes in (("a", (m, k)), ("b", (k, n)), ("d", (m, n))):
                 self.check_matrix(call, command, call[name], sizes, name)
-            if call["epilogue"] in ("bias", "gelu_bias"):
+            if call["epilogue"].endswith("bias"):
                 expect(n * BYTES[call["d"]["dtype"]] <= self.bytes_at(command, call["bias"]), f"bias of {call}")
         else:
             expect(call["kind"] == "memset" and call["bytes"] <= self.bytes_at(command, call["argument"]), f"{call}")
