@@ -1,14 +1,17 @@
-//===- ChunkedLoss.cpp - the loss without all logits at once ------------------------------------===//
+//===- ChunkedLoss.cpp - the loss without all logits at once
+//------------------------------------===//
 //
-// The logits of a step are its largest value: positions x vocabulary, twice with their cotangent. Loss and cotangent of a position
-// depend on this position alone, and the loss is what the backward pass begins with, so that both are done as soon as a chunk's logits are there:
+// The logits of a step are its largest value: positions x vocabulary, twice with their cotangent.
+// Loss and cotangent of a position depend on this position alone, and the loss is what the backward
+// pass begins with, so that both are done as soon as a chunk's logits are there:
 //
 //   for each chunk c of the positions of a sequence:
 //     logits = head(hidden[c], w); losses[c] and the cotangent of logits (Loss.cpp)
 //     cotangent of hidden[c]; gradient of w += that of this chunk, in f32 at least
 //
-// All chunks stand in the entry function: they have the same kernels, sums over ranks stay pending, and a product is added to the gradient so far
-// where it is made. Cut along each sequence, so that a batch may lie on several ranks, and a vocabulary: each chunk then reduces its own numbers.
+// All chunks stand in the entry function: they have the same kernels, sums over ranks stay pending,
+// and a product is added to the gradient so far where it is made. Cut along each sequence, so that
+// a batch may lie on several ranks, and a vocabulary: each chunk then reduces its own numbers.
 //
 // Idea: Liger's fused linear cross entropy (arXiv 2410.10989 §3.2).
 //
@@ -38,7 +41,8 @@ public:
 private:
   LogicalResult visitEinsum(graph::EinsumOp op);
   LogicalResult refuse(Operation *op) {
-    why = op ? "\"" + op->getName().getStringRef().str() + "\" makes the logits" : "the logits are an input";
+    why = op ? "\"" + op->getName().getStringRef().str() + "\" makes the logits"
+             : "the logits are an input";
     return failure();
   }
 
@@ -128,16 +132,21 @@ static RankedTensorType sumType(Type type) {
 }
 
 static Value castTo(OpBuilder &builder, Value value, RankedTensorType type) {
-  return value.getType() == type ? value : graph::CastOp::create(builder, value.getLoc(), value, type.getElementType()).getResult();
+  return value.getType() == type
+             ? value
+             : graph::CastOp::create(builder, value.getLoc(), value, type.getElementType())
+                   .getResult();
 }
 
 namespace {
 
 class ChunkBuilder {
 public:
-  ChunkBuilder(OpBuilder &builder, const ModelHead &head, Value labels, int64_t chunks, llvm::function_ref<bool(Value)> isActive)
+  ChunkBuilder(OpBuilder &builder, const ModelHead &head, Value labels, int64_t chunks,
+               llvm::function_ref<bool(Value)> isActive)
       : builder(builder), head(head), labels(labels), chunks(chunks), isActive(isActive),
-        size(cast<RankedTensorType>(labels.getType()).getShape().back() / chunks), sums(head.shared.size()) {}
+        size(cast<RankedTensorType>(labels.getType()).getShape().back() / chunks),
+        sums(head.shared.size()) {}
   FailureOr<ChunkedLoss> run();
 
 private:
@@ -168,7 +177,10 @@ Value ChunkBuilder::cloneHead(Value part, SmallVectorImpl<Operation *> &clones) 
     if (isa<shard::ConstraintOp>(op)) {
       map.map(op->getResult(0), map.lookup(op->getOperand(0)));
     } else if (auto constant = dyn_cast<graph::ConstantOp>(op)) {
-      map.map(op->getResult(0), graph::ConstantOp::create(builder, op->getLoc(), cast<SplatElementsAttr>(constant.getValue()).resizeSplat(type)));
+      map.map(op->getResult(0),
+              graph::ConstantOp::create(
+                  builder, op->getLoc(),
+                  cast<SplatElementsAttr>(constant.getValue()).resizeSplat(type)));
     } else {
       clones.push_back(builder.clone(*op, map));
       clones.back()->removeAttr(shard::ShardDialect::kShardingsAttr);
@@ -178,7 +190,8 @@ Value ChunkBuilder::cloneHead(Value part, SmallVectorImpl<Operation *> &clones) 
   return map.lookup(head.logits);
 }
 
-/// [.., positions, ..] to [chunks, .., positions of one, ..], so that a chunk is contiguous in memory.
+/// [.., positions, ..] to [chunks, .., positions of one, ..], so that a chunk is contiguous in
+/// memory.
 Value ChunkBuilder::chunksFirst(Value value, int64_t dim) {
   auto type = cast<RankedTensorType>(value.getType());
   SmallVector<int64_t> shape(type.getShape()), order = {dim};
@@ -195,9 +208,11 @@ Value ChunkBuilder::chunkOf(Value chunked, int64_t number) {
   auto type = cast<RankedTensorType>(chunked.getType());
   SmallVector<int64_t> starts(type.getRank(), 0), strides(type.getRank(), 1);
   starts[0] = number;
-  Value part = graph::SliceOp::create(builder, chunked.getLoc(), withSize(type, 0, 1), chunked, builder.getDenseI64ArrayAttr(starts),
+  Value part = graph::SliceOp::create(builder, chunked.getLoc(), withSize(type, 0, 1), chunked,
+                                      builder.getDenseI64ArrayAttr(starts),
                                       builder.getDenseI64ArrayAttr(strides));
-  return graph::ReshapeOp::create(builder, chunked.getLoc(), type.clone(type.getShape().drop_front()), part);
+  return graph::ReshapeOp::create(builder, chunked.getLoc(),
+                                  type.clone(type.getShape().drop_front()), part);
 }
 
 /// The way back.
@@ -209,13 +224,15 @@ Value ChunkBuilder::concatenate(ArrayRef<Value> parts, RankedTensorType type, in
   for (Value part : parts)
     lines.push_back(graph::ReshapeOp::create(builder, loc, type.clone(shape), part));
   shape[0] = chunks;
-  Value joined = graph::ConcatOp::create(builder, loc, type.clone(shape), lines, builder.getI64IntegerAttr(0));
+  Value joined =
+      graph::ConcatOp::create(builder, loc, type.clone(shape), lines, builder.getI64IntegerAttr(0));
   for (int64_t d = 1; d <= type.getRank(); ++d) {
     if (d == dim + 1)
       order.push_back(0);
     order.push_back(d);
   }
-  return graph::ReshapeOp::create(builder, loc, type, graph::TransposeOp::create(builder, loc, joined, order));
+  return graph::ReshapeOp::create(builder, loc, type,
+                                  graph::TransposeOp::create(builder, loc, joined, order));
 }
 
 LogicalResult ChunkBuilder::addChunk(int64_t number) {
@@ -229,7 +246,8 @@ LogicalResult ChunkBuilder::addChunk(int64_t number) {
     leaves.push_back(part);
   llvm::copy_if(head.shared, std::back_inserter(leaves), isActive);
   Cotangents cotangents(builder, *builder.getInsertionBlock(), leaves);
-  CrossEntropy entropy = buildCrossEntropy(builder, loc, logits, chunkOf(chunkedLabels, number), labelType.getNumElements());
+  CrossEntropy entropy = buildCrossEntropy(builder, loc, logits, chunkOf(chunkedLabels, number),
+                                           labelType.getNumElements());
   cotangents.add(logits, entropy.cotangent);
   if (failed(cotangents.run(clones, [](func::CallOp) { return failure(); })))
     return failure();
@@ -252,17 +270,21 @@ FailureOr<ChunkedLoss> ChunkBuilder::run() {
     if (failed(addChunk(n)))
       return failure();
   ChunkedLoss result;
-  result.losses = concatenate(losses, cast<RankedTensorType>(labelType.clone(builder.getF32Type())), labelType.getRank() - 1);
+  result.losses = concatenate(losses, cast<RankedTensorType>(labelType.clone(builder.getF32Type())),
+                              labelType.getRank() - 1);
   if (!hidden.empty())
-    result.cotangents.push_back({head.hidden, concatenate(hidden, cast<RankedTensorType>(head.hidden.getType()), head.hiddenDim)});
+    result.cotangents.push_back(
+        {head.hidden,
+         concatenate(hidden, cast<RankedTensorType>(head.hidden.getType()), head.hiddenDim)});
   for (auto [value, sum] : llvm::zip(head.shared, sums))
     if (sum)
-      result.cotangents.push_back({value, castTo(builder, sum, cast<RankedTensorType>(value.getType()))});
+      result.cotangents.push_back(
+          {value, castTo(builder, sum, cast<RankedTensorType>(value.getType()))});
   return result;
 }
 
-FailureOr<ChunkedLoss> buildChunkedLoss(OpBuilder &builder, const ModelHead &head, Value labels, int64_t chunks,
-                                        llvm::function_ref<bool(Value)> isActive) {
+FailureOr<ChunkedLoss> buildChunkedLoss(OpBuilder &builder, const ModelHead &head, Value labels,
+                                        int64_t chunks, llvm::function_ref<bool(Value)> isActive) {
   return ChunkBuilder(builder, head, labels, chunks, isActive).run();
 }
 

@@ -1,16 +1,20 @@
-//===- Muon.cpp - directions of matrices --------------------------------------------------------===//
+//===- Muon.cpp - directions of matrices
+//--------------------------------------------------------===//
 //
 // Orthogonalising needs whole matrices, and a bucket's shards end anywhere:
 //
-//   1. The flat momentum is gathered over the shard axes, in the type that is computed in; a matrix that tensor parallelism cuts is gathered too.
-//   2. Matrices of one shape (the wide orientation) become one batch, padded with zeros to a multiple of the ranks that share the work: each
+//   1. The flat momentum is gathered over the shard axes, in the type that is computed in; a matrix
+//   that tensor parallelism cuts is gathered too.
+//   2. Matrices of one shape (the wide orientation) become one batch, padded with zeros to a
+//   multiple of the ranks that share the work: each
 //      takes its part of the batch, and the results are gathered. Every rank has the same commands.
 //   3. Newton-Schulz: X <- a X + (b G + c G G) X with G = X X^T, on X / |X|.
 //   4. The way back: the part under tensor parallelism, the flat buffer, the shard.
 //
 // Which ranks do what depends on the mesh alone, so that ZeRO stages agree bit for bit.
 //
-// torch.optim.Muon, operation by operation; Jordan et al. 2024, "Muon: An optimizer for hidden layers"; distributed as in Dion's and Megatron's.
+// torch.optim.Muon, operation by operation; Jordan et al. 2024, "Muon: An optimizer for hidden
+// layers"; distributed as in Dion's and Megatron's.
 //
 //===----------------------------------------------------------------------===//
 
@@ -27,10 +31,13 @@ namespace {
 
 class Orthogonaliser {
 public:
-  Orthogonaliser(OpBuilder &builder, Location loc, const ShardLayout &layout, const Bucket &bucket, const OptimizerSpec &spec)
-      : builder(builder), loc(loc), a{builder, loc}, layout(layout), bucket(bucket), spec(spec), workers(layout.shards) {
+  Orthogonaliser(OpBuilder &builder, Location loc, const ShardLayout &layout, const Bucket &bucket,
+                 const OptimizerSpec &spec)
+      : builder(builder), loc(loc), a{builder, loc}, layout(layout), bucket(bucket), spec(spec),
+        workers(layout.shards) {
     llvm::append_range(workers, bucket.cut);
-    element = spec.newtonSchulzDtype == "bfloat16" ? Type(builder.getBF16Type()) : builder.getF32Type();
+    element =
+        spec.newtonSchulzDtype == "bfloat16" ? Type(builder.getBF16Type()) : builder.getF32Type();
   }
   Value run(Value momentum);
 
@@ -39,12 +46,17 @@ private:
     const TrainedParameter *parameter;
     bool isTall;
   };
-  template <typename Op> Value collective(const AxisList &over, StringRef why, ArrayRef<int64_t> shape, Value input, int64_t dim);
+  template <typename Op>
+  Value collective(const AxisList &over, StringRef why, ArrayRef<int64_t> shape, Value input,
+                   int64_t dim);
   Value castTo(Value value, Type type) {
-    return cast<RankedTensorType>(value.getType()).getElementType() == type ? value : graph::CastOp::create(builder, loc, value, type).getResult();
+    return cast<RankedTensorType>(value.getType()).getElementType() == type
+               ? value
+               : graph::CastOp::create(builder, loc, value, type).getResult();
   }
   Value reshape(Value value, ArrayRef<int64_t> shape) {
-    return graph::ReshapeOp::create(builder, loc, cast<RankedTensorType>(value.getType()).clone(shape), value);
+    return graph::ReshapeOp::create(builder, loc,
+                                    cast<RankedTensorType>(value.getType()).clone(shape), value);
   }
   Value slice(Value value, int64_t number);
   Value wholeMatrix(Value flat, const TrainedParameter &parameter);
@@ -71,12 +83,17 @@ private:
 
 } // namespace
 
-static ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
+static ArrayRef<int64_t> shapeOf(Value value) {
+  return cast<RankedTensorType>(value.getType()).getShape();
+}
 
-template <typename Op> Value Orthogonaliser::collective(const AxisList &over, StringRef why, ArrayRef<int64_t> shape, Value input, int64_t dim) {
+template <typename Op>
+Value Orthogonaliser::collective(const AxisList &over, StringRef why, ArrayRef<int64_t> shape,
+                                 Value input, int64_t dim) {
   auto type = cast<RankedTensorType>(input.getType()).clone(shape);
   auto op = Op::create(builder, loc, type, input, layout.symbol.getValue(), layout.axes(over), dim);
-  op->setAttr(shard::ShardDialect::kOriginAttr, builder.getStringAttr((why + " of " + bucket.unit).str()));
+  op->setAttr(shard::ShardDialect::kOriginAttr,
+              builder.getStringAttr((why + " of " + bucket.unit).str()));
   return op;
 }
 
@@ -85,14 +102,16 @@ Value Orthogonaliser::slice(Value value, int64_t number) {
   SmallVector<int64_t> shape(shapeOf(value)), starts(shape.size(), 0), strides(shape.size(), 1);
   starts[0] = number;
   shape[0] = 1;
-  Value part = graph::SliceOp::create(builder, loc, cast<RankedTensorType>(value.getType()).clone(shape), value, builder.getDenseI64ArrayAttr(starts),
-                                      builder.getDenseI64ArrayAttr(strides));
+  Value part = graph::SliceOp::create(
+      builder, loc, cast<RankedTensorType>(value.getType()).clone(shape), value,
+      builder.getDenseI64ArrayAttr(starts), builder.getDenseI64ArrayAttr(strides));
   return reshape(part, ArrayRef<int64_t>(shape).drop_front());
 }
 
 Value Orthogonaliser::wholeMatrix(Value flat, const TrainedParameter &parameter) {
   auto type = RankedTensorType::get(parameter.local.getShape(), element);
-  Value matrix = shard::BucketViewOp::create(builder, loc, type, flat, builder.getI64IntegerAttr(parameter.offset));
+  Value matrix = shard::BucketViewOp::create(builder, loc, type, flat,
+                                             builder.getI64IntegerAttr(parameter.offset));
   for (auto [dim, sharding] : llvm::enumerate(parameter.sharding.dims))
     if (!sharding.axes.empty()) {
       SmallVector<int64_t> shape(shapeOf(matrix));
@@ -116,10 +135,12 @@ Value Orthogonaliser::localPart(Value matrix, const TrainedParameter &parameter)
 Value Orthogonaliser::newtonSchulz(Value batch) {
   auto type = cast<RankedTensorType>(batch.getType());
   Value wide = castTo(batch, builder.getF32Type());
-  Value squares = graph::ReduceOp::create(builder, loc, graph::Reduction::Sum, a.mul(wide, wide), {1, 2});
+  Value squares =
+      graph::ReduceOp::create(builder, loc, graph::Reduction::Sum, a.mul(wide, wide), {1, 2});
   Value norm = castTo(a.sqrt(squares), element);
   norm = graph::MaxOp::create(builder, loc, norm, a.constant(norm.getType(), 1e-7));
-  Value x = a.div(batch, graph::BroadcastOp::create(builder, loc, type, norm, builder.getDenseI64ArrayAttr({0})));
+  Value x = a.div(batch, graph::BroadcastOp::create(builder, loc, type, norm,
+                                                    builder.getDenseI64ArrayAttr({0})));
   auto square = type.clone({type.getDimSize(0), type.getDimSize(1), type.getDimSize(1)});
   for (int step = 0; step < static_cast<int>(spec.newtonSchulzSteps); ++step) {
     Value gram = graph::EinsumOp::create(builder, loc, square, "bik,bjk->bij", x, x);
@@ -141,17 +162,23 @@ Value Orthogonaliser::orthogonaliseBatch(ArrayRef<Value> matrices) {
   if (int64_t rest = count - matrices.size())
     lines.push_back(a.constant(RankedTensorType::get({rest, shape[0], shape[1]}, element), 0));
   auto type = RankedTensorType::get({count, shape[0], shape[1]}, element);
-  Value batch = lines.size() == 1 ? lines[0] : graph::ConcatOp::create(builder, loc, type, lines, builder.getI64IntegerAttr(0)).getResult();
+  Value batch = lines.size() == 1 ? lines[0]
+                                  : graph::ConcatOp::create(builder, loc, type, lines,
+                                                            builder.getI64IntegerAttr(0))
+                                        .getResult();
   if (ranks == 1)
     return newtonSchulz(batch);
-  Value own = collective<shard::SliceOp>(workers, "momentum", {count / ranks, shape[0], shape[1]}, batch, 0);
-  return collective<shard::AllGatherOp>(workers, "directions", type.getShape(), newtonSchulz(own), 0);
+  Value own = collective<shard::SliceOp>(workers, "momentum", {count / ranks, shape[0], shape[1]},
+                                         batch, 0);
+  return collective<shard::AllGatherOp>(workers, "directions", type.getShape(), newtonSchulz(own),
+                                        0);
 }
 
 /// torch.optim.Muon's adjust_lr_fn.
 double Orthogonaliser::factorOf(const TrainedParameter &parameter) const {
   double rows = parameter.global.getDimSize(0), columns = parameter.global.getDimSize(1);
-  return spec.adjustLearningRate == "original" ? std::sqrt(std::max(1.0, rows / columns)) : 0.2 * std::sqrt(std::max(rows, columns));
+  return spec.adjustLearningRate == "original" ? std::sqrt(std::max(1.0, rows / columns))
+                                               : 0.2 * std::sqrt(std::max(rows, columns));
 }
 
 Value Orthogonaliser::run(Value momentum) {
@@ -161,7 +188,8 @@ Value Orthogonaliser::run(Value momentum) {
   llvm::MapVector<std::pair<int64_t, int64_t>, SmallVector<Item>> byShape;
   for (const TrainedParameter *parameter : bucket.items) {
     int64_t rows = parameter->global.getDimSize(0), columns = parameter->global.getDimSize(1);
-    byShape[{std::min(rows, columns), std::max(rows, columns)}].push_back({parameter, rows > columns});
+    byShape[{std::min(rows, columns), std::max(rows, columns)}].push_back(
+        {parameter, rows > columns});
   }
   DenseMap<const TrainedParameter *, Value> directions;
   Type f32 = builder.getF32Type();
@@ -169,14 +197,18 @@ Value Orthogonaliser::run(Value momentum) {
     SmallVector<Value> matrices;
     for (const Item &item : items) {
       Value matrix = wholeMatrix(flat, *item.parameter);
-      matrices.push_back(item.isTall ? graph::TransposeOp::create(builder, loc, matrix, ArrayRef<int64_t>{1, 0}).getResult() : matrix);
+      matrices.push_back(
+          item.isTall ? graph::TransposeOp::create(builder, loc, matrix, ArrayRef<int64_t>{1, 0})
+                            .getResult()
+                      : matrix);
     }
     Value batch = orthogonaliseBatch(matrices);
     for (auto [n, item] : llvm::enumerate(items)) {
       Value matrix = slice(batch, n);
       if (item.isTall)
         matrix = graph::TransposeOp::create(builder, loc, matrix, ArrayRef<int64_t>{1, 0});
-      directions[item.parameter] = a.mul(castTo(localPart(matrix, *item.parameter), f32), factorOf(*item.parameter));
+      directions[item.parameter] =
+          a.mul(castTo(localPart(matrix, *item.parameter), f32), factorOf(*item.parameter));
     }
   }
   SmallVector<Value> parts;
@@ -185,11 +217,16 @@ Value Orthogonaliser::run(Value momentum) {
     parts.push_back(directions[parameter]);
     offsets.push_back(parameter->offset);
   }
-  Value packed = shard::BucketPackOp::create(builder, loc, RankedTensorType::get({bucket.length}, f32), parts, builder.getDenseI64ArrayAttr(offsets));
-  return layout.isSharded ? collective<shard::SliceOp>(layout.shards, "directions", shapeOf(momentum), packed, 0) : packed;
+  Value packed =
+      shard::BucketPackOp::create(builder, loc, RankedTensorType::get({bucket.length}, f32), parts,
+                                  builder.getDenseI64ArrayAttr(offsets));
+  return layout.isSharded
+             ? collective<shard::SliceOp>(layout.shards, "directions", shapeOf(momentum), packed, 0)
+             : packed;
 }
 
-Value orthogonalise(OpBuilder &builder, Location loc, const ShardLayout &layout, const Bucket &bucket, const OptimizerSpec &spec, Value momentum) {
+Value orthogonalise(OpBuilder &builder, Location loc, const ShardLayout &layout,
+                    const Bucket &bucket, const OptimizerSpec &spec, Value momentum) {
   return Orthogonaliser(builder, loc, layout, bucket, spec).run(momentum);
 }
 

@@ -1,4 +1,5 @@
-//===- OptimizerOptions.cpp - the table of optimizers' options ----------------------------------===//
+//===- OptimizerOptions.cpp - the table of optimizers' options
+//----------------------------------===//
 
 #include "shardc/FSDP/Optimizer.h"
 
@@ -13,7 +14,8 @@ namespace shardc {
 static constexpr StringLiteral kBool[] = {"true", "false"};
 static constexpr StringLiteral kDtypes[] = {"bfloat16", "float32"};
 static constexpr StringLiteral kAdjustments[] = {"original", "match_rms_adamw"};
-static constexpr unsigned kAdam = OptimizerSpec::AdamW | OptimizerSpec::Muon, kMomentum = OptimizerSpec::Sgd | OptimizerSpec::Muon,
+static constexpr unsigned kAdam = OptimizerSpec::AdamW | OptimizerSpec::Muon,
+                          kMomentum = OptimizerSpec::Sgd | OptimizerSpec::Muon,
                           kAll = kAdam | kMomentum, kMuon = OptimizerSpec::Muon;
 
 ArrayRef<OptimizerOption> optimizerOptions() {
@@ -34,7 +36,9 @@ ArrayRef<OptimizerOption> optimizerOptions() {
 static constexpr std::pair<OptimizerSpec::Kind, StringLiteral> kKinds[] = {
     {OptimizerSpec::AdamW, "adamw"}, {OptimizerSpec::Sgd, "sgd"}, {OptimizerSpec::Muon, "muon"}};
 
-StringRef str(OptimizerSpec::Kind kind) { return llvm::find_if(kKinds, [&](const auto &known) { return known.first == kind; })->second; }
+StringRef str(OptimizerSpec::Kind kind) {
+  return llvm::find_if(kKinds, [&](const auto &known) { return known.first == kind; })->second;
+}
 
 std::string OptimizerOption::spelling() const {
   std::string text = name.str();
@@ -43,7 +47,8 @@ std::string OptimizerOption::spelling() const {
 }
 
 static Error setOption(OptimizerSpec &spec, StringRef name, StringRef value) {
-  auto option = llvm::find_if(optimizerOptions(), [&](const OptimizerOption &known) { return known.spelling() == name; });
+  auto option = llvm::find_if(
+      optimizerOptions(), [&](const OptimizerOption &known) { return known.spelling() == name; });
   if (option == optimizerOptions().end())
     return createStringError("optimizer: there is no option \"" + name + "\"");
   if (!(option->kinds & spec.kind)) {
@@ -51,11 +56,13 @@ static Error setOption(OptimizerSpec &spec, StringRef name, StringRef value) {
     for (auto &[kind, text] : kKinds)
       if (option->kinds & kind)
         owners += (owners.empty() ? "" : " and ") + text.str();
-    return createStringError(name + " is an option of " + owners + ", the optimizer is " + str(spec.kind));
+    return createStringError(name + " is an option of " + owners + ", the optimizer is " +
+                             str(spec.kind));
   }
   if (option->word) {
     if (!llvm::is_contained(option->words, value))
-      return createStringError(name + " \"" + value + "\" is not " + llvm::join(option->words, " or "));
+      return createStringError(name + " \"" + value + "\" is not " +
+                               llvm::join(option->words, " or "));
     spec.*option->word = value.str();
     return Error::success();
   }
@@ -81,8 +88,12 @@ Expected<OptimizerSpec> parseOptimizer(StringRef text) {
     if (Error error = setOption(spec, name, value))
       return std::move(error);
   }
-  if (double steps = spec.newtonSchulzSteps; spec.kind == OptimizerSpec::Muon && (steps < 1 || steps > 99 || steps != static_cast<int>(steps)))
-    return createStringError(formatv("newton-schulz-steps: {0} is not a whole number from 1 to 99", json::Value(steps)).str());
+  if (double steps = spec.newtonSchulzSteps;
+      spec.kind == OptimizerSpec::Muon &&
+      (steps < 1 || steps > 99 || steps != static_cast<int>(steps)))
+    return createStringError(
+        formatv("newton-schulz-steps: {0} is not a whole number from 1 to 99", json::Value(steps))
+            .str());
   return spec;
 }
 
@@ -90,7 +101,8 @@ json::Object optimizerJson(const OptimizerSpec &spec) {
   json::Object object{{"name", str(spec.kind)}};
   for (const OptimizerOption &option : optimizerOptions())
     if (option.kinds & spec.kind)
-      object[option.name] = option.number ? json::Value(spec.*option.number) : json::Value(spec.*option.word);
+      object[option.name] =
+          option.number ? json::Value(spec.*option.number) : json::Value(spec.*option.word);
   return object;
 }
 

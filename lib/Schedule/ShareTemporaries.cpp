@@ -1,13 +1,16 @@
-//===- ShareTemporaries.cpp - results in place of what is read for the last time ----------------===//
+//===- ShareTemporaries.cpp - results in place of what is read for the last time
+//----------------===//
 //
-// Input: flat entries in which every value has a buffer of its own. Output: the same, in which a launch writes its result over an argument that
-// nobody reads afterwards, where its kernel reads each element of it before it writes it. A sum over chunks then needs one buffer, an activation's
+// Input: flat entries in which every value has a buffer of its own. Output: the same, in which a
+// launch writes its result over an argument that nobody reads afterwards, where its kernel reads
+// each element of it before it writes it. A sum over chunks then needs one buffer, an activation's
 // cotangent that of the activation.
 //
 // A kernel is in place for all of its launches or for none: it is compiled once (contracts §4).
 //
 //   1. For each kernel: the pairs (argument, result) for which all its launches agree.
-//   2. The argument's buffer becomes the result's. In a chain the last one stays, which may be a part of a bucket.
+//   2. The argument's buffer becomes the result's. In a chain the last one stays, which may be a
+//   part of a bucket.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Lower/LowerKernels.h"
@@ -33,13 +36,14 @@ public:
 private:
   using Pairs = SmallVector<std::pair<int64_t, int64_t>>;
   Uses findUses(const ProgramEntry &entry) const;
-  bool canShare(const ProgramCommand &command, int64_t at, const Uses &uses, int64_t argument, int64_t result) const;
+  bool canShare(const ProgramCommand &command, int64_t at, const Uses &uses, int64_t argument,
+                int64_t result) const;
   void findPairs();
   void mark(func::FuncOp kernel, const Pairs &pairs) const;
 
   Program &program;
   SymbolTable symbols;
-  llvm::DenseSet<int> fixed;                   ///< buffers that views, packs or states know
+  llvm::DenseSet<int> fixed;                 ///< buffers that views, packs or states know
   std::vector<std::optional<Pairs>> pairsOf; ///< by kernel; none: it is not launched
 };
 
@@ -58,11 +62,16 @@ Uses TemporarySharer::findUses(const ProgramEntry &entry) const {
   return uses;
 }
 
-bool TemporarySharer::canShare(const ProgramCommand &command, int64_t at, const Uses &uses, int64_t argument, int64_t result) const {
+bool TemporarySharer::canShare(const ProgramCommand &command, int64_t at, const Uses &uses,
+                               int64_t argument, int64_t result) const {
   int from = command.reads()[argument], to = command.writes()[result];
-  auto isOwn = [&](int b) { return program.buffers[b].kind == BufferKind::Temporary && program.buffers[b].whole < 0; };
-  return isOwn(from) && isOwn(to) && !fixed.contains(from) && program.buffers[from].bytes == program.buffers[to].bytes &&
-         llvm::count(command.buffers, from) == 1 && uses.writers[from] == 1 && uses.writers[to] == 1 && uses.last[from] == at && uses.first[to] == at;
+  auto isOwn = [&](int b) {
+    return program.buffers[b].kind == BufferKind::Temporary && program.buffers[b].whole < 0;
+  };
+  return isOwn(from) && isOwn(to) && !fixed.contains(from) &&
+         program.buffers[from].bytes == program.buffers[to].bytes &&
+         llvm::count(command.buffers, from) == 1 && uses.writers[from] == 1 &&
+         uses.writers[to] == 1 && uses.last[from] == at && uses.first[to] == at;
 }
 
 void TemporarySharer::findPairs() {
@@ -89,14 +98,18 @@ void TemporarySharer::findPairs() {
             if (canShare(command, n, uses, a, r) && canRunInPlace(kernel, a, r))
               pairs->push_back({a, r});
       }
-      llvm::erase_if(*pairs, [&](auto pair) { return isUpdate || !canShare(command, n, uses, pair.first, pair.second); });
+      llvm::erase_if(*pairs, [&](auto pair) {
+        return isUpdate || !canShare(command, n, uses, pair.first, pair.second);
+      });
     }
   }
   for (std::optional<Pairs> &pairs : pairsOf) // one argument for a result, and the other way round
     if (pairs) {
       Pairs chosen;
       for (auto pair : *pairs)
-        if (llvm::none_of(chosen, [&](auto other) { return other.first == pair.first || other.second == pair.second; }))
+        if (llvm::none_of(chosen, [&](auto other) {
+              return other.first == pair.first || other.second == pair.second;
+            }))
           chosen.push_back(pair);
       pairs = chosen;
     }

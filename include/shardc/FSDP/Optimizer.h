@@ -1,4 +1,5 @@
-//===- Optimizer.h - which update, with which numbers -------------------------------------------===//
+//===- Optimizer.h - which update, with which numbers
+//-------------------------------------------===//
 //
 // The one table of optimizers' options: what the pass, the driver and the manifest know of them.
 //
@@ -20,7 +21,8 @@ namespace shardc {
 /// What is constant over the steps; learning rate and bias corrections are scalars of each step.
 struct OptimizerSpec {
   enum Kind { AdamW = 1, Sgd = 2, Muon = 4 } kind = AdamW;
-  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, momentum = 0, weightDecay = 0, newtonSchulzSteps = 5;
+  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, momentum = 0, weightDecay = 0,
+         newtonSchulzSteps = 5;
   std::string nesterov = "true", newtonSchulzDtype = "bfloat16", adjustLearningRate = "original";
 
   /// Roles of the states beside the parameter.
@@ -34,9 +36,9 @@ struct OptimizerSpec {
 /// One number or word of an optimizer. Named as in the manifest, with '-' for '_' elsewhere.
 struct OptimizerOption {
   llvm::StringLiteral name;
-  unsigned kinds;                           ///< of the optimizers that have it
-  double OptimizerSpec::*number;            ///< not negative; or null
-  std::string OptimizerSpec::*word;         ///< or null
+  unsigned kinds;                            ///< of the optimizers that have it
+  double OptimizerSpec::*number;             ///< not negative; or null
+  std::string OptimizerSpec::*word;          ///< or null
   llvm::ArrayRef<llvm::StringLiteral> words; ///< that are allowed
 
   /// As an option of a command.
@@ -45,7 +47,8 @@ struct OptimizerOption {
 llvm::ArrayRef<OptimizerOption> optimizerOptions();
 llvm::StringRef str(OptimizerSpec::Kind kind);
 
-/// From "muon,momentum=0.95,weight-decay=0.1". What the optimizer does not have is an error that names it.
+/// From "muon,momentum=0.95,weight-decay=0.1". What the optimizer does not have is an error that
+/// names it.
 llvm::Expected<OptimizerSpec> parseOptimizer(llvm::StringRef text);
 /// Name and options, for the manifest.
 llvm::json::Object optimizerJson(const OptimizerSpec &spec);
