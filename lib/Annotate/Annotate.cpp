@@ -57,20 +57,27 @@ static StringRef roleOf(graph::ParameterOp parameter) {
 /// Styles that speak of a module's outputs rather than of its parameters.
 static bool isModuleStyle(Style style) { return style == Style::MoeTpExperts || style == Style::AllReduce; }
 
-/// What transformers calls the parameter that has this role in the module `path`; empty if it has no name for it.
-static std::string nameByRole(StringRef path, StringRef role) {
-  StringRef leaf = role == "experts_gate_up" ? "gate_up_proj" : role == "experts_down" ? "down_proj" : "";
-  return leaf.empty() ? std::string() : (path + "." + leaf).str();
+/// What transformers calls a parameter with this role: experts have a gate or not.
+static SmallVector<StringRef> namesByRole(StringRef role) {
+  if (role == "experts_gate_up")
+    return {"gate_up_proj", "up_proj"};
+  if (role == "experts_down")
+    return {"down_proj"};
+  return {};
 }
 
 /// The plan line for a parameter, or -1.
 static int findEntry(const Plan &plan, graph::ParameterOp parameter) {
   StringRef name = parameter.getName(), role = roleOf(parameter);
   // Exporters fold a transpose into experts' weights, whose names are lost then; lines still speak of those.
-  std::string lost = name.rsplit('.').second.starts_with("folded") ? nameByRole(modulePath(name), role) : std::string();
-  for (StringRef path : {StringRef(lost), name, modulePath(name)})
+  SmallVector<std::string> paths;
+  if (name.rsplit('.').second.starts_with("folded"))
+    for (StringRef leaf : namesByRole(role))
+      paths.push_back((modulePath(name) + "." + leaf).str());
+  paths.append({name.str(), modulePath(name).str()});
+  for (const std::string &path : paths)
     for (auto [n, entry] : llvm::enumerate(plan.entries))
-      if (!path.empty() && !isModuleStyle(entry.style) && !StringRef(entry.pattern).starts_with("role:") && matchesPattern(entry.pattern, path))
+      if (!isModuleStyle(entry.style) && !StringRef(entry.pattern).starts_with("role:") && matchesPattern(entry.pattern, path))
         return static_cast<int>(n);
   for (auto [n, entry] : llvm::enumerate(plan.entries))
     if (!role.empty() && entry.pattern == "role:" + role.str())
