@@ -377,8 +377,8 @@ def reason_lines(outcomes, status: str) -> str:
 
 DOCUMENT = """# Models
 
-Written by `test/models/matrix.py`; do not edit. Every exported model was compiled, run on real ranks (processes that
-share memory, one compute thread each) and compared with what torch computed from the same weights. The fixtures are the
+Written by `test/models/matrix.py`; do not edit. Every exported model was compiled, run on real ranks ({ranks}
+that share memory, one compute thread each{isa}) and compared with what torch computed from the same weights. The fixtures are the
 architectures of Hugging Face transformers with small sizes (2 to 4 layers, hidden size 64, 8 heads) and random weights.
 
 A number is the largest difference of an output, relative to its largest magnitude; dynamic models are compiled and run
@@ -400,9 +400,11 @@ is large, the family's plan says nothing about some weights, or the export took 
 {cases}"""
 
 
-def document(outcomes) -> str:
+def document(outcomes, tools: Tools) -> str:
     columns = columns_of(outcomes)
     text = DOCUMENT.format(
+        ranks="threads of one process" if tools.in_process else "processes",
+        isa=f", kernels of {tools.isa}" if tools.isa else "",
         float32=FLOAT32_TOLERANCE,
         **TOLERANCES,
         total=len(outcomes),
@@ -457,7 +459,7 @@ def main() -> int:
     print(f"\n{count(outcomes, 'passed')} passed, {count(outcomes, 'failed')} failed, {count(outcomes, 'refused')} refused")
     print(reason_lines(outcomes, "failed"), end="")
     if args.docs:
-        args.docs.write_text(document(outcomes))
+        args.docs.write_text(document(outcomes, tools))
     return 1 if count(outcomes, "failed") else 0
 
 
