@@ -1,19 +1,30 @@
-"""Runs the generated kernels of a fused module in the PTX emulator and compares them with the reference evaluation of the same functions.
+"""Runs the generated kernels of a fused module on a fake GPU (test/cuda/fake) and compares them with the reference evaluation of the same functions.
 
 Where a kernel calls cuBLASLt, what the call says is done by numpy.
 """
 
+import functools
 import json
 import re
 
+import fake_gpu
 import numpy as np
-import ptx_emulator
 from kernels import Failed, run
 
 DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.uint16, "i1": np.bool_}
 DTYPES.update({f"i{bits}": np.dtype(f"int{bits}").type for bits in (8, 16, 32, 64)})
 DTYPES.update({f"ui{bits}": np.dtype(f"uint{bits}").type for bits in (8, 16, 32, 64)})
 EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+
+
+def from_bf16(bits):
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def to_bf16(values):
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(values), np.uint32(0x7FFF), rounded).astype(np.uint16)
 
 
 class Tensor:
@@ -33,11 +44,11 @@ class Tensor:
             self.set(generator.uniform(-1, 1, self.shape))
 
     def set(self, numbers):
-        self.values = ptx_emulator.to_bf16(np.asarray(numbers, np.float32)) if self.element == "bf16" else np.asarray(numbers).astype(DTYPES[self.element])
+        self.values = to_bf16(np.asarray(numbers, np.float32)) if self.element == "bf16" else np.asarray(numbers).astype(DTYPES[self.element])
         self.values = self.values.reshape(self.shape)
 
     def numbers(self):
-        return ptx_emulator.from_bf16(self.values) if self.element == "bf16" else self.values
+        return from_bf16(self.values) if self.element == "bf16" else self.values
 
     def memory(self):
         return np.ascontiguousarray(self.values).view(np.uint8) if self.element == "i1" else np.ascontiguousarray(self.values)
@@ -92,7 +103,7 @@ def strided(buffer, batch, sizes, strides):
 
 
 def decoded(array, element):
-    return ptx_emulator.from_bf16(array) if element == "bf16" else array
+    return from_bf16(array) if element == "bf16" else array
 
 
 def multiply(call, memory):
@@ -115,12 +126,12 @@ def multiply(call, memory):
     if "gelu" in steps:
         product = product / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (product + 0.044715 * product**3)))
     if d["dtype"] == "bf16":
-        product = ptx_emulator.to_bf16(product.astype(np.float32))
+        product = to_bf16(product.astype(np.float32))
     target = memory(d["argument"]).view(DTYPES[d["dtype"]])
     strided(target, (batch, d["batch"]), [m, n], [d["row"], d["column"]])[...] = product
 
 
-def execute(record, function, ptx, inputs):
+def execute(record, function, gpu, module, inputs):
     """Results of the kernel's calls."""
     results = [Tensor(text) for text in function.results]
     buffers = [np.ascontiguousarray(tensor.memory()).reshape(-1).view(np.uint8).copy() for tensor in [*inputs, *results]]
@@ -140,7 +151,8 @@ def execute(record, function, ptx, inputs):
         else:
             arguments = call["arguments"]
             may_write = [not isinstance(argument, int) or argument in written for argument in arguments]
-            ptx_emulator.launch(ptx[call["symbol"]], call["blocks"], call["threads"], [memory(argument) for argument in arguments], may_write)
+            views = [memory(argument) for argument in arguments]
+            gpu.launch(module, call["symbol"], call["blocks"], call["threads"], views, may_write, call.get("shared", 0))
     for tensor, buffer in zip(results, buffers[len(inputs) :]):
         tensor.values = buffer.view(DTYPES[tensor.element]).reshape(tensor.shape)
     return results
@@ -162,11 +174,17 @@ def difference(got, want):
     return float("inf") if np.isnan(error) or scale == 0 else error / (EPSILON[got.element] * scale)
 
 
+@functools.cache
+def driver(folder):
+    return fake_gpu.Driver(folder)
+
+
 def check(tools, fused, work, arch="sm_80", seed=0):
     """Kernel names and how far each result is from the reference."""
     out = work / "out"
     run(tools / "shard-opt", fused, f"--shard-lower-cuda=arch={arch} output={out}", "-o", "/dev/null")
-    ptx = ptx_emulator.parse((out / f"{arch}.ptx").read_text())
+    gpu = driver(tools.parent / "test/cuda/fake")
+    module = gpu.load((out / f"{arch}.ptx").read_text())
     functions, generator = kernel_functions(fused.read_text()), np.random.default_rng(seed)
     distances = {}
     for record in json.loads((out / "kernels.json").read_text())["kernels"]:
@@ -175,7 +193,7 @@ def check(tools, fused, work, arch="sm_80", seed=0):
         for tensor in inputs:
             tensor.randomise(generator)
         wanted = evaluate(tools, function, inputs, work)
-        got = execute(record, function, ptx, inputs)
+        got = execute(record, function, gpu, module, inputs)
         distances[record["name"]] = [(x.element, difference(x, y)) for x, y in zip(got, wanted)]
     return distances
 

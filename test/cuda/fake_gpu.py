@@ -10,13 +10,18 @@ class DriverError(Exception):
 
 
 class Driver:
-    """A context on device 0 of libcuda.so.1 in a folder."""
+    """A context on a device of libcuda.so.1 in a folder; on the next one, when a launch has failed."""
 
     def __init__(self, folder):
         self.library = ctypes.CDLL(str(folder / "libcuda.so.1"))
         self("cuInit", 0)
+        self.device = -1
+        self.use_next_device()
+
+    def use_next_device(self):
+        self.device += 1
         context = ctypes.c_void_p()
-        self("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
+        self("cuDevicePrimaryCtxRetain", ctypes.byref(context), self.device)
         self("cuCtxSetCurrent", context)
 
     def __call__(self, name, *arguments):
@@ -35,29 +40,51 @@ class Driver:
             raise DriverError(f"{error}: {log.value.decode()}") from None
         return module
 
-    def launch(self, module, name, blocks, threads, arrays, shared=0):
-        """Arrays are copied in and out again, the same one once; those that change are changed."""
+    def launch(self, module, name, blocks, threads, arrays, may_write, shared=0):
+        """Arrays may be parts of the same memory, which is copied in and out again once."""
         function, copies, addresses = ctypes.c_void_p(), {}, []
         self("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
         if shared > 48 << 10:
             self("cuFuncSetAttribute", function, 8, shared)
-        for array in arrays:
-            if array.ctypes.data in copies:
-                addresses.append(copies[array.ctypes.data][1])
-                continue
-            address = ctypes.c_uint64()
-            copies[array.ctypes.data] = (array, address)
-            self("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(max(array.nbytes, 1)))
-            addresses.append(address)
-            if array.nbytes:
-                self("cuMemcpyHtoD_v2", address, ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes))
+        for array, writable in zip(arrays, may_write):
+            whole = memory_of(array)
+            if whole.ctypes.data not in copies:
+                copies[whole.ctypes.data] = Copy(self, whole)
+            copy = copies[whole.ctypes.data]
+            copy.may_be_written |= writable
+            addresses.append(ctypes.c_uint64(copy.address.value + array.ctypes.data - whole.ctypes.data))
         arguments = (ctypes.c_void_p * len(addresses))(*[ctypes.addressof(address) for address in addresses])
-        self("cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, shared, None, arguments, None)
-        self("cuCtxSynchronize")
-        for array, address in copies.values():
-            result = np.empty_like(array)
-            if array.nbytes:
-                self("cuMemcpyDtoH_v2", ctypes.c_void_p(result.ctypes.data), address, ctypes.c_size_t(array.nbytes))
-            if not np.array_equal(result.view(np.uint8), np.ascontiguousarray(array).view(np.uint8)):
-                array[...] = result
-            self("cuMemFree_v2", address)
+        try:
+            self("cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, shared, None, arguments, None)
+            self("cuCtxSynchronize")
+        except DriverError as error:
+            self.use_next_device()
+            raise DriverError(f"{name}: {error}; stderr has the reason") from None
+        for copy in copies.values():
+            copy.take_back(name)
+
+
+def memory_of(array):
+    """The bytes that an array is a part of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array.reshape(-1).view(np.uint8)
+
+
+class Copy:
+    """On the device."""
+
+    def __init__(self, driver, array):
+        self.driver, self.array, self.address, self.may_be_written = driver, array, ctypes.c_uint64(), False
+        driver("cuMemAlloc_v2", ctypes.byref(self.address), ctypes.c_size_t(max(array.nbytes, 1)))
+        if array.nbytes:
+            driver("cuMemcpyHtoD_v2", self.address, ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes))
+
+    def take_back(self, name):
+        result = np.empty_like(self.array)
+        if result.nbytes:
+            self.driver("cuMemcpyDtoH_v2", ctypes.c_void_p(result.ctypes.data), self.address, ctypes.c_size_t(result.nbytes))
+        if not self.may_be_written and not np.array_equal(result, self.array):
+            raise DriverError(f"{name}: a buffer that is only read was written")
+        self.array[...] = result
+        self.driver("cuMemFree_v2", self.address)

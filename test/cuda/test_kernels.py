@@ -1,4 +1,4 @@
-"""Every generated kernel of some fixtures, run in the PTX emulator against the interpreter of graph ops. No GPU is needed."""
+"""Every generated kernel of some fixtures, run on a fake GPU against the interpreter of graph ops. No GPU is needed."""
 
 import shutil
 from pathlib import Path

@@ -15,14 +15,19 @@ bool WordHistory::touch(const Actor &who, uint8_t mask, bool write) {
   if ((writeMask & mask) && !ordered(writer, who))
     return false;
   if (!write) {
-    if (!readMask)
+    uint8_t both = readMask & mask;
+    if (!both || (!several && reader.thread == who.thread)) {
+      // Of other bytes of the word: what was known about those is forgotten.
+      readMask = both ? readMask | mask : mask;
       several = 0;
-    else if (reader.block != who.block)
-      several = 2;
-    else if (reader.thread != who.thread)
-      several = std::max<uint8_t>(several, reader.epoch < who.epoch ? 0 : 1);
+    } else {
+      readMask = both;
+      if (reader.block != who.block)
+        several = 2;
+      else if (reader.thread != who.thread)
+        several = std::max<uint8_t>(several, reader.epoch < who.epoch ? 0 : 1);
+    }
     reader = who;
-    readMask |= mask;
     return true;
   }
   if (readMask & mask) {
