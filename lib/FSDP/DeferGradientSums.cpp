@@ -7,6 +7,9 @@
 // may if all its operands may; a call's if its callee's result may. What no op leaves pending is reduced by Partition where it arises, and the
 // gradient is then equal on those ranks: FSDP counts it once.
 //
+// The same over the other axes where cotangents are added: those of q, k and v in front of them are terms of one sum over tp, which is reduced once,
+// behind the additions (as in Megatron-LM, where the products are one).
+//
 //===----------------------------------------------------------------------===//
 
 #include "shardc/FSDP/Passes.h"
@@ -25,18 +28,21 @@ namespace {
 
 class GradientSums {
 public:
-  GradientSums(ModuleOp module, shard::MeshOp meshOp)
+  /// Over the data-parallel axes, or over the others.
+  GradientSums(ModuleOp module, shard::MeshOp meshOp, bool isData)
       : symbols(module), mesh(meshOp.getMesh()), symbol(FlatSymbolRefAttr::get(meshOp.getSymNameAttr())) {
     for (auto [n, axis] : llvm::enumerate(mesh.axes))
-      if (StringRef(axis.name).starts_with("dp"))
+      if (StringRef(axis.name).starts_with("dp") == isData)
         data.push_back(wholeAxis(mesh, static_cast<int>(n)));
   }
   LogicalResult run(func::FuncOp entry);
+  LogicalResult mergeAdditions(func::FuncOp function);
 
 private:
   FailureOr<Sharding> shardingOf(Value value);
   FailureOr<AxisList> reduced(Operation *op);
   FailureOr<AxisList> pendable(Value value);
+  FailureOr<AxisList> pendableTerms(Value value);
   LogicalResult leavePending(Value value, const AxisList &axes);
   void set(Value value, Sharding sharding) { shard::setSharding(value, shard::ShardingAttr::get(symbol, mesh, sharding)); }
 
@@ -150,6 +156,36 @@ LogicalResult GradientSums::leavePending(Value value, const AxisList &axes) {
   return success();
 }
 
+/// Axes over which `value`, a product or a sum of such that nobody else reads, may pend.
+FailureOr<AxisList> GradientSums::pendableTerms(Value value) {
+  Operation *op = value.getDefiningOp();
+  if (!value.hasOneUse() || !isa_and_nonnull<graph::EinsumOp, graph::AddOp>(op))
+    return AxisList();
+  if (isa<graph::EinsumOp>(op))
+    return reduced(op);
+  FailureOr<AxisList> left = pendableTerms(op->getOperand(0)), right = pendableTerms(op->getOperand(1));
+  if (failed(left) || failed(right))
+    return failure();
+  return *left == *right ? *left : AxisList();
+}
+
+LogicalResult GradientSums::mergeAdditions(func::FuncOp function) {
+  SmallVector<graph::AddOp> additions(function.getOps<graph::AddOp>());
+  for (graph::AddOp add : llvm::reverse(additions)) {
+    FailureOr<Sharding> sharding = shardingOf(add.getResult());
+    if (failed(sharding))
+      return failure();
+    FailureOr<AxisList> left = pendableTerms(add.getLhs()), right = pendableTerms(add.getRhs());
+    if (failed(left) || failed(right))
+      return failure();
+    if (left->empty() || *left != *right || !sharding->partial.empty()) // pending already: a part of a larger sum
+      continue;
+    if (failed(leavePending(add.getLhs(), *left)) || failed(leavePending(add.getRhs(), *left)))
+      return failure();
+  }
+  return success();
+}
+
 LogicalResult GradientSums::run(func::FuncOp entry) {
   llvm::StringMap<shard::ShardingAttr> weights;
   auto key = [](Attribute name, Attribute segment) {
@@ -196,8 +232,11 @@ struct DeferGradientSumsPass : impl::DeferGradientSumsPassBase<DeferGradientSums
       getOperation().emitError() << "needs one shard.mesh and a function @" << entry;
       return signalPassFailure();
     }
-    if (failed(GradientSums(getOperation(), mesh).run(function)))
-      signalPassFailure();
+    if (failed(GradientSums(getOperation(), mesh, /*isData=*/true).run(function)))
+      return signalPassFailure();
+    for (auto any : getOperation().getOps<func::FuncOp>())
+      if (!any.isExternal() && failed(GradientSums(getOperation(), mesh, /*isData=*/false).mergeAdditions(any)))
+        return signalPassFailure();
   }
 };
 } // namespace

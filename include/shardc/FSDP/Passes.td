@@ -10,6 +10,9 @@ def DeferGradientSumsPass : Pass<"shard-defer-gradient-sums", "::mlir::ModuleOp"
   let description = [{
     After propagation: a gradient gets its weight's sharding, pending over the axes whose name begins with `dp`, as far back as ops are linear, so that
     Partition reduces nothing over them. FSDP does, for a whole bucket at once. Example: test/FSDP/defer-gradient-sums.mlir.
+
+    Where terms of one sum over another axis (tp) are added, as the cotangents behind q, k and v, the sum is reduced once, behind the additions.
+    Example: test/FSDP/merge-additions.mlir.
   }];
   let dependentDialects = ["::shardc::shard::ShardDialect"];
   let options = [Option<"entry", "entry", "std::string", "\"main\"", "the model's function">];
