@@ -44,7 +44,7 @@ static bool hasMatrixTiles() {
 #if defined(__linux__)
   constexpr long requestPermission = 0x1023, tileData = 18; // ARCH_REQ_XCOMP_PERM of asm/prctl.h
   unsigned a, b, c, d;
-  return hasV4() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1) &&
+  return hasBF16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1) &&
          syscall(SYS_arch_prctl, requestPermission, tileData) == 0;
 #else
   return false;

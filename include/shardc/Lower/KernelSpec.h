@@ -33,6 +33,7 @@ struct CpuTarget {
   std::string features;     ///< LLVM's feature string: "+amx-tile,…"
   int64_t vectorBytes = 32; ///< widest vector register
   bool avx512 = false;      ///< 32 registers and masks
+  bool bf16Round = false;   ///< vcvtneps2bf16
   bool bf16Dot = false;     ///< vdpbf16ps, where it is faster than f32
   bool amx = false;         ///< tdpbf16ps on matrix tiles
 

@@ -114,6 +114,7 @@ private:
   void forRegisterTiles(llvm::function_ref<void(int64_t, Value)> body);
   void multiplyStrip(const PlacedA &a, Value bBase, Value panel, Value strip, Value row,
                      int64_t tileRows, Value steps);
+  void prefetchC(Value m, int64_t rows, Value n);
   void panelByPanel(const PlacedA &a, Value kIndex, Value steps);
   void rowsByRows(const PlacedA &a, Value kIndex, Value steps);
   void registerTile(int64_t tileRows, const PlacedA &a, Value row, Value bBase, Value k, Value acc);
@@ -277,7 +278,8 @@ Value GemmBuilder::slotOfB(Value panel, Value kIndex) {
 void GemmBuilder::fillB(Value kIndex) {
   e.loop(firstPanel, endPanel, 1, [&](Value panel) {
     prepareB(e, spec, plan, level, bufferB(), sourceOfB(panel, kIndex), e.mul(panel, spec.nTile),
-             kOf(kIndex), packedB, slotOfB(panel, kIndex));
+             kOf(kIndex), packedB, slotOfB(panel, kIndex),
+             plan.panelsPerUnit * spec.nTile * spec.b.columnStride);
   });
 }
 
@@ -327,12 +329,24 @@ void GemmBuilder::forRegisterTiles(llvm::function_ref<void(int64_t, Value)> body
 void GemmBuilder::multiplyStrip(const PlacedA &a, Value bBase, Value panel, Value strip, Value row,
                                 int64_t tileRows, Value steps) {
   Value column = e.mul(strip, level.strip);
+  if (level.tiles && !spec.epilogue && plan.kBlocks == 1)
+    prefetchC(e.add(m0, row), tileRows, e.add(e.mul(panel, spec.nTile), column));
   Value acc = plan.kBlocks == 1
                   ? e.index(0)
                   : e.add(accBase(e.sub(panel, firstPanel), strip), e.mul(row, level.strip));
   registerTile(tileRows, a, row, e.add(bBase, column), steps, acc);
   if (plan.kBlocks == 1)
     epilogue(e.add(m0, row), e.index(tileRows), e.add(e.mul(panel, spec.nTile), column), acc);
+}
+
+/// Matrix tiles are done before the lines of C that they are stored to would be here.
+void GemmBuilder::prefetchC(Value m, int64_t rows, Value n) {
+  Value base = e.add(batchOffset(spec.c, batch), n);
+  int64_t perLine = 64 / elementBytes(spec.c.type);
+  e.loop(e.index(0), e.index(rows), 1, [&](Value r) {
+    for (int64_t x = 0; x < level.strip; x += perLine)
+      e.prefetch(bufferC(), e.add(e.add(base, e.mul(e.add(m, r), spec.c.rowStride)), x));
+  });
 }
 
 Value GemmBuilder::accBase(Value slot, Value strip) {

@@ -84,7 +84,7 @@ struct Packer {
   /// dst[dstBase + unit·dstStride + x] for x < count (vectors round up) from source[base +
   /// k·kStride + x].
   void copyAcross(Value source, Value base, int64_t kStride, Value k, Value count, Value dst,
-                  Value dstBase, int64_t dstStride) {
+                  Value dstBase, int64_t dstStride, int64_t aheadOrZero) {
     Value full = e.roundDown(count, lanes());
     Value mask = e.mask(lanes(), e.sub(count, full));
     e.loop(e.index(0), units(k), 1, [&](Value unit) {
@@ -93,6 +93,8 @@ struct Packer {
       Value ahead = e.add(row, kPrefetchRows * perUnit() * kStride);
       auto vector = [&](Value x, llvm::function_ref<Value(Value)> load) {
         e.prefetch(source, e.add(ahead, x));
+        for (int64_t i = 0; aheadOrZero != 0 && i < perUnit(); ++i)
+          e.prefetch(source, e.add(e.add(row, x), aheadOrZero + i * kStride));
         e.store(unitVector(load, e.add(row, x), kStride, first, k), dst,
                 e.add(e.add(dstBase, e.mul(unit, dstStride)), x));
       };
@@ -144,6 +146,8 @@ struct Packer {
         auto row = [&](Value at) {
           Value inside = e.less(at, k), zero = e.zero(e.vec(lanes(), spec.a.type));
           Value from = isWhole ? at : e.min(at, e.sub(k, e.index(1)));
+          if (isWhole) // more rows than the hardware follows
+            e.prefetch(source, e.add(e.add(base, e.mul(e.add(at, kTileK), kStride)), x));
           Value loaded =
               e.loadMasked(source, e.add(e.add(base, e.mul(from, kStride)), x), lanes(), mask);
           return isWhole ? loaded : arith::SelectOp::create(e.b, e.loc, inside, loaded, zero);
@@ -276,7 +280,7 @@ static void convertPanel(Packer &p, Value source, Value base, Value k, Value pan
 /// k is contiguous: square blocks are transposed in registers, of 16-bit elements as pairs. Columns
 /// beyond N repeat the last one; they are never stored in C.
 static void transposePanel(Packer &p, Value source, Value base, Value n0, Value k, Value panel,
-                           Value panelBase) {
+                           Value panelBase, int64_t ahead) {
   Emitter &e = p.e;
   int64_t nTile = p.spec.nTile, lanes = p.lanes();
   bool convertsPairs = !p.level.dot && isPaired(p.spec.b.type) && p.plan.accType.isF32();
@@ -288,8 +292,11 @@ static void transposePanel(Packer &p, Value source, Value base, Value n0, Value 
           e.add(base, e.mul(e.min(e.add(e.add(n0, x), i), last), p.spec.b.columnStride)));
     auto transposed = [&](Value first, llvm::function_ref<Value(Value, Value)> load) {
       SmallVector<Value> block;
-      for (Value row : rows)
+      for (Value row : rows) {
+        if (ahead != 0)
+          e.prefetch(source, e.add(e.add(row, first), ahead));
         block.push_back(load(source, e.add(row, first)));
+      }
       return e.transpose(block);
     };
     if (convertsPairs)
@@ -332,7 +339,8 @@ static void gatherPanel(Packer &p, Value source, Value base, Value n0, Value k, 
 }
 
 void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level,
-              Value source, Value base, Value n0, Value k, Value panel, Value panelBase) {
+              Value source, Value base, Value n0, Value k, Value panel, Value panelBase,
+              int64_t ahead) {
   Packer p{e, spec, plan, level};
   if (spec.packedB)
     return convertPanel(p, source, base, k, panel, panelBase);
@@ -340,11 +348,11 @@ void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gemm
   if (spec.b.columnStride == 1) {
     Value width = panelWidth(e, spec, n0);
     return p.copyAcross(source, e.add(base, n0), spec.b.rowStride, k, width, panel, panelBase,
-                        spec.nTile);
+                        spec.nTile, ahead);
   }
   bool square = llvm::isPowerOf2_64(p.lanes()) && p.lanes() <= 16;
   if (spec.b.rowStride == 1 && square)
-    return transposePanel(p, source, base, n0, k, panel, panelBase);
+    return transposePanel(p, source, base, n0, k, panel, panelBase, ahead);
   gatherPanel(p, source, base, n0, k, panel, panelBase);
 }
 

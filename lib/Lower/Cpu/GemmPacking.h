@@ -24,10 +24,11 @@ void copyA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLev
 
 /// Fills panel[panelBase…] ([k][nTile], in pairs of k with dot products) with columns n0… of B,
 /// whose element (k, n) is at source[base + …]. `base` is that of k's block, for packed weights
-/// that of the panel.
+/// that of the panel. What will be wanted `ahead` elements further is asked for, if that is not
+/// zero.
 void prepareB(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const GemmLevel &level,
               mlir::Value source, mlir::Value base, mlir::Value n0, mlir::Value k,
-              mlir::Value panel, mlir::Value panelBase);
+              mlir::Value panel, mlir::Value panelBase, int64_t ahead = 0);
 
 } // namespace shardc
 

@@ -3,8 +3,8 @@
 // x86-64-v3 has vector conversions between f16 and f32 and nothing for bf16. Arithmetic has been
 // moved to f32 before (LowerToLLVM.cpp). Left are masked accesses, which the backend would move
 // through scalar floats, conversions from f64, and those of bf16: shifts and sums on the bits,
-// which stay on integers to the end, since vectors of bf16 would be taken apart. (vcvtneps2bf16 is
-// not faster in such loops, and takes denormals for zero.)
+// which stay on integers to the end, since vectors of bf16 would be taken apart. vcvtneps2bf16 is
+// left to what is written in vectors: the vectoriser of loops does better on integers.
 //
 //===----------------------------------------------------------------------===//
 #include "HalfPrecision.h"
@@ -112,7 +112,7 @@ static void moveAsInteger(Instruction *instruction) {
   }
 }
 
-void legaliseHalves(Module &module) {
+void legaliseHalves(Module &module, bool canRoundBF16) {
   SmallVector<Instruction *> instructions;
   for (Function &function : module)
     for (Instruction &instruction : llvm::instructions(function))
@@ -120,7 +120,8 @@ void legaliseHalves(Module &module) {
   for (Instruction *instruction : instructions) {
     if (auto *trunc = dyn_cast<FPTruncInst>(instruction)) {
       truncateInSteps(trunc);
-      truncateByBits(trunc);
+      if (!canRoundBF16 || !trunc->getType()->isVectorTy())
+        truncateByBits(trunc);
     } else if (auto *extend = dyn_cast<FPExtInst>(instruction)) {
       extendByBits(extend);
     } else if (isa<LoadInst, StoreInst>(instruction)) {

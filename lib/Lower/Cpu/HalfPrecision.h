@@ -8,8 +8,9 @@ class Module;
 
 namespace shardc {
 
-/// Rewrites what the X86 backend would take apart into scalars and library calls.
-void legaliseHalves(llvm::Module &module);
+/// Rewrites what the X86 backend would take apart into scalars and library calls. `canRoundBF16`:
+/// there is vcvtneps2bf16.
+void legaliseHalves(llvm::Module &module, bool canRoundBF16);
 
 /// Stores of one lane as scalars, after optimisation: LLVM 22 folds a truncation into such a store
 /// and then writes the wide element.

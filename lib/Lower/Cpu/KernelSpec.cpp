@@ -39,9 +39,9 @@ static llvm::Error parseNative(CpuTarget &target) {
   target.avx512 = llvm::all_of(kLevel4, [&](llvm::StringRef f) { return host.lookup(f); });
   // Intel's cores without AMX run vdpbf16ps at a quarter of the rate of FMA (measured on Emerald
   // Rapids: half the FLOPs), AMD's at the same rate: there only is converting to f32 slower.
-  target.bf16Dot = target.avx512 && host.lookup("avx512bf16") &&
-                   llvm::StringRef(target.cpu).starts_with("znver");
-  target.amx = target.avx512 && host.lookup("amx-tile") && host.lookup("amx-bf16");
+  target.bf16Round = target.avx512 && host.lookup("avx512bf16");
+  target.bf16Dot = target.bf16Round && llvm::StringRef(target.cpu).starts_with("znver");
+  target.amx = target.bf16Round && host.lookup("amx-tile") && host.lookup("amx-bf16");
   return llvm::Error::success();
 }
 
@@ -67,7 +67,8 @@ llvm::Expected<CpuTarget> CpuTarget::parse(llvm::StringRef text) {
       return llvm::createStringError("unknown feature \"%s\" of cpu level \"%s\", there are "
                                      "x86-64-v4+avx512bf16 and x86-64-v4+amx-bf16",
                                      feature.str().c_str(), target.cpu.c_str());
-    target.features = target.amx ? "+amx-tile,+amx-bf16" : "+avx512bf16";
+    target.bf16Round = true; // as have all processors with matrix tiles of bf16
+    target.features = target.amx ? "+avx512bf16,+amx-tile,+amx-bf16" : "+avx512bf16";
   }
   target.vectorBytes = target.avx512 ? 64 : 32;
   return target;
@@ -87,7 +88,7 @@ bool CpuTarget::runsOnHost() const {
   auto host = llvm::sys::getHostCPUFeatures();
   auto has = [&](llvm::StringRef f) { return host.lookup(f); };
   return llvm::all_of(kLevel3, has) && (!avx512 || llvm::all_of(kLevel4, has)) &&
-         (!bf16Dot || has("avx512bf16")) &&
+         (!bf16Round || has("avx512bf16")) &&
          (!amx || (has("amx-tile") && has("amx-bf16") && requestTileRegisters()));
 }
 

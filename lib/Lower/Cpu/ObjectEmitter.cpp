@@ -139,7 +139,7 @@ static llvm::Expected<Object> emitObject(ModuleOp module, const CpuTarget &targe
   llvmModule->setTargetTriple(llvm::Triple(kTriple));
   llvmModule->setDataLayout(machine->createDataLayout());
   setFunctionAttributes(*llvmModule, target);
-  legaliseHalves(*llvmModule);
+  legaliseHalves(*llvmModule, target.bf16Round);
   if (isFirst) {
     exportAbiVersion(*llvmModule);
     defineHalfConversions(*llvmModule);

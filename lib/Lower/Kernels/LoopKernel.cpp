@@ -32,7 +32,6 @@ private:
   Kernel topk(TopKOp op);
   Kernel scatterElements(ScatterElementsOp op);
   Kernel scatterNd(ScatterNdOp op);
-  Kernel scatterSum(ScatterSumOp op);
   Kernel crossEntropy(SoftmaxCrossEntropyOp op);
   Kernel conv(ConvOp op);
 
@@ -233,35 +232,6 @@ Kernel LoopBuilder::scatterNd(ScatterNdOp op) {
   });
 }
 
-/// A tile owns columns of the result, so that every sum has one order whatever the threads.
-Kernel LoopBuilder::scatterSum(ScatterSumOp op) {
-  auto type = op.getType(), indices = op.getIndices().getType();
-  Type element = type.getElementType();
-  int64_t block = lowering.elementsPerItem;
-  int64_t axis = op.getAxis(), size = type.getDimSize(axis), count = indices.getNumElements();
-  int64_t outer = ShapedType::getNumElements(type.getShape().take_front(axis));
-  int64_t inner = ShapedType::getNumElements(type.getShape().drop_front(axis + 1)), blocks = llvm::divideCeil(inner, block);
-  Value updates = body.buffers[cast<BlockArgument>(op.getUpdates()).getArgNumber()], result = lowering.resultBuffer(body, 0);
-  return forEach(outer * blocks, (size + count) * std::min(inner, block), [&](Value item) {
-    Value o = e.div(item, blocks), begin = e.mul(e.rem(item, blocks), block);
-    Value end = e.min(e.add(begin, block), e.index(inner));
-    auto offset = [&](Value row, int64_t rows, Value column) { return e.add(e.mul(e.add(e.mul(o, rows), row), inner), column); };
-    auto columns = [&](llvm::function_ref<void(Value)> each) { e.loop(begin, end, 1, each); };
-    Value zero = e.scalar(computeType(element), 0);
-    e.loop(e.index(0), e.index(size), 1, [&](Value row) {
-      columns([&](Value c) { emitter.store(zero, result, element, offset(row, size, c)); });
-    });
-    e.loop(e.index(0), e.index(count), 1, [&](Value n) {
-      Value row = toIndex(in(op.getIndices(), emitter.delinearize(n, indices.getShape())));
-      e.ifThen(isInside(row, size), [&] {
-        columns([&](Value c) {
-          combine(Combine::Sum, emitter.load(updates, element, offset(n, count, c)), result, offset(row, size, c), type);
-        });
-      });
-    });
-  });
-}
-
 //===----------------------------------------------------------------------===//
 // Loss, convolution
 //===----------------------------------------------------------------------===//
@@ -351,8 +321,6 @@ KernelResult LoopBuilder::build(Operation *op) {
     return scatterElements(found);
   if (auto found = dyn_cast<ScatterNdOp>(op))
     return scatterNd(found);
-  if (auto found = dyn_cast<ScatterSumOp>(op))
-    return scatterSum(found);
   if (auto found = dyn_cast<SoftmaxCrossEntropyOp>(op))
     return crossEntropy(found);
   if (auto found = dyn_cast<ConvOp>(op))
@@ -364,6 +332,8 @@ KernelResult lowerLoopKernel(KernelLowering &lowering) {
   Operation *op = &lowering.function.getBody().front().front();
   if (op->getNextNode() != lowering.terminator())
     return op->emitOpError() << "is in a kernel with other ops, it has to be alone";
+  if (auto sum = dyn_cast<ScatterSumOp>(op))
+    return lowerScatterSum(lowering, sum);
   return LoopBuilder(lowering).build(op);
 }
 

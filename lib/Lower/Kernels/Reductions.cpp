@@ -36,11 +36,6 @@ Value reduceScalars(Emitter &e, Reduction kind, Value acc, Value x, bool isUnsig
   bool isBool = x.getType().isInteger(1);
   switch (kind) {
   case Reduction::Sum:
-    if (isa<FloatType>(x.getType())) {
-      auto sum = arith::AddFOp::create(e.b, e.loc, acc, x);
-      sum.setFastmath(arith::FastMathFlags::reassoc | arith::FastMathFlags::contract);
-      return sum;
-    }
     return isBool ? scalar::bitOr(e.b, e.loc, acc, x) : scalar::add(e.b, e.loc, acc, x);
   case Reduction::Prod:
     return isBool ? scalar::bitAnd(e.b, e.loc, acc, x) : scalar::mul(e.b, e.loc, acc, x);
@@ -71,6 +66,31 @@ Value combineScalars(Emitter &e, Combine how, Value old, Value update, Type elem
     return scalar::min(e.b, e.loc, old, update, isUnsigned);
   }
   llvm_unreachable("combine");
+}
+
+Value reduceLanes(Emitter &e, Reduction kind, Value vector, bool isUnsigned) {
+  bool isFloat = isa<FloatType>(cast<VectorType>(vector.getType()).getElementType());
+  return e.reduce(vector, [&](Value x, Value y) -> Value {
+    switch (kind) {
+    case Reduction::Sum:
+      return isFloat ? Value(arith::AddFOp::create(e.b, e.loc, x, y)) : Value(arith::AddIOp::create(e.b, e.loc, x, y));
+    case Reduction::Prod:
+      return isFloat ? Value(arith::MulFOp::create(e.b, e.loc, x, y)) : Value(arith::MulIOp::create(e.b, e.loc, x, y));
+    case Reduction::Max:
+      return isFloat      ? Value(arith::MaximumFOp::create(e.b, e.loc, x, y))
+             : isUnsigned ? Value(arith::MaxUIOp::create(e.b, e.loc, x, y))
+                          : Value(arith::MaxSIOp::create(e.b, e.loc, x, y));
+    case Reduction::Min:
+      return isFloat      ? Value(arith::MinimumFOp::create(e.b, e.loc, x, y))
+             : isUnsigned ? Value(arith::MinUIOp::create(e.b, e.loc, x, y))
+                          : Value(arith::MinSIOp::create(e.b, e.loc, x, y));
+    case Reduction::And:
+      return arith::AndIOp::create(e.b, e.loc, x, y);
+    case Reduction::Or:
+      return arith::OrIOp::create(e.b, e.loc, x, y);
+    }
+    llvm_unreachable("reduction");
+  });
 }
 
 } // namespace shardc

@@ -1,11 +1,12 @@
 //===- RowKernel.cpp - Row kernels of CPUs --------------------------------===//
 //
-// A tile is some rows, a pass a loop over the columns (RowEmitter.h).
+// A tile is some rows, a pass a loop over the columns (RowEmitter.h). A row's sum has 32 partial sums, of every 32nd column, that are added
+// up at the end: the order does not depend on what the op is fused with, or a recomputed value would differ from the saved one, and each
+// step on all of them is vector code, whatever LLVM thinks of the loop around.
 //
 //===----------------------------------------------------------------------===//
 #include "Reductions.h"
 #include "RowEmitter.h"
-#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 
 using namespace mlir;
 using namespace shardc::graph;
@@ -19,70 +20,94 @@ public:
   Kernel build();
 
 private:
-  /// Body of a pass: the column as indices and as a number, and the carried values.
-  using PassBody = llvm::function_ref<Values(ArrayRef<Value> indices, Value column, ValueRange carried)>;
+  using PassBody = llvm::function_ref<void(ArrayRef<Value> indices, Value column)>;
+  /// Loops over the innermost of the column dimensions, which has this size.
+  using InnerLoop = llvm::function_ref<void(int64_t size, llvm::function_ref<void(Value)> body)>;
 
   Value reducePass(Value full, Reduction kind, Type type, bool isUnsigned, llvm::function_ref<Value(ArrayRef<Value>, Value)> term) override;
-  void eachPass(Value full, llvm::function_ref<void(ArrayRef<Value>, Value)> body) override;
-  Value newScratchRow(Type type) override;
-  Values pass(Value full, ValueRange init, PassBody body);
-  Values passDims(const RowSpace &space, ArrayRef<int64_t> sizes, Values outer, ValueRange init, PassBody body);
+  void eachPass(Value full, PassBody body) override;
+  Value newScratchRow(Type type) override { return newScratch(type, columns); }
+  Value newScratch(Type type, int64_t count);
+  void forColumns(Value full, InnerLoop loop, PassBody body);
 
   int64_t scratchBytes = 0;
 };
 
 } // namespace
 
-/// LLVM would choose how many partial sums a loop has by what else is in it, and a row's statistics would change with what it is fused with.
-static void fixLanes(Operation *loop) {
-  constexpr int kLanes = 16, kInterleave = 2;
-  Builder b(loop->getContext());
-  auto vectorize = LLVM::LoopVectorizeAttr::get(b.getContext(), b.getBoolAttr(false), {}, {}, b.getI32IntegerAttr(kLanes), {}, {}, {});
-  auto interleave = LLVM::LoopInterleaveAttr::get(b.getContext(), b.getI32IntegerAttr(kInterleave));
-  loop->setAttr("loop_annotation", LLVM::LoopAnnotationAttr::get(b.getContext(), {}, vectorize, interleave, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}));
+/// The innermost of the column dimensions that is more than one.
+static size_t innerColumn(ArrayRef<int64_t> sizes) {
+  size_t inner = sizes.empty() ? 0 : sizes.size() - 1;
+  while (inner > 0 && sizes[inner] == 1)
+    --inner;
+  return inner;
 }
 
-Emitter::Values RowBuilder::passDims(const RowSpace &space, ArrayRef<int64_t> sizes, Values outer, ValueRange init, PassBody body) {
-  if (sizes.empty()) {
-    Values indices = indicesOf(space, outer);
-    return body(indices, columnOf(space, indices), init);
-  }
-  auto next = [&](Value i, ValueRange carried) {
-    Values indices = outer;
-    indices.push_back(i);
-    return passDims(space, sizes.drop_front(), indices, carried, body);
-  };
-  if (sizes.front() == 1)
-    return next(e.index(0), init);
-  Values results = e.loop(e.index(0), e.index(sizes.front()), 1, init, next);
-  if (!results.empty() && sizes.size() == 1)
-    fixLanes(results.front().getDefiningOp());
-  return results;
-}
-
-Emitter::Values RowBuilder::pass(Value full, ValueRange init, PassBody body) {
+void RowBuilder::forColumns(Value full, InnerLoop loop, PassBody body) {
   RowSpace own = spaceFor(full);
   indicesOf(own, Values(own.columnDims.size(), e.index(0))); // the row's digits, outside of the loop
-  return passDims(own, own.sizes(own.columnDims), {}, init, body);
+  SmallVector<int64_t> sizes = own.sizes(own.columnDims);
+  size_t inner = innerColumn(sizes);
+  Values at(sizes.size(), e.index(0));
+  std::function<void(size_t)> nest = [&](size_t d) {
+    auto next = [&](Value i) {
+      if (d < sizes.size())
+        at[d] = i;
+      if (d < inner)
+        return nest(d + 1);
+      Values indices = indicesOf(own, at);
+      body(indices, columnOf(own, indices));
+    };
+    if (d >= inner)
+      loop(sizes.empty() ? 1 : sizes[d], next);
+    else
+      e.loop(e.index(0), e.index(sizes[d]), 1, next);
+  };
+  nest(0);
+}
+
+void RowBuilder::eachPass(Value full, PassBody body) {
+  auto loop = [&](int64_t size, llvm::function_ref<void(Value)> each) {
+    if (size == 1)
+      return each(e.index(0));
+    e.loop(e.index(0), e.index(size), 1, each);
+  };
+  forColumns(full, loop, body);
 }
 
 Value RowBuilder::reducePass(Value full, Reduction kind, Type type, bool isUnsigned, llvm::function_ref<Value(ArrayRef<Value>, Value)> term) {
-  return pass(full, neutralScalar(e, kind, type, isUnsigned), [&](ArrayRef<Value> indices, Value column, ValueRange carried) {
-    return Values{reduceScalars(e, kind, carried[0], term(indices, column), isUnsigned)};
-  })[0];
-}
-
-void RowBuilder::eachPass(Value full, llvm::function_ref<void(ArrayRef<Value>, Value)> body) {
-  pass(full, {}, [&](ArrayRef<Value> indices, Value column, ValueRange) {
-    body(indices, column);
-    return Values{};
+  RowSpace own = spaceFor(full);
+  SmallVector<int64_t> sizes = own.sizes(own.columnDims);
+  int64_t size = sizes.empty() ? 1 : sizes[innerColumn(sizes)], lanes = size >= 64 ? 32 : size >= 16 ? 8 : 1;
+  Value sums = newScratch(memoryType(type), lanes), lane;
+  e.loop(e.index(0), e.index(lanes), 1, [&](Value l) { emitter.store(neutralScalar(e, kind, type, isUnsigned), sums, type, l); });
+  auto loop = [&](int64_t size, llvm::function_ref<void(Value)> each) {
+    Value whole = e.index(size / lanes * lanes);
+    e.loop(e.index(0), whole, lanes, [&](Value first) {
+      e.loop(e.index(0), e.index(lanes), 1, [&](Value l) {
+        lane = l;
+        each(e.add(first, l));
+      });
+    });
+    e.loop(whole, e.index(size), 1, [&](Value i) {
+      lane = e.sub(i, whole);
+      each(i);
+    });
+  };
+  forColumns(full, loop, [&](ArrayRef<Value> indices, Value column) {
+    Value at = lane, x = term(indices, column);
+    emitter.store(reduceScalars(e, kind, emitter.load(sums, type, at), x, isUnsigned), sums, type, at);
   });
+  if (lanes == 1)
+    return emitter.load(sums, type, e.index(0));
+  Value result = reduceLanes(e, kind, e.load(sums, e.index(0), lanes), isUnsigned);
+  return type.isInteger(1) ? e.compare(arith::CmpIPredicate::ne, result, e.scalar(result.getType(), 0)) : result;
 }
 
-Value RowBuilder::newScratchRow(Type type) {
+Value RowBuilder::newScratch(Type type, int64_t count) {
   int64_t offset = scratchBytes;
-  scratchBytes = llvm::alignTo(scratchBytes + columns * elementBytes(type), 64);
-  return e.view(body.scratch, offset, type, columns);
+  scratchBytes = llvm::alignTo(scratchBytes + count * elementBytes(type), 64);
+  return e.view(body.scratch, offset, type, count);
 }
 
 Kernel RowBuilder::build() {
@@ -91,10 +116,7 @@ Kernel RowBuilder::build() {
   lowering.bindArguments(emitter, body);
   Value end = e.min(e.mul(body.tileEnd, perTile), e.index(rows));
   e.loop(e.mul(body.tileBegin, perTile), end, 1, [&](Value r) { emitRow(r); });
-  body.scratch.setType(MemRefType::get({std::max<int64_t>(scratchBytes, 1)}, e.b.getI8Type()));
-  SmallVector<Type> inputs(body.function.getArgumentTypes());
-  inputs.back() = body.scratch.getType();
-  body.function.setType(e.b.getFunctionType(inputs, {}));
+  lowering.setScratch(body, scratchBytes);
   return {lowering.function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(rows, perTile)), scratchBytes};
 }
 

@@ -173,6 +173,29 @@ TEST_P(KernelsTest, ScatterInPlace) {
     ASSERT_EQ(data.get(i), i < 12 ? before[i] : fresh.get(i - 12)) << i;
 }
 
+/// A word that occurs often: a sum in bf16 would stop at 256.
+TEST_P(KernelsTest, ScatterSumRoundsOnce) {
+  FailureOr<Kernel> kernel = lowerKernel(parse(R"(
+func.func private @k(%u: tensor<300x3xbf16>, %i: tensor<300xi64>) -> tensor<5x3xbf16> attributes {exec.kernel} {
+  %r = graph.scatter_sum %u at %i axis 0 : tensor<300x3xbf16>, tensor<300xi64> -> tensor<5x3xbf16>
+  return %r : tensor<5x3xbf16>
+})"),
+                                         *module, target);
+  ASSERT_TRUE(succeeded(kernel));
+  KernelLibrary library = compile();
+  Tensor updates(builder.getBF16Type(), 900), indices(builder.getI64Type(), 300),
+      result(builder.getBF16Type(), 15);
+  updates.fill(1);
+  indices.fill(2);
+  indices.set(7, 5); // dropped
+  indices.set(8, -1);
+  indices.set(9, 4);
+  result.fill(77);
+  run(library, *kernel, {updates.data(), indices.data(), result.data()});
+  for (int64_t i = 0; i < 15; ++i) // 297 is between 296 and 298
+    EXPECT_EQ(result.get(i), i / 3 == 2 ? 296 : i / 3 == 4 ? 1 : 0) << i;
+}
+
 INSTANTIATE_LEVELS(KernelsTest);
 
 } // namespace
