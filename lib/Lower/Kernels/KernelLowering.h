@@ -29,9 +29,6 @@ struct KernelLowering {
   /// Does `count` independent items of about `work` elements each, this call's share of them.
   virtual Kernel forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work, llvm::function_ref<void(mlir::Value)> item) = 0;
 
-  /// Gives a kernel scratch whose size was not known when it began; false where kernels have none.
-  virtual bool setScratch(KernelBody &, int64_t) { return false; }
-
   /// Reads kInPlaceAttr; errors are the kernel's.
   mlir::LogicalResult readInPlace();
   /// Makes results that are in place of an argument that argument's buffer.
@@ -53,7 +50,8 @@ struct CpuLowering : KernelLowering {
   /// A generated kernel is the last function of the module, with buffers in an order of its own: makes them this function's arguments
   /// and results. `buffers`: for each of its buffers the argument, or the value that is a result.
   void adoptBuffers(llvm::ArrayRef<mlir::Value> buffers);
-  bool setScratch(KernelBody &body, int64_t bytes) override;
+  /// Gives a kernel scratch whose size was not known when it began.
+  static void setScratch(KernelBody &body, int64_t bytes);
 
   const CpuTarget &target;
 };
@@ -85,7 +83,8 @@ KernelResult lowerAttentionKernel(CpuLowering &lowering);
 KernelResult lowerGroupedKernel(CpuLowering &lowering);
 /// One op that fills whole buffers.
 KernelResult lowerLoopKernel(KernelLowering &lowering);
-Kernel lowerScatterSum(KernelLowering &lowering, graph::ScatterSumOp op);
+/// Sums of slices into rows.
+KernelResult lowerScatterSum(CpuLowering &lowering, graph::ScatterSumOp op);
 
 inline mlir::RankedTensorType tensorType(mlir::Value value) { return mlir::cast<mlir::RankedTensorType>(value.getType()); }
 

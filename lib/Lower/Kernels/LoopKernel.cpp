@@ -332,8 +332,6 @@ KernelResult lowerLoopKernel(KernelLowering &lowering) {
   Operation *op = &lowering.function.getBody().front().front();
   if (op->getNextNode() != lowering.terminator())
     return op->emitOpError() << "is in a kernel with other ops, it has to be alone";
-  if (auto sum = dyn_cast<ScatterSumOp>(op))
-    return lowerScatterSum(lowering, sum);
   return LoopBuilder(lowering).build(op);
 }
 

@@ -32,13 +32,12 @@ Kernel CpuLowering::forEach(Emitter &e, KernelBody &body, int64_t count, int64_t
   return {function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(count, perTile)), 0};
 }
 
-bool CpuLowering::setScratch(KernelBody &body, int64_t bytes) {
+void CpuLowering::setScratch(KernelBody &body, int64_t bytes) {
   MLIRContext *context = body.function.getContext();
   body.scratch.setType(MemRefType::get({std::max<int64_t>(bytes, 1)}, IntegerType::get(context, 8)));
   SmallVector<Type> inputs(body.function.getArgumentTypes());
   inputs.back() = body.scratch.getType();
   body.function.setType(FunctionType::get(context, inputs, {}));
-  return true;
 }
 
 void KernelLowering::bindArguments(BodyEmitter &emitter, const KernelBody &body) {
@@ -104,6 +103,8 @@ FailureOr<Kernel> lowerKernel(func::FuncOp function, ModuleOp kernels, const Cpu
       return lowerAttentionKernel(lowering);
     return lowerGroupedKernel(lowering);
   case LoweringClass::Loops:
+    if (auto sum = dyn_cast<graph::ScatterSumOp>(anchor))
+      return lowerScatterSum(lowering, sum);
     return lowerLoopKernel(lowering);
   }
   llvm_unreachable("lowering class");

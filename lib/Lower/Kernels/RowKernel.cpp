@@ -116,7 +116,7 @@ Kernel RowBuilder::build() {
   lowering.bindArguments(emitter, body);
   Value end = e.min(e.mul(body.tileEnd, perTile), e.index(rows));
   e.loop(e.mul(body.tileBegin, perTile), end, 1, [&](Value r) { emitRow(r); });
-  lowering.setScratch(body, scratchBytes);
+  CpuLowering::setScratch(body, scratchBytes);
   return {lowering.function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(rows, perTile)), scratchBytes};
 }
 

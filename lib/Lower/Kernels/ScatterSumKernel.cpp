@@ -20,7 +20,7 @@ namespace {
 
 class ScatterSumBuilder {
 public:
-  ScatterSumBuilder(KernelLowering &lowering, ScatterSumOp op)
+  ScatterSumBuilder(CpuLowering &lowering, ScatterSumOp op)
       : lowering(lowering), op(op), emitter(lowering.builder, lowering.loc()), e(emitter.e),
         body(lowering.begin(0)), element(op.getType().getElementType()),
         computed(computeType(element)), size(op.getType().getDimSize(op.getAxis())),
@@ -37,11 +37,10 @@ public:
 
 private:
   Kernel byRows(int64_t blockRows, Value sums, bool inPlace);
-  Kernel byColumns();
   Value rowOf(Value n);
   void add(Value sums, Type type, Value at, Value from);
 
-  KernelLowering &lowering;
+  CpuLowering &lowering;
   ScatterSumOp op;
   BodyEmitter emitter;
   Emitter &e;
@@ -94,30 +93,6 @@ Kernel ScatterSumBuilder::byRows(int64_t blockRows, Value sums, bool inPlace) {
   });
 }
 
-Kernel ScatterSumBuilder::byColumns() {
-  int64_t block = lowering.elementsPerItem, blocks = llvm::divideCeil(inner, block);
-  return lowering.forEach(
-      e, body, outer * blocks, (size + count) * std::min(inner, block), [&](Value item) {
-        Value o = e.div(item, blocks), begin = e.mul(e.rem(item, blocks), block);
-        Value end = e.min(e.add(begin, block), e.index(inner)), zero = e.scalar(computed, 0);
-        auto offset = [&](Value row, int64_t rows, Value column) {
-          return e.add(e.mul(e.add(e.mul(o, rows), row), inner), column);
-        };
-        e.loop(e.index(0), e.index(size), 1, [&](Value row) {
-          e.loop(begin, end, 1,
-                 [&](Value c) { emitter.store(zero, result, element, offset(row, size, c)); });
-        });
-        e.loop(e.index(0), e.index(count), 1, [&](Value n) {
-          Value row = rowOf(n);
-          e.ifThen(e.compare(arith::CmpIPredicate::ult, row, e.index(size)), [&] {
-            e.loop(begin, end, 1, [&](Value c) {
-              add(result, element, offset(row, size, c), offset(n, count, c));
-            });
-          });
-        });
-      });
-}
-
 Kernel ScatterSumBuilder::build() {
   if (outer * size * inner == 0)
     return lowering.forEach(e, body, 0, 1, [](Value) {});
@@ -125,15 +100,17 @@ Kernel ScatterSumBuilder::build() {
   int64_t blockRows = std::clamp<int64_t>(kBlockElements / inner, 1, size);
   bool inPlace = !isa<FloatType>(element) || element == computed;
   int64_t scratchBytes = inPlace ? 0 : blockRows * inner * elementBytes(computed);
-  if (!lowering.setScratch(body, scratchBytes))
-    return byColumns();
+  CpuLowering::setScratch(body, scratchBytes);
   Value sums = inPlace ? result : e.view(body.scratch, 0, computed, blockRows * inner);
   Kernel kernel = byRows(blockRows, sums, inPlace);
   kernel.scratchBytes = scratchBytes;
   return kernel;
 }
 
-Kernel lowerScatterSum(KernelLowering &lowering, ScatterSumOp op) {
+KernelResult lowerScatterSum(CpuLowering &lowering, ScatterSumOp op) {
+  if (op != &lowering.function.getBody().front().front() ||
+      op->getNextNode() != lowering.terminator())
+    return op->emitOpError() << "is in a kernel with other ops, it has to be alone";
   return ScatterSumBuilder(lowering, op).build();
 }
 
