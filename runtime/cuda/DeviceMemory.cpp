@@ -17,6 +17,8 @@ DeviceMemory::DeviceMemory(const Device &device, CUstream stream, int64_t bytes,
                                            device.ordinal, ", ", device.description()));
   arena.emplace(std::max<int64_t>(bytes, 1), fromNccl);
   driver().cuMemsetD8Async(arena->base, 0, std::max<int64_t>(bytes, 1), stream);
+  // A session that fails to load frees the arena, and nobody says that ncclMemFree waits.
+  driver().cuStreamSynchronize(stream);
   for (int i = 0; i < 2; ++i)
     bounces.push_back({allocateBlock(bounceBytes), Event()});
 }
