@@ -54,6 +54,7 @@ private:
   bool isFloat(Value value, Type type) const { return getElementTypeOrSelf(value.getType()) == type; }
   bool isNarrow(Operation *op);
   void setOperand(OpOperand &operand, Type type);
+  void setPadding(graph::PadOp op, Type type);
 
   func::FuncOp function;
   Type narrow, wide;
@@ -112,6 +113,17 @@ void Narrower::setOperand(OpOperand &operand, Type type) {
   operand.set(cast);
 }
 
+/// The one op with an attribute of its elements' type.
+void Narrower::setPadding(graph::PadOp op, Type type) {
+  auto padding = dyn_cast<FloatAttr>(op.getPadding());
+  if (!padding || (padding.getType() != wide && padding.getType() != narrow))
+    return;
+  APFloat value = padding.getValue();
+  bool losesInfo;
+  value.convert(cast<FloatType>(type).getFloatSemantics(), APFloat::rmNearestTiesToEven, &losesInfo);
+  op.setPaddingAttr(FloatAttr::get(type, value));
+}
+
 void Narrower::run() {
   Block &body = function.getBody().front();
   for (Operation &op : llvm::make_early_inc_range(body.without_terminator())) {
@@ -124,6 +136,8 @@ void Narrower::run() {
     Type type = isNarrow(&op) ? narrow : wide;
     for (OpOperand &operand : op.getOpOperands())
       setOperand(operand, type);
+    if (auto pad = dyn_cast<graph::PadOp>(op))
+      setPadding(pad, type);
     for (Value result : op.getResults()) {
       dependent.insert(result);
       if (auto tensor = dyn_cast<RankedTensorType>(result.getType()); tensor && tensor.getElementType() == wide && !isa<graph::CastOp>(op))

@@ -1,6 +1,7 @@
 // RUN: shard-opt %s --shard-mixed-precision | FileCheck %s
 // RUN: shard-opt %s --shard-mixed-precision=dtype=f16 | FileCheck %s --check-prefix=F16
 // RUN: shard-opt %s --shard-mixed-precision=keep=norm | FileCheck %s --check-prefix=KEEP
+// RUN: shard-opt %s --shard-mixed-precision=entry=padded | FileCheck %s --check-prefix=PAD
 // RUN: shard-opt %s --shard-mixed-precision=dtype=f32 | FileCheck %s --check-prefix=WIDE
 
 // F16: graph.einsum {{.*}} -> tensor<2x3xf16>
@@ -48,4 +49,14 @@ func.func @main(%ids: tensor<2xi64>, %mask: tensor<2x4xf32>) -> tensor<2x3xf32> 
   // CHECK-NEXT: %[[Y32:.*]] = graph.cast %[[Y]]
   // CHECK-NEXT: return %[[Y32]]
   return %y : tensor<2x3xf32>
+}
+
+// What surrounds a value has its type.
+// PAD-LABEL: func.func @padded(%arg0: tensor<2xi64>) -> tensor<2x6xf32>
+func.func @padded(%ids: tensor<2xi64>) -> tensor<2x6xf32> {
+  %embed = graph.parameter "embed" : tensor<8x4xf32>
+  %x = graph.gather %embed, %ids axis 0 : tensor<8x4xf32>, tensor<2xi64> -> tensor<2x4xf32>
+  // PAD: graph.pad %{{.*}} low [0, 2] high [0, 0] with 1.500000e+00 : bf16 : tensor<2x4xbf16> -> tensor<2x6xbf16>
+  %y = graph.pad %x low [0, 2] high [0, 0] with 1.5 : f32 : tensor<2x4xf32> -> tensor<2x6xf32>
+  return %y : tensor<2x6xf32>
 }
