@@ -165,6 +165,10 @@ def words(output="o", **options):
         (dict(weights="w"), ["--weights", "w", "-o", "o"]),
         (dict(isa=("x86-64-v3",)), ["--isa", "x86-64-v3", "-o", "o"]),
         (
+            dict(target="cuda", arch=("sm_90a", "compute_80"), allow_tf32=True),
+            ["--target", "cuda", "--arch", "sm_90a,compute_80", "--allow-tf32", "-o", "o"],
+        ),
+        (
             dict(sequence_parallel=True, strict=True, keep_outputs_sharded=True, force=True),
             ["--sequence-parallel", "--strict", "--keep-outputs-sharded", "--force", "-o", "o"],
         ),
@@ -186,6 +190,9 @@ def test_command_line(options, expected):
         (dict(mesh="tp=2,tp=2"), "is not of the form"),
         (dict(dims={"batch": "2"}), "dims: batch is '2'"),
         (dict(cache={"past": 8, "other": 8}), "cache: past, other are 2 dimensions"),
+        (dict(target="gpu"), "target: 'gpu' is not"),
+        (dict(arch=("sm_90a",)), "arch: does not apply to target 'cpu'"),
+        (dict(target="cuda", isa=("x86-64-v3",)), "isa: does not apply to target 'cuda'"),
         (dict(plan={}), "plan: is empty"),
         (dict(plan={"a": object()}), "is not a pattern and a style's name"),
     ],

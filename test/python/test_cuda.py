@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,3 +79,13 @@ with shardc.load({str(cuda_bundle)!r}, build={str(runtime_build)!r}) as bundle:
     done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith("no device "), done.stderr
     assert "cannot load /nowhere/libcuda.so.1, which SHARDRT_LIBCUDA names" in done.stdout
+
+
+def test_compile_and_run(fake_gpus, compiler_build, tmp_path):
+    fixture = Path(__file__).parents[1] / "fixtures/llama/static-op20-named"
+    options = shardc.CompileOptions(tp=2, target="cuda", arch=("compute_80",))
+    arrays = np.load(fixture.with_suffix(".npz"))
+    model = fixture.with_suffix(".onnx")
+    with shardc.compile(model, options, tmp_path / "llama.cuda", build=compiler_build) as bundle:
+        logits = bundle.run(input_ids=arrays["input_ids"])["logits"]
+    assert np.abs(logits - arrays["logits"]).max() <= 1e-4 * np.abs(arrays["logits"]).max()

@@ -47,7 +47,7 @@ REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
         "disable_bucketing": ((False,), _GRADIENTS),
         "calculate_per_token_loss": ((False,), _GRADIENTS),
         "keep_fp8_transpose_cache": ((False,), "there are no FP8 weights yet"),
-        "nccl_ub": ((False,), "there is no NCCL channel yet"),
+        "nccl_ub": ((False,), "how NCCL uses memory is said when a bundle runs: load(nccl_ub=...), shard-run --nccl-ub"),
         "fsdp_double_buffer": ((False,), _FSDP),
         "activation_checkpointing": ((False,), _NO_BACKWARD),
     },
@@ -142,6 +142,8 @@ class CompileOptions:
     print_plan: report the style of every parameter (in the result of `shardc.plan`).
     keep_outputs_sharded: do not gather outputs.
     isa: processor levels, best first; None takes the compiler's.
+    target: "cpu" or "cuda"; None takes the compiler's. arch: of "cuda": architectures such as "sm_90a", "compute_80" for PTX; None
+        takes the compiler's. allow_tf32: of "cuda": products of f32 may round their factors to tf32.
     force: replace an existing bundle."""
 
     mesh: Mapping[str, int] | str | None = None
@@ -155,6 +157,9 @@ class CompileOptions:
     print_plan: bool = False
     keep_outputs_sharded: bool = False
     isa: tuple[str, ...] | None = None
+    target: str | None = None
+    arch: tuple[str, ...] | None = None
+    allow_tf32: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -162,6 +167,11 @@ class CompileOptions:
             raise ValueError(f"CompileOptions.tp: {self.tp} given beside mesh {self.mesh!r}; give one of them")
         if isinstance(self.mesh, str):
             object.__setattr__(self, "mesh", _parse_mesh(self.mesh))
+        if self.target not in (None, "cpu", "cuda"):
+            raise ValueError(f'CompileOptions.target: {self.target!r} is not "cpu" or "cuda"')
+        for name in ("isa", "arch", "allow_tf32"):
+            if getattr(self, name) and (self.target == "cuda") != (name != "isa"):
+                raise ValueError(f"CompileOptions.{name}: does not apply to target {self.target or 'cpu'!r}")
         if len(self.cache) > 1:
             raise ValueError(f"CompileOptions.cache: {', '.join(self.cache)} are {len(self.cache)} dimensions; a cache has one length")
         sizes = {"mesh": self.mesh or {}, "dims": self.dims, "cache": self.cache, "tp": {"tp": 1 if self.tp is None else self.tp}}
@@ -211,7 +221,11 @@ class CompileOptions:
             words += ["--weights", str(self.weights)]
         if self.isa:
             words += ["--isa", ",".join(self.isa)]
-        for name in ("sequence_parallel", "strict", "print_plan", "keep_outputs_sharded", "force"):
+        if self.target:
+            words += ["--target", self.target]
+        if self.arch:
+            words += ["--arch", ",".join(self.arch)]
+        for name in ("sequence_parallel", "allow_tf32", "strict", "print_plan", "keep_outputs_sharded", "force"):
             if getattr(self, name):
                 words.append("--" + name.replace("_", "-"))
         return words + (["-o", str(output)] if output is not None else [])
