@@ -72,7 +72,7 @@ def Exec_LaunchOp : Exec_Op<"launch", [HasParent<"ProgramOp">, DeclareOpInterfac
     * launch_c1: the kernel is a function with `exec.kernel`, and has as many arguments and results.
     * launch_c2: outputs are as large as the kernel's results.
     * launch_c3: on GPUs the kernel's scratch memory (`exec.scratch`) fits the program's range.
-    * launch_c4: an output that is an input too is so by the kernel's `exec.in_place`: what else reads the old value reads it before.
+    * launch_c4: an output that is an input too is so by the kernel's `exec.in_place`, and the other way round: what else reads the old value reads it before.
   }];
   let arguments = (ins FlatSymbolRefAttr:$kernel, Variadic<Exec_Buffer>:$inputs, Variadic<Exec_Buffer>:$outputs, UnitAttr:$init,
                        OptionalAttr<I64Attr>:$layer);

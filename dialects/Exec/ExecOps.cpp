@@ -308,6 +308,10 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
       if (input == getOutputs()[result] && !(inPlace && llvm::is_contained(inPlace, pair)))
         return emitOpError() << "writes output " << result << " over input " << argument << ", \"" << input.getDefiningOp<BufferOp>().getName()
                              << "\", which kernel \"" << getKernel() << "\" does not do in place";
+      if (input != getOutputs()[result] && inPlace && llvm::is_contained(inPlace, pair))
+        return emitOpError() << "has output " << result << " in \"" << getOutputs()[result].getDefiningOp<BufferOp>().getName() << "\" and input "
+                             << argument << " in \"" << input.getDefiningOp<BufferOp>().getName() << "\", which kernel \"" << getKernel()
+                             << "\" expects in one buffer";
     }
   // launch_c2
   for (auto [type, output] : llvm::zip(kernel.getResultTypes(), getOutputs())) {

@@ -221,6 +221,7 @@ LogicalResult Entry::buildLossOfLogits(Value logits, int64_t chunks) {
 /// larger than what they are made of.
 int64_t Entry::chooseChunks(const ModelHead &head, BlockArgument labels) {
   constexpr int64_t kPositions = 512; // of a chunk on one rank
+  constexpr int64_t kMost = 64;       // each is a few ops more in the program; what is saved grows no more
   auto type = cast<RankedTensorType>(labels.getType());
   if (cast<RankedTensorType>(head.logits.getType()).getNumElements() <= cast<RankedTensorType>(head.hidden.getType()).getNumElements())
     return 1;
@@ -234,7 +235,7 @@ int64_t Entry::chooseChunks(const ModelHead &head, BlockArgument labels) {
           positions /= axesSize(dim.axes);
       }
   int64_t chunks = 1;
-  for (int64_t n = 2; n <= length && positions / n >= kPositions; ++n)
+  for (int64_t n = 2; n <= std::min(length, kMost) && positions / n >= kPositions; ++n)
     if (length % n == 0)
       chunks = n;
   return chunks;

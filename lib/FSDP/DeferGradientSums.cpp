@@ -161,8 +161,19 @@ FailureOr<AxisList> GradientSums::pendableTerms(Value value) {
   Operation *op = value.getDefiningOp();
   if (!value.hasOneUse() || !isa_and_nonnull<graph::EinsumOp, graph::AddOp>(op))
     return AxisList();
-  if (isa<graph::EinsumOp>(op))
-    return reduced(op);
+  if (isa<graph::EinsumOp>(op)) {
+    FailureOr<AxisList> axes = reduced(op);
+    FailureOr<Sharding> sharding = shardingOf(value);
+    if (failed(axes) || failed(sharding))
+      return failure();
+    // A sum that is cut where it is made is scattered; it cannot pend over the axes that cut it.
+    for (const DimSharding &dim : sharding->dims)
+      for (const AxisRef &used : dim.axes)
+        for (const AxisRef &axis : *axes)
+          if (overlaps(used, axis))
+            return AxisList();
+    return axes;
+  }
   FailureOr<AxisList> left = pendableTerms(op->getOperand(0)), right = pendableTerms(op->getOperand(1));
   if (failed(left) || failed(right))
     return failure();

@@ -383,6 +383,11 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
                                              config->optimizer.kind == OptimizerSpec::Muon);
     if (failed(plan))
       return signalPassFailure();
+    if (config->optimizer.kind == OptimizerSpec::Muon && llvm::none_of(plan->buckets, [](const Bucket &bucket) { return bucket.hasMatrices; })) {
+      function.emitError() << "optimizer muon updates trained matrices of layers, of which there are none (embeddings, heads and vectors "
+                              "take adamw); no layers were found, or all of them are frozen";
+      return signalPassFailure();
+    }
     FSDPBuilder(function, meshOp, *config, *plan).run();
   }
 };

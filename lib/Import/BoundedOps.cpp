@@ -174,7 +174,7 @@ LogicalResult CacheBounder::boundAttention(AttentionOp op) {
     op.setCausal(false);
     op.setCausalOffset(0);
     op.setWindow(0);
-  } else if (op.getMask() && tails->of(op.getMask(), 3) != Tail::Any) {
+  } else if (op.getMask() && grows(op.getMask(), 3)) { // one of size 1 says nothing of the tail
     bool isFloatMask = isFloat(op.getMask());
     if (tails->of(op.getMask(), 3) == (isFloatMask ? Tail::Hidden : Tail::Zero))
       return success();

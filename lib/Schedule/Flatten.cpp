@@ -408,7 +408,7 @@ LogicalResult Flattener::addReplacement(func::FuncOp main, ProgramValue output) 
     return main.emitError() << "output \"" << output.name << "\" of type " << output.type << " replaces input \"" << output.alias << "\" of type "
                             << input->type << (input->type == output.type ? ", which is cut otherwise" : "");
   int source = output.buffer;
-  if (source != input->buffer && program.buffers[source].kind == BufferKind::State) { // may be replaced before it is copied
+  if (source != input->buffer && program.buffers[program.wholeOf(source)].kind == BufferKind::State) { // may be replaced before it is copied
     ProgramCommand copy{CommandKind::Copy};
     copy.buffers = {source, newBuffer(output.name, program.buffers[source].type, BufferKind::Temporary)};
     copy.count = tensorBytes(program.buffers[source].type);

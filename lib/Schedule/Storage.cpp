@@ -4,6 +4,7 @@
 //      covers is zeroed before: padding takes part in norms and updates.
 //   2. Updates: the new value of a state is written to the state's buffer, if nobody reads the old value afterwards, and who makes the new one
 //      out of the old one reads each element before it writes it. Else it is copied at the end.
+//   3. A kernel is compiled in place or not (contracts §4): launches that differ from those in place get a copy of the kernel.
 //
 //===----------------------------------------------------------------------===//
 #include "dialects/Shard/Shard.h"
@@ -249,10 +250,47 @@ static void dropUnused(Program &program) {
   }
 }
 
+/// Launches whose buffers are not those that their kernel has in common go to a copy of it that has only what they have.
+static void separateKernels(Program &program, SymbolTable &symbols) {
+  llvm::DenseMap<std::pair<int, Attribute>, int> copies;
+  auto separate = [&](ProgramCommand &command) {
+    if (command.kind != CommandKind::Launch)
+      return;
+    auto kernel = symbols.lookup<func::FuncOp>(program.kernels[command.kernel]);
+    auto pairs = kernel->getAttrOfType<ArrayAttr>(kInPlaceAttr);
+    if (!pairs)
+      return;
+    SmallVector<Attribute> own;
+    for (Attribute pair : pairs) {
+      ArrayRef<int64_t> at = cast<DenseI64ArrayAttr>(pair).asArrayRef();
+      if (command.reads()[at[0]] == command.writes()[at[1]])
+        own.push_back(pair);
+    }
+    if (own.size() == pairs.size())
+      return;
+    auto ownPairs = ArrayAttr::get(kernel.getContext(), own);
+    auto [copy, isNew] = copies.try_emplace({command.kernel, ownPairs}, static_cast<int>(program.kernels.size()));
+    if (isNew) {
+      func::FuncOp clone = kernel.clone();
+      clone->removeAttr(kInPlaceAttr);
+      if (!own.empty())
+        clone->setAttr(kInPlaceAttr, ownPairs);
+      symbols.insert(clone, std::next(kernel->getIterator())); // renames it
+      program.kernels.push_back(clone.getSymName().str());
+    }
+    command.kernel = copy->second;
+  };
+  for (ProgramCommand &command : program.init)
+    separate(command);
+  for (ProgramEntry &entry : program.entries)
+    llvm::for_each(entry.commands, separate);
+}
+
 void placeStorage(Program &program, ModuleOp module) {
   SymbolTable symbols(module);
   for (ProgramEntry &entry : program.entries)
     StoragePlacer(program, entry, symbols).run();
+  separateKernels(program, symbols);
   dropUnused(program);
 }
 

@@ -44,3 +44,40 @@ func.func @main(%a: tensor<4xf32> {graph.name = "a"}, %b: tensor<4xf32> {graph.n
     -> (tensor<4xf32> {graph.name = "x", graph.alias = "b"}, tensor<4xf32> {graph.name = "y", graph.alias = "a"}) {
   return %a, %b : tensor<4xf32>, tensor<4xf32>
 }
+
+// -----
+
+// Two updates by one kernel, of which only the second can be in place, since the second reads what the first replaces: the first gets a
+// kernel of its own, which is not.
+// CHECK-LABEL: exec.program @main
+// CHECK: %[[A:.*]] = exec.buffer state "a"
+// CHECK: %[[B:.*]] = exec.buffer state "b"
+// CHECK: exec.launch @[[APART:kernel_.*]](%[[A]], %{{.*}}) to(%[[NEW:[0-9]+]]) :
+// CHECK: exec.launch @[[KERNEL:kernel_.*]](%[[B]], %[[A]]) to(%[[B]]) :
+// CHECK: exec.collective "copy" %[[NEW]] to %[[A]]
+func.func @main(%a: tensor<4xf32> {graph.name = "a"}, %b: tensor<4xf32> {graph.name = "b"}, %x: tensor<4xf32> {graph.name = "x"})
+    -> (tensor<4xf32> {graph.name = "a1", graph.alias = "a"}, tensor<4xf32> {graph.name = "b1", graph.alias = "b"}) {
+  %half = graph.constant dense<0.5> : tensor<4xf32>
+  %ha = graph.mul %a, %half : tensor<4xf32>
+  %a1 = graph.add %ha, %x : tensor<4xf32>
+  %hb = graph.mul %b, %half : tensor<4xf32>
+  %b1 = graph.add %hb, %a : tensor<4xf32>
+  return %a1, %b1 : tensor<4xf32>, tensor<4xf32>
+}
+
+// -----
+
+// A view of a state that takes another one's place is copied before that state is replaced.
+// CHECK-LABEL: exec.program @main
+// CHECK: %[[B:.*]] = exec.buffer state "b"
+// CHECK: %[[A:.*]] = exec.buffer state "a"
+// CHECK: %[[LAST:.*]] = exec.buffer temporary "b" {{.*}} of
+// CHECK: exec.launch @kernel_0_neg(%[[B]]) to(%[[NEW:[0-9]+]])
+// CHECK: exec.collective "copy" %[[LAST]] to %[[A]]
+// CHECK: exec.collective "copy" %[[NEW]] to %[[B]]
+func.func @main(%b: tensor<4x16xf32> {graph.name = "b"}, %a: tensor<1x16xf32> {graph.name = "a"})
+    -> (tensor<4x16xf32> {graph.name = "b1", graph.alias = "b"}, tensor<1x16xf32> {graph.name = "a1", graph.alias = "a"}) {
+  %b1 = graph.neg %b : tensor<4x16xf32>
+  %a1 = graph.slice %b [3, 0] step [1, 1] : tensor<4x16xf32> -> tensor<1x16xf32>
+  return %b1, %a1 : tensor<4x16xf32>, tensor<1x16xf32>
+}

@@ -121,3 +121,17 @@ exec.program @main arena 64 {
   // expected-error@+1 {{writes output 0 over input 0, "x", which kernel "k" does not do in place}}
   exec.launch @k(%x) to(%x) : (memref<4xf32>) -> memref<4xf32>
 }
+
+// -----
+
+// launch_c4: a kernel in place with a buffer for each: it would write over its input, and nothing to its output
+func.func private @k(%x: tensor<4xf32>) -> tensor<4xf32> attributes {exec.kernel, exec.in_place = [array<i64: 0, 0>]} {
+  %y = graph.neg %x : tensor<4xf32>
+  return %y : tensor<4xf32>
+}
+exec.program @main arena 128 {
+  %x = exec.buffer input "x" at 0 size 16 : memref<4xf32>
+  %y = exec.buffer output "y" at 64 size 16 : memref<4xf32>
+  // expected-error@+1 {{has output 0 in "y" and input 0 in "x", which kernel "k" expects in one buffer}}
+  exec.launch @k(%x) to(%y) : (memref<4xf32>) -> memref<4xf32>
+}
