@@ -92,8 +92,10 @@ static void findMeeting(Launch &launch) {
   if (launch.launcher == "srun") {
     if (launch.address.empty())
       launch.address = firstHost(textFrom("SLURM_STEP_NODELIST"));
-    if (!launch.port)
-      launch.port = 20000 + numberFrom("SLURM_JOB_ID", 0) % 20000;
+    if (!launch.port) // Slurm's numbers may be larger than numberFrom takes
+      launch.port =
+          20000 +
+          static_cast<int>(std::strtoull(textFrom("SLURM_JOB_ID").c_str(), nullptr, 10) % 20000);
   }
   launch.port = numberFrom("SHARDRT_PORT", launch.port);
 }

@@ -101,7 +101,9 @@ TEST_F(ShardRun, JoinsTheRanksOfLaunchers) {
   const std::string launchers[] = {
       "RANK=$r WORLD_SIZE=4 LOCAL_RANK=$r LOCAL_WORLD_SIZE=4 MASTER_PORT=29500",
       "SLURM_PROCID=$r SLURM_STEP_NUM_TASKS=4 SLURM_LOCALID=$r 'SLURM_STEP_TASKS_PER_NODE=4' "
-      "SLURM_JOB_ID=7"};
+      "SLURM_JOB_ID=7",
+      "SLURM_PROCID=$r SLURM_STEP_NUM_TASKS=4 SLURM_LOCALID=$r SLURM_STEP_TASKS_PER_NODE=4 "
+      "SLURM_JOB_ID=4294967295"};
   for (const std::string &variables : launchers) {
     std::filesystem::remove(directory / "j.npy");
     std::string command =
