@@ -100,9 +100,17 @@ static void findMeeting(Launch &launch) {
   launch.port = numberFrom("SHARDRT_PORT", launch.port);
 }
 
+/// srun with PMI2 sets PMI_RANK and PMI_SIZE like mpirun, but no place on the machine: only its own
+/// variables have that.
+static bool slurmSaysMore(const Variables &v) {
+  return textFrom(v.localRank).empty() && !textFrom("SLURM_LOCALID").empty() &&
+         textFrom(v.rank) == textFrom("SLURM_PROCID") &&
+         textFrom(v.ranks) == textFrom("SLURM_STEP_NUM_TASKS");
+}
+
 Launch shardrt::detectLaunch() {
   for (const Variables &v : known) {
-    if (textFrom(v.rank).empty() || numberFrom(v.ranks, 1) <= 1)
+    if (textFrom(v.rank).empty() || numberFrom(v.ranks, 1) <= 1 || slurmSaysMore(v))
       continue;
     Launch launch;
     launch.launcher = v.launcher;

@@ -114,6 +114,12 @@ TEST_F(ShardRun, JoinsTheRanksOfLaunchers) {
   }
   EXPECT_EQ(run("%D/sum.bundle -i x=%D/x.npy", "RANK=0 WORLD_SIZE=2"), 8);
   EXPECT_HAS(err, "the bundle is for 4 ranks, torchrun started 2");
+  const std::string slurm = "PMI_RANK=1 PMI_SIZE=2 SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2 "
+                            "SLURM_LOCALID=0 SLURM_STEP_TASKS_PER_NODE='1(x2)' SLURM_JOB_ID=7";
+  EXPECT_EQ(run("%D/sum.bundle -i x=%D/x.npy", slurm), 8);
+  EXPECT_HAS(err, "the bundle is for 4 ranks, srun started 2");
+  EXPECT_EQ(run("%D/sum.bundle -i x=%D/x.npy", slurm + " MPI_LOCALRANKID=0 MPI_LOCALNRANKS=1"), 8);
+  EXPECT_HAS(err, "the bundle is for 4 ranks, mpirun started 2");
 }
 
 TEST_F(ShardRun, JoinedRanksNoticeTheDeathOfOne) {
