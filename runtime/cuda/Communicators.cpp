@@ -3,9 +3,12 @@
 #include "runtime/cuda/Communicators.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <memory>
 #include <set>
 #include <thread>
 
@@ -13,6 +16,7 @@ using namespace shardrt;
 using namespace shardrt::cuda;
 
 static const double finishSeconds = 10; // until communicators that do not end are broken off
+static const double abortSeconds = 10;  // until those that are broken off are left alone
 
 Role cuda::roleOf(CollectiveKind kind) {
   switch (kind) {
@@ -75,9 +79,9 @@ void Communicators::chooseNeeded(const Bundle &bundle) {
                    Stream(priorities.greatest)});
 }
 
-Communicators::Communicators(const Bundle &bundle, Progress &progress, Exchange &exchange,
-                             const SessionOptions &options)
-    : progress(progress) {
+Communicators::Communicators(const Device &device, const Bundle &bundle, Progress &progress,
+                             Exchange &exchange, const SessionOptions &options)
+    : device(device), progress(progress) {
   exchange.together([&] {
     chooseNeeded(bundle);
     if (!all.empty())
@@ -185,12 +189,36 @@ void Communicators::checkErrors() const {
   }
 }
 
-void Communicators::abort() noexcept {
+/// All at once: NCCL waits for a communicator's kernels, which may be queued behind those of
+/// another one that nobody has broken off yet. A thread that does not come back is left alone, and
+/// so has nothing that belongs to this session.
+bool Communicators::abort() noexcept {
   if (std::exchange(aborted, true))
-    return;
-  for (Communicator &communicator : all)
-    if (communicator.handle)
-      nccl().ncclCommAbort.status(communicator.handle);
+    return true;
+  auto left = std::make_shared<std::atomic<int>>(0);
+  std::vector<std::thread> threads;
+  bool started = true;
+  try {
+    threads.reserve(all.size());
+    for (Communicator &communicator : all)
+      if (communicator.handle) {
+        ++*left;
+        threads.emplace_back([left, handle = communicator.handle, context = device.handle()] {
+          driver().cuCtxSetCurrent.status(context);
+          nccl().ncclCommAbort.status(handle);
+          --*left;
+        });
+      }
+  } catch (const std::exception &) { // no threads to be had
+    started = false;
+  }
+  int64_t until = nowNs() + static_cast<int64_t>(abortSeconds * 1e9);
+  while (started && *left > 0 && nowNs() < until)
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  bool ended = started && *left == 0;
+  for (std::thread &thread : threads)
+    ended ? thread.join() : thread.detach();
+  return ended;
 }
 
 /// Whether NCCL has done what it was asked for, before the time is over.

@@ -26,7 +26,7 @@ class Communicators {
 public:
   /// Collective. Those that the program needs, in the order of its groups; groups of one rank need
   /// none. The unique ids travel over the channel.
-  Communicators(const Bundle &bundle, Progress &progress, Exchange &exchange,
+  Communicators(const Device &device, const Bundle &bundle, Progress &progress, Exchange &exchange,
                 const SessionOptions &options);
   ~Communicators();
   Communicators(const Communicators &) = delete;
@@ -45,8 +45,10 @@ public:
     for (const Communicator &communicator : all)
       body(communicator.stream.get());
   }
-  /// Ends what is under way; nothing works afterwards.
-  void abort() noexcept;
+  /// Ends what is under way; nothing works afterwards. No graph may hold a communicator any more:
+  /// NCCL waits until none does. False if it does not come to its end in time; NCCL may then go on
+  /// using what it was given.
+  bool abort() noexcept;
 
 private:
   void chooseNeeded(const Bundle &bundle);
@@ -54,6 +56,7 @@ private:
   void waitUntilReady(const Communicator &communicator, const char *what) const;
   void finish() noexcept;
 
+  const Device &device;
   Progress &progress;
   std::vector<Communicator> all;
   bool aborted = false;

@@ -19,68 +19,8 @@ static bool graphsAllowed(const SessionOptions &options, const Channel &channel)
 }
 
 namespace {
-class CudaBackend : public Backend {
-public:
-  CudaBackend(const Bundle &bundle, Progress &progress, Exchange &exchange,
-              const SessionOptions &options) {
-    exchange.together([&] {
-      device.emplace(options.localRank, options.shareDevice);
-      module.emplace(bundle, *device);
-      compute.emplace(StreamPriorities().least);
-      arena.emplace(*device, compute->get(), bundle.program.arenaBytes,
-                    options.registration != SessionOptions::None);
-      planGemms(bundle.program);
-    });
-    communicators.emplace(bundle, progress, exchange, options);
-    if (options.registration != SessionOptions::None && communicators->count() == 0)
-      throw Error(SHARDRT_INVALID_ARGUMENT,
-                  "nccl_ub: the program has no collectives between ranks to register for");
-    communicators->registerArena(*arena, options.registration);
-    marks.emplace(communicators->count());
-    watch.emplace(progress, *communicators, *marks, compute->get());
-    transport.emplace(Transport{bundle.program, bundle.manifest.mesh, *arena, *communicators,
-                                progress.channel().rank});
-    machine.emplace(CudaMachine{*device, *module, *arena, compute->get(), *transport, *marks,
-                                *watch, gemms, graphsAllowed(options, progress.channel())});
-  }
-
-  Memory &memory() override { return *arena; }
-
-  std::unique_ptr<Executable> prepare(const std::vector<Command> &commands,
-                                      const char *name) override {
-    device->use();
-    return std::make_unique<CudaExecutor>(*machine, commands, name);
-  }
-
-  void finish() noexcept override {
-    try {
-      device->use();
-    } catch (const Error &) { // a device that has failed does nothing any more
-      return;
-    }
-    watch->drain();
-  }
-  std::string codeLevel() const override { return module->level(); }
-  int64_t scratchBytes() const override { return 0; } // in the arena
-  int64_t arenaTouchedBytes() const override { return -1; }
-  int64_t deviceBytes() const override {
-    Device::Usage usage = device->usage();
-    return static_cast<int64_t>(usage.total - usage.free);
-  }
-
-private:
-  void planGemms(const Program &program) {
-    for (const CudaKernel &kernel : program.cuda.kernels)
-      for (const CudaCall &call : kernel.calls)
-        if (const CudaGemm *gemm = std::get_if<CudaGemm>(&call)) {
-          if (!library)
-            library.emplace(arena->address(program.cuda.workspace.offset),
-                            program.cuda.workspace.bytes);
-          gemms[gemm] = std::make_unique<Gemm>(*library, *gemm, kernel.name);
-        }
-  }
-
-  // In the order in which they need each other.
+/// In the order in which they need each other.
+struct Parts {
   std::optional<Device> device;
   std::optional<Module> module;
   std::optional<Stream> compute;
@@ -92,6 +32,79 @@ private:
   std::optional<Watch> watch;
   std::optional<Transport> transport;
   std::optional<CudaMachine> machine;
+};
+
+class CudaBackend : public Backend {
+public:
+  CudaBackend(const Bundle &bundle, Progress &progress, Exchange &exchange,
+              const SessionOptions &options) {
+    exchange.together([&] {
+      parts->device.emplace(options.localRank, options.shareDevice);
+      parts->module.emplace(bundle, *parts->device);
+      parts->compute.emplace(StreamPriorities().least);
+      parts->arena.emplace(*parts->device, parts->compute->get(), bundle.program.arenaBytes,
+                           options.registration != SessionOptions::None);
+      planGemms(bundle.program);
+    });
+    parts->communicators.emplace(*parts->device, bundle, progress, exchange, options);
+    if (options.registration != SessionOptions::None && parts->communicators->count() == 0)
+      throw Error(SHARDRT_INVALID_ARGUMENT,
+                  "nccl_ub: the program has no collectives between ranks to register for");
+    parts->communicators->registerArena(*parts->arena, options.registration);
+    parts->marks.emplace(parts->communicators->count());
+    parts->watch.emplace(progress, *parts->communicators, *parts->marks, parts->compute->get());
+    parts->transport.emplace(Transport{bundle.program, bundle.manifest.mesh, *parts->arena,
+                                       *parts->communicators, progress.channel().rank});
+    parts->machine.emplace(CudaMachine{
+        *parts->device, *parts->module, *parts->arena, parts->compute->get(), *parts->transport,
+        *parts->marks, *parts->watch, parts->gemms, graphsAllowed(options, progress.channel())});
+  }
+
+  Memory &memory() override { return *parts->arena; }
+
+  std::unique_ptr<Executable> prepare(const std::vector<Command> &commands,
+                                      const char *name) override {
+    parts->device->use();
+    return std::make_unique<CudaExecutor>(*parts->machine, commands, name);
+  }
+
+  void finish() noexcept override {
+    try {
+      parts->device->use();
+    } catch (const Error &) { // a device that has failed does nothing any more
+      return;
+    }
+    parts->watch->drain();
+  }
+  std::string codeLevel() const override { return parts->module->level(); }
+  int64_t scratchBytes() const override { return 0; } // in the arena
+  int64_t arenaTouchedBytes() const override { return -1; }
+  int64_t deviceBytes() const override {
+    Device::Usage usage = parts->device->usage();
+    return static_cast<int64_t>(usage.total - usage.free);
+  }
+
+private:
+  void planGemms(const Program &program) {
+    for (const CudaKernel &kernel : program.cuda.kernels)
+      for (const CudaCall &call : kernel.calls)
+        if (const CudaGemm *gemm = std::get_if<CudaGemm>(&call)) {
+          if (!parts->library)
+            parts->library.emplace(parts->arena->address(program.cuda.workspace.offset),
+                                   program.cuda.workspace.bytes);
+          parts->gemms[gemm] = std::make_unique<Gemm>(*parts->library, *gemm, kernel.name);
+        }
+  }
+
+  /// What is stuck is left as it is, so that the process can say so and end: to free it would wait
+  /// for it.
+  struct Leave {
+    void operator()(Parts *parts) const {
+      if (!parts->watch || !parts->watch->isStuck())
+        delete parts;
+    }
+  };
+  std::unique_ptr<Parts, Leave> parts{new Parts};
 };
 } // namespace
 

@@ -13,7 +13,7 @@ CudaExecutor::CudaExecutor(const CudaMachine &machine, const std::vector<Command
 
 CudaExecutor::~CudaExecutor() {
   if (graph)
-    driver().cuGraphExecDestroy.status(graph);
+    machine.watch.release(graph);
 }
 
 void CudaExecutor::addStep(const Command &command) {
@@ -202,6 +202,7 @@ void CudaExecutor::capture() {
   api.cuGraphDestroy.status(captured);
   if (status != 0)
     api.cuGraphInstantiate.fail(status);
+  machine.watch.keep(graph);
 }
 
 void CudaExecutor::run() {

@@ -31,6 +31,8 @@ public:
   int arch = 0; // 90: compute capability 9.0
   int maxShared = 0;
 
+  CUcontext handle() const { return context; }
+
 private:
   CUdevice device = 0;
   CUcontext context = nullptr;

@@ -104,9 +104,20 @@ void Watch::wait(const char *entry, const std::vector<WatchedCall> &calls) {
 }
 
 void Watch::giveUp(const std::string &reason) noexcept {
+  if (!broken.empty())
+    return;
   broken = reason;
-  communicators.abort();
-  drain(); // it comes to its end now
+  for (CUgraphExec graph : graphs) // those that run are only gone when they are done
+    driver().cuGraphExecDestroy.status(graph);
+  graphs.clear();
+  stuck = !communicators.abort();
+  if (!stuck)
+    drain(); // it comes to its end now
+}
+
+void Watch::release(CUgraphExec graph) noexcept {
+  if (graphs.erase(graph))
+    driver().cuGraphExecDestroy.status(graph);
 }
 
 void Watch::drain() const noexcept {

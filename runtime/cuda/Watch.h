@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/cuda/Communicators.h"
+#include <set>
 
 namespace shardrt::cuda {
 
@@ -46,6 +47,13 @@ public:
   void wait(const char *entry, const std::vector<WatchedCall> &calls);
   /// Ends this rank's part in the job; later runs throw.
   void giveUp(const std::string &reason) noexcept;
+  /// A graph that holds communicators: it is destroyed when they are broken off, or when its owner
+  /// releases it.
+  void keep(CUgraphExec graph) { graphs.insert(graph); }
+  void release(CUgraphExec graph) noexcept;
+  /// Whether something goes on for ever in streams or communicators. Whatever they use, and they
+  /// themselves, can then only be left as they are.
+  bool isStuck() const { return stuck; }
   /// Waits a while for what was handed over.
   void drain() const noexcept;
   /// Throws if it was given up.
@@ -60,6 +68,8 @@ private:
   const Marks &marks;
   CUstream compute;
   std::string broken; // why; empty: it is not
+  bool stuck = false;
+  std::set<CUgraphExec> graphs;
 };
 
 } // namespace shardrt::cuda
