@@ -82,6 +82,26 @@ static int ncclOperation(const Collective &call) {
 }
 
 namespace {
+/// Calls that go together. An exception closes the group as well: it is the thread's, and would
+/// take in the calls that break communicators off.
+class Group {
+public:
+  Group() { nccl().ncclGroupStart(); }
+  ~Group() {
+    if (isOpen)
+      nccl().ncclGroupEnd.status();
+  }
+  Group(const Group &) = delete;
+  Group &operator=(const Group &) = delete;
+  void end() {
+    isOpen = false;
+    nccl().ncclGroupEnd();
+  }
+
+private:
+  bool isOpen = true;
+};
+
 /// One collective between several ranks.
 class Exchanger {
 public:
@@ -135,7 +155,7 @@ public:
   void permute() {
     int64_t bytes = call.count * size;
     bool receives = false;
-    nccl().ncclGroupStart();
+    Group group;
     for (auto [from, to] : call.pairs) {
       if (from == index)
         nccl().ncclSend(pointer(src), bytes, ncclUint8, to, communicator.handle, stream);
@@ -144,7 +164,7 @@ public:
         receives = true;
       }
     }
-    nccl().ncclGroupEnd();
+    group.end();
     settle();
     if (!receives)
       zeroRows(dst, bytes, bytes, 1, stream);
@@ -171,14 +191,14 @@ public:
       copyRows(sent + rank * piece, view.splitLocal * splitUnit,
                src + rank * view.splitLocal * splitUnit, view.splitTotal * splitUnit,
                validRows(rank, view.splitLocal, view.splitTotal) * splitUnit, splitRows, stream);
-    nccl().ncclGroupStart();
+    Group group;
     for (int64_t rank = 0; rank < ranks; ++rank) {
       nccl().ncclSend(pointer(sent + rank * piece), piece, ncclUint8, static_cast<int>(rank),
                       communicator.handle, stream);
       nccl().ncclRecv(pointer(received + rank * piece), piece, ncclUint8, static_cast<int>(rank),
                       communicator.handle, stream);
     }
-    nccl().ncclGroupEnd();
+    group.end();
     settle();
     for (int64_t rank = 0; rank < ranks; ++rank)
       copyRows(dst + rank * view.concatLocal * concatUnit, view.concatTotal * concatUnit,
