@@ -236,6 +236,8 @@ void CudaExecutor::run() {
 void CudaExecutor::recordTimes(int64_t hostBegin) {
   auto at = [&](const Event &event) {
     float ms = 0;
+    // The last of a communicator's stream may come after what the compute stream has waited for.
+    driver().cuEventSynchronize(event.get());
     driver().cuEventElapsedTime(&ms, times.back().begin.get(), event.get());
     return hostBegin + static_cast<int64_t>(ms * 1e6);
   };
