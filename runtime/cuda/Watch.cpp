@@ -46,21 +46,28 @@ std::vector<unsigned> Marks::read() const {
   return values;
 }
 
-std::string Watch::placeOf(const char *entry, const std::vector<WatchedCall> &calls) const {
+const WatchedCall *Watch::firstUnfinished(const std::vector<WatchedCall> &calls) const {
   std::vector<unsigned> done = marks.read();
-  for (const WatchedCall &call : calls)
-    if (done[call.communicator->number] < call.number)
-      return cat("entry ", entry, ", command ", call.index, " (", call.command->name, " over ",
-                 call.communicator->name, ")");
+  auto found = std::find_if(calls.begin(), calls.end(), [&](const WatchedCall &call) {
+    return done[call.communicator->number] < call.number;
+  });
+  return found == calls.end() ? nullptr : &*found;
+}
+
+std::string Watch::placeOf(const char *entry, const std::vector<WatchedCall> &calls) const {
+  if (const WatchedCall *call = firstUnfinished(calls))
+    return cat("entry ", entry, ", command ", call->index, " (", call->command->name, " over ",
+               call->communicator->name, ")");
   return cat("entry ", entry);
 }
 
-void Watch::checkRanks(int64_t since) {
+/// Behind the last collective this rank computes, and waits for nobody.
+void Watch::checkRanks(int64_t since, const std::vector<WatchedCall> &calls) {
   communicators.checkErrors();
   Channel &channel = progress.channel();
   channel.checkRanks();
   double seconds = (nowNs() - since) * 1e-9;
-  if (communicators.count() && channel.timeout > 0 && seconds > channel.timeout)
+  if (channel.timeout > 0 && seconds > channel.timeout && firstUnfinished(calls))
     throw Error(SHARDRT_TIMEOUT,
                 cat("rank ", channel.rank, " has waited ", static_cast<int64_t>(seconds),
                     " s for other ranks, the limit is ", channel.timeout, " s"));
@@ -86,7 +93,7 @@ void Watch::wait(const char *entry, const std::vector<WatchedCall> &calls) {
             since = now;
           }
         }
-        checkRanks(since);
+        checkRanks(since, calls);
       }
       if (now - begin > spinNs)
         std::this_thread::yield();

@@ -60,7 +60,9 @@ public:
   void checkAlive() const;
 
 private:
-  void checkRanks(int64_t since);
+  void checkRanks(int64_t since, const std::vector<WatchedCall> &calls);
+  /// Null: all are done.
+  const WatchedCall *firstUnfinished(const std::vector<WatchedCall> &calls) const;
   std::string placeOf(const char *entry, const std::vector<WatchedCall> &calls) const;
 
   Progress &progress;
