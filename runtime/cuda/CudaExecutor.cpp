@@ -4,6 +4,8 @@
 using namespace shardrt;
 using namespace shardrt::cuda;
 
+static const int windowCalls = 256; // a stream's queue takes about 1024
+
 CudaExecutor::CudaExecutor(const CudaMachine &machine, const std::vector<Command> &commands,
                            const char *name)
     : machine(machine), name(name) {
@@ -161,12 +163,40 @@ void CudaExecutor::poisonRanges(const ByteSet &dead) const {
                              machine.compute);
 }
 
-void CudaExecutor::enqueueAll() {
+/// How many things a command puts on streams, at most and about.
+int CudaExecutor::callsOf(const Command &command) const {
+  const Program &program = machine.transport.program;
+  if (command.kind == CommandKind::Launch)
+    return static_cast<int>(program.cuda.kernels[command.kernel].calls.size());
+  if (command.kind == CommandKind::Collective) {
+    int64_t ranks = sizeOf(program.groups[command.collective.group]);
+    bool isStaged = cudaStagingBytes(command.collective, ranks) != 0; // a copy or two a rank
+    return static_cast<int>(isStaged ? 2 * ranks + 8 : 8);
+  }
+  return 2;
+}
+
+/// The driver blocks when a stream's queue is full, for ever if it is full behind a collective that
+/// waits for a lost rank. So no more is handed over than it can take, and meanwhile ranks are
+/// watched.
+void CudaExecutor::holdBack() {
+  machine.watch.wait(name, watched, windows[window].get()); // of two windows ago
+  windows[window].record(machine.compute);
+  window = 1 - window;
+}
+
+void CudaExecutor::enqueueAll(bool isCaptured) {
+  int calls = 0; // in this window
   machine.marks.reset(machine.compute);
   if (poison)
     poisonRanges(poison->atStart());
   for (size_t i = 0; i < steps.size(); ++i) {
     const Step &step = *steps[i];
+    if (calls > windowCalls && !isCaptured) {
+      calls = 0;
+      holdBack();
+    }
+    calls += callsOf(*step.command) + (trace ? 2 : 0);
     CUstream stream = step.ticketed ? step.ticketed->stream.get() : machine.compute;
     try {
       if (trace)
@@ -174,8 +204,11 @@ void CudaExecutor::enqueueAll() {
       step.enqueue();
       if (trace)
         times[i].end.record(stream);
-      if (poison)
-        poisonRanges(poison->diedAfter(i));
+      if (poison) {
+        const ByteSet &dead = poison->diedAfter(i);
+        poisonRanges(dead);
+        calls += static_cast<int>(dead.ranges().size());
+      }
     } catch (const AbortedError &) {
       throw;
     } catch (const Error &error) {
@@ -191,7 +224,7 @@ void CudaExecutor::capture() {
   // Relaxed: NCCL may call from threads of its own, and what it needs to know about memory.
   api.cuStreamBeginCapture(machine.compute, CU_STREAM_CAPTURE_MODE_RELAXED);
   try {
-    enqueueAll();
+    enqueueAll(/*isCaptured=*/true);
   } catch (...) {
     if (api.cuStreamEndCapture.status(machine.compute, &captured) == 0 && captured)
       api.cuGraphDestroy.status(captured);
@@ -220,7 +253,7 @@ void CudaExecutor::run() {
     if (!callByCall && !graph)
       capture();
     if (callByCall)
-      enqueueAll();
+      enqueueAll(/*isCaptured=*/false);
     else
       driver().cuGraphLaunch(graph, compute);
   } catch (const std::exception &error) {

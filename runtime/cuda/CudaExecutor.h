@@ -53,7 +53,9 @@ private:
   std::function<void()> makeWait(const Command &command);
   CUdeviceptr addressOf(const CudaArgument &argument, const Command &command) const;
 
-  void enqueueAll();
+  void enqueueAll(bool isCaptured);
+  int callsOf(const Command &command) const;
+  void holdBack();
   void capture();
   void poisonRanges(const ByteSet &dead) const;
   void recordTimes(int64_t hostBegin);
@@ -68,6 +70,9 @@ private:
   CUgraphExec graph = nullptr;
   Trace *trace = nullptr;
   const Poison *poison = nullptr;
+  /// In runs that go call by call: the ends of the last two windows of calls.
+  Event windows[2];
+  int window = 0;
   std::vector<Times> times; // one a step, and one for the whole
 };
 

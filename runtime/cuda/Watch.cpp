@@ -73,16 +73,17 @@ void Watch::checkRanks(int64_t since, const std::vector<WatchedCall> &calls) {
                     " s for other ranks, the limit is ", channel.timeout, " s"));
 }
 
-void Watch::wait(const char *entry, const std::vector<WatchedCall> &calls) {
+void Watch::wait(const char *entry, const std::vector<WatchedCall> &calls, CUevent event) {
   int64_t begin = nowNs(), since = begin, looked = begin, marked = begin;
   std::vector<unsigned> done;
   for (;;) {
-    int status = driver().cuStreamQuery.status(compute);
+    int status =
+        event ? driver().cuEventQuery.status(event) : driver().cuStreamQuery.status(compute);
     if (status == 0)
       return;
     try {
       if (status != CUDA_ERROR_NOT_READY)
-        driver().cuStreamQuery.fail(status);
+        event ? driver().cuEventQuery.fail(status) : driver().cuStreamQuery.fail(status);
       int64_t now = nowNs();
       if (now - looked > lookNs) {
         looked = now;

@@ -44,7 +44,8 @@ public:
   /// Returns when the compute stream has nothing left to do, and so no other. Otherwise breaks the
   /// communicators off and throws what happened, and in which collective of which entry this rank
   /// was then.
-  void wait(const char *entry, const std::vector<WatchedCall> &calls);
+  /// With an event: returns when what was recorded there has happened.
+  void wait(const char *entry, const std::vector<WatchedCall> &calls, CUevent event = nullptr);
   /// Ends this rank's part in the job; later runs throw.
   void giveUp(const std::string &reason) noexcept;
   /// A graph that holds communicators: it is destroyed when they are broken off, or when its owner
