@@ -119,8 +119,7 @@ void Watch::giveUp(const std::string &reason) noexcept {
     driver().cuGraphExecDestroy.status(graph);
   graphs.clear();
   stuck = !communicators.abort();
-  if (!stuck)
-    drain(); // it comes to its end now
+  drain(); // it comes to its end now
 }
 
 void Watch::release(CUgraphExec graph) noexcept {
@@ -128,11 +127,14 @@ void Watch::release(CUgraphExec graph) noexcept {
     driver().cuGraphExecDestroy.status(graph);
 }
 
-void Watch::drain() const noexcept {
+void Watch::drain() noexcept {
+  if (stuck)
+    return;
   int64_t until = nowNs() + drainNs;
   auto waitFor = [&](CUstream stream) {
     while (driver().cuStreamQuery.status(stream) == CUDA_ERROR_NOT_READY && nowNs() < until)
       std::this_thread::yield();
+    stuck |= driver().cuStreamQuery.status(stream) == CUDA_ERROR_NOT_READY;
   };
   communicators.forEachStream(waitFor);
   waitFor(compute);

@@ -55,8 +55,8 @@ public:
   /// Whether something goes on for ever in streams or communicators. Whatever they use, and they
   /// themselves, can then only be left as they are.
   bool isStuck() const { return stuck; }
-  /// Waits a while for what was handed over.
-  void drain() const noexcept;
+  /// Waits a while for what was handed over; what has not ended then is stuck.
+  void drain() noexcept;
   /// Throws if it was given up.
   void checkAlive() const;
 
