@@ -97,6 +97,26 @@ TEST_F(CudaWatch, ADeadRankIsNamed) {
   }
 }
 
+/// In a replayed graph. NCCL and the device are then left as they are.
+TEST_F(CudaWatch, AnAbortThatHangsIsLeftAlone) {
+  RankResults results = run(
+      [&](shardrt_session session, shardrt_channel, int rank) {
+        std::string error;
+        for (int i = 0; i < 3 && error.empty(); ++i)
+          error = step(session);
+        if (rank == 1)
+          raise(SIGKILL);
+        return error.empty() ? step(session) : error;
+      },
+      20,
+      [](shardrt_channel_options &options) {
+        if (options.rank == 0)
+          setenv("FAKE_NCCL_ABORT_HANGS", "1", 1);
+      });
+  EXPECT_HAS(results[0], std::string(waitsInReduction) + "rank 1 (process ");
+  EXPECT_LT(seconds, 14);
+}
+
 TEST_F(CudaWatch, ALateRankIsATimeout) {
   RankResults results = run(
       [&](shardrt_session session, shardrt_channel, int rank) {

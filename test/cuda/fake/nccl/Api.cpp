@@ -120,6 +120,8 @@ FAKE_API int ncclCommDestroy(Handle handle) {
 FAKE_API int ncclCommAbort(Handle handle) {
   Communicator &c = **handle;
   LogLine("abort communicator").add("comm", c.id).add("rank", c.rank);
+  while (setting("FAKE_NCCL_ABORT_HANGS", 0))
+    pause();
   // Its operations end as the device comes to them.
   c.aborted = true;
   delete handle;
