@@ -88,8 +88,10 @@ Memory::Block DeviceMemory::allocateBlock(int64_t count) {
   size_t size = std::max<int64_t>(count, 1);
   driver().cuMemHostAlloc(&memory, size, CU_MEMHOSTALLOC_PORTABLE);
   std::memset(memory, 0, size);
-  return Block(static_cast<std::byte *>(memory),
-               {[](std::byte *block) { driver().cuMemFreeHost.status(block); }});
+  return Block(static_cast<std::byte *>(memory), {[](std::byte *block) {
+                 if (!blocksAreLeft)
+                   driver().cuMemFreeHost.status(block);
+               }});
 }
 
 void DeviceMemory::startWrite(int64_t offset, const std::byte *block, int64_t count) {

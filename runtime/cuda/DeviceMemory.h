@@ -3,6 +3,7 @@
 
 #include "runtime/core/Memory.h"
 #include "runtime/cuda/Device.h"
+#include <atomic>
 #include <optional>
 
 namespace shardrt::cuda {
@@ -22,8 +23,11 @@ public:
   void zero(int64_t offset, int64_t bytes) override;
   Block allocateBlock(int64_t bytes) override;
   void startWrite(int64_t offset, const std::byte *block, int64_t bytes) override;
+  /// From now on blocks of this process are not freed: that would wait for a stuck device.
+  static void leaveBlocks() { blocksAreLeft = true; }
 
 private:
+  inline static std::atomic<bool> blocksAreLeft = false;
   struct Allocation {
     Allocation(int64_t bytes, bool fromNccl);
     ~Allocation();

@@ -129,7 +129,7 @@ void Watch::release(CUgraphExec graph) noexcept {
 
 void Watch::drain() noexcept {
   if (stuck)
-    return;
+    return DeviceMemory::leaveBlocks();
   int64_t until = nowNs() + drainNs;
   auto waitFor = [&](CUstream stream) {
     while (driver().cuStreamQuery.status(stream) == CUDA_ERROR_NOT_READY && nowNs() < until)
@@ -138,6 +138,8 @@ void Watch::drain() noexcept {
   };
   communicators.forEachStream(waitFor);
   waitFor(compute);
+  if (stuck)
+    DeviceMemory::leaveBlocks();
 }
 
 void Watch::checkAlive() const {
