@@ -26,11 +26,12 @@ import numpy as np
 import onnx
 from common import ROOT, describe, fail, machine, run, save, table, write_docs
 from make_llama import Config, make_llama
+from train_peers import MEMORY_STEPS
 
 sys.path.insert(0, str(ROOT / "python"))
 from shardc.tokens import write_tokens  # noqa: E402
 
-RANKS, WARM_UP, MEMORY_STEPS = 2, 2, 2
+RANKS, WARM_UP = 2, 2
 FSDP2 = ["--strategy", "fsdp2", "--dp-shard", RANKS]
 NO_OVERLAP = ["--forward-prefetch", 0, "--backward-prefetch", 0, "--reductions-in-flight", 0]
 FULL = ["--activation-checkpointing", "full"]

@@ -33,19 +33,24 @@ MEMORY_STEPS = 2
 SAMPLE_SECONDS = 0.005
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", choices=MODES)
+def add_run_arguments(parser):
+    """What to train on and how long, alike for all peers."""
     parser.add_argument("model")
     parser.add_argument("tokens")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=1, help="of each rank")
     parser.add_argument("--sequences", type=int, default=8, help="of a step, over all ranks")
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--steps", type=int, default=7, help="timed")
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mode", choices=MODES)
+    add_run_arguments(parser)
+    parser.add_argument("--threads", type=int, default=1, help="of each rank")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--checkpointing", action="store_true", help="each layer is computed again in the backward pass")
     parser.add_argument("--bf16", action="store_true")
@@ -116,22 +121,27 @@ class MemoryWatch:
             self.largest = max(self.largest, proportional_bytes())
 
 
+def read_weights(path: str):
+    """The file's weights by name, the number of layers, and the size of a head, which its rope tables tell."""
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    graph = onnx.load(path).graph
+    weights = {tensor.name: to_array(tensor) for tensor in graph.initializer if tensor.name.endswith(".weight")}
+    layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("model.layers."))
+    tables = (to_array(tensor) for tensor in graph.initializer if tensor.name.startswith("val_"))
+    head_dim = next(table.shape[3] for table in tables if table.ndim == 4 and table.shape[:2] == (1, 1))
+    return weights, layers, head_dim
+
+
 def load_model(path: str):
     """The Hugging Face model with the file's sizes and weights."""
-    import onnx
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    graph = onnx.load(path).graph
-    weights = {
-        tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
-        for tensor in graph.initializer
-        if tensor.name.endswith(".weight")
-    }
+    arrays, layers, head_dim = read_weights(path)
+    weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     vocabulary, hidden = weights["model.embed_tokens.weight"].shape
-    layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("model.layers."))
-    tables = (onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name.startswith("val_"))
-    head_dim = next(table.shape[3] for table in tables if table.ndim == 4 and table.shape[:2] == (1, 1))  # of rope
     config = LlamaConfig(
         hidden_size=hidden,
         intermediate_size=weights["model.layers.0.mlp.gate_proj.weight"].shape[0],

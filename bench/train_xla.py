@@ -20,7 +20,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "python"))
-MEMORY_STEPS = 2
+from train_peers import MEMORY_STEPS, MemoryWatch, add_run_arguments, proportional_bytes, read_weights  # noqa: E402
+
 BETA1, BETA2, EPSILON, NORM_EPSILON, ROPE_BASE = 0.9, 0.95, 1e-8, 1e-6, 10000.0
 ROWS = ("o_proj", "down_proj")
 
@@ -28,27 +29,8 @@ ROWS = ("o_proj", "down_proj")
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=("tp", "fsdp"))
-    parser.add_argument("model")
-    parser.add_argument("tokens")
-    parser.add_argument("--ranks", type=int, default=2, help="devices")
-    parser.add_argument("--sequences", type=int, default=8, help="of a step, over all devices")
-    parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=7, help="timed")
-    parser.add_argument("--warm-up", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.1)
+    add_run_arguments(parser)
     return parser.parse_args()
-
-
-def load_weights(path):
-    """The file's weights by name, and the size of a head."""
-    import onnx
-    from onnx.numpy_helper import to_array
-
-    graph = onnx.load(path).graph
-    weights = {tensor.name: to_array(tensor) for tensor in graph.initializer if tensor.name.endswith(".weight")}
-    tables = (to_array(tensor) for tensor in graph.initializer if tensor.name.startswith("val_"))
-    return weights, next(table.shape[3] for table in tables if table.ndim == 4 and table.shape[:2] == (1, 1))
 
 
 def partition(name, mode):
@@ -124,14 +106,12 @@ def train(args):
     from jax.sharding import Mesh, NamedSharding
     from jax.sharding import PartitionSpec as P
     from shardc.tokens import batches, open_tokens
-    from train_peers import MemoryWatch, proportional_bytes
 
     mesh = Mesh(np.array(jax.devices()), ("devices",))
     jax.block_until_ready(jnp.zeros(1))
     idle = proportional_bytes()
-    host, head_dim = load_weights(args.model)
+    host, layers, head_dim = read_weights(args.model)
     shardings = {name: NamedSharding(mesh, partition(name, args.mode)) for name in host}
-    layers = 1 + max(int(name.split(".")[2]) for name in host if name.startswith("model.layers."))
     batch = NamedSharding(mesh, P("devices") if args.mode == "fsdp" else P())
     place = lambda make: {name: jax.device_put(make(host[name]), shardings[name]) for name in shardings}  # noqa: E731
     weights, first, second = place(lambda x: x), place(np.zeros_like), place(np.zeros_like)

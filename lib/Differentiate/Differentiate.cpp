@@ -347,6 +347,8 @@ void Entry::replaceOutputs() {
   ret()->setOperands(results);
   function.setFunctionType(builder.getFunctionType(function.getArgumentTypes(), ValueRange(results).getTypes()));
   function.setAllResultAttrs(attrs);
+  if (untrained.empty())
+    return;
   DenseSet<Operation *> needed = opsBehind(results);
   for (ArrayRef<graph::ParameterOp> uses : untrained)
     if (llvm::none_of(uses, [&](graph::ParameterOp use) { return needed.contains(use); })) {

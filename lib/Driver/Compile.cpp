@@ -58,7 +58,6 @@ static BundleOptions bundleOptions(const CompileOptions &options) {
   bundle.path = options.output;
   bundle.force = options.force;
   bundle.model = llvm::sys::path::stem(options.model.import.path).str();
-  bundle.schedule.overlap = options.train.overlap;
   bundle.schedule.target = options.target == "cuda" ? Target::Cuda : Target::Cpu;
   bundle.toolkit = options.toolkit;
   bundle.schedule.allowTf32 = options.allowTf32;

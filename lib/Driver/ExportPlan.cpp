@@ -38,11 +38,8 @@ static FailureOr<std::vector<DeviceCut>> packedCuts(const Mesh &mesh, ArrayRef<g
       if (cut.axis == segment[0])
         cut.blocks = whole / segment[2];
     bool isBlock = whole % segment[2] == 0 && segment[1] % segment[2] == 0;
-    auto same = [](const DeviceCut &a, const DeviceCut &b) {
-      return std::tie(a.axis, a.blocks, a.shards, a.indices) == std::tie(b.axis, b.blocks, b.shards, b.indices);
-    };
     bool isCut = llvm::any_of(own, [&](const DeviceCut &cut) { return cut.axis == segment[0]; });
-    if ((isCut && !isBlock) || (op != segments.front() && !std::equal(cuts.begin(), cuts.end(), own.begin(), own.end(), same)))
+    if ((isCut && !isBlock) || (op != segments.front() && own != cuts))
       return failure();
     cuts = std::move(own);
   }

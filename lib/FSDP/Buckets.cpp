@@ -100,7 +100,7 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t 
     if (auto parameter = dyn_cast<graph::ParameterOp>(op))
       if (isa<FloatType>(parameter.getType().getElementType()))
         named[{parameter.getNameAttr(), parameter.getSegmentAttr()}].push_back(parameter);
-    if (isa<func::CallOp>(op) && !op.hasAttr(shard::ShardDialect::kBackwardAttr) && !op.hasAttr(shard::ShardDialect::kRecomputeAttr) && !layerOf(&op).empty()) {
+    if (isa<func::CallOp>(op) && !isBackward(&op) && !layerOf(&op).empty()) {
       lastLayer = &op;
       std::string path = layerOf(&op);
       lastOfList[StringRef(path).rsplit('.').first] = path;
@@ -143,7 +143,7 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t 
 
   for (auto &parameter : plan.parameters) {
     AxisList cut, whole = otherAxes(mesh, parameter->sharding, cut);
-    bool isMatrix = splitMatrices && parameter->gradient >= 0 && parameter->global.getRank() == 2 && parameter->unit != kEmbedding && parameter->unit != kHead;
+    bool isMatrix = splitMatrices && parameter->gradient >= 0 && parameter->global.getRank() == 2 && isLayerUnit(parameter->unit);
     bool hasDecay = !noDecay || !noDecay->match(parameter->name.getValue());
     auto found = llvm::find_if(plan.buckets, [&](const Bucket &bucket) {
       return bucket.unit == parameter->unit && bucket.element == parameter->local.getElementType() &&

@@ -27,6 +27,14 @@ struct TrainedParameter {
   int64_t offset = 0;                    ///< elements, in its bucket
 };
 
+/// Is a call of a layer's backward pass, or of what is computed again for it?
+inline bool isBackward(mlir::Operation *op) {
+  return op->hasAttr(shard::ShardDialect::kBackwardAttr) || op->hasAttr(shard::ShardDialect::kRecomputeAttr);
+}
+
+/// Embeddings and heads are units too, but not layers.
+inline bool isLayerUnit(llvm::StringRef unit) { return unit != kEmbedding && unit != kHead; }
+
 /// Parameters of one unit, element types, trainability, decay and replication.
 struct Bucket {
   std::string name, unit;

@@ -168,10 +168,8 @@ FailureOr<AxisList> GradientSums::pendableTerms(Value value) {
       return failure();
     // A sum that is cut where it is made is scattered; it cannot pend over the axes that cut it.
     for (const DimSharding &dim : sharding->dims)
-      for (const AxisRef &used : dim.axes)
-        for (const AxisRef &axis : *axes)
-          if (overlaps(used, axis))
-            return AxisList();
+      if (overlaps(dim.axes, *axes))
+        return AxisList();
     return axes;
   }
   FailureOr<AxisList> left = pendableTerms(op->getOperand(0)), right = pendableTerms(op->getOperand(1));
@@ -186,10 +184,12 @@ LogicalResult GradientSums::mergeAdditions(func::FuncOp function) {
     FailureOr<Sharding> sharding = shardingOf(add.getResult());
     if (failed(sharding))
       return failure();
+    if (!sharding->partial.empty()) // pending already: a part of a larger sum
+      continue;
     FailureOr<AxisList> left = pendableTerms(add.getLhs()), right = pendableTerms(add.getRhs());
     if (failed(left) || failed(right))
       return failure();
-    if (left->empty() || *left != *right || !sharding->partial.empty()) // pending already: a part of a larger sum
+    if (left->empty() || *left != *right)
       continue;
     if (failed(leavePending(add.getLhs(), *left)) || failed(leavePending(add.getRhs(), *left)))
       return failure();
@@ -245,8 +245,9 @@ struct DeferGradientSumsPass : impl::DeferGradientSumsPassBase<DeferGradientSums
     }
     if (failed(GradientSums(getOperation(), mesh, /*isData=*/true).run(function)))
       return signalPassFailure();
+    GradientSums others(getOperation(), mesh, /*isData=*/false);
     for (auto any : getOperation().getOps<func::FuncOp>())
-      if (!any.isExternal() && failed(GradientSums(getOperation(), mesh, /*isData=*/false).mergeAdditions(any)))
+      if (!any.isExternal() && failed(others.mergeAdditions(any)))
         return signalPassFailure();
   }
 };

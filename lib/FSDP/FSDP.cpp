@@ -106,8 +106,6 @@ void FSDPBuilder::replaceUses(EntryFunction &entry, const Bucket &bucket, Value 
   }
 }
 
-static bool isBackward(Operation *op) { return op->hasAttr(shard::ShardDialect::kBackwardAttr) || op->hasAttr(shard::ShardDialect::kRecomputeAttr); }
-
 static Operation *firstOf(ArrayRef<OpOperand *> uses) {
   Operation *first = nullptr;
   for (OpOperand *use : uses)
@@ -142,8 +140,7 @@ void FSDPBuilder::replaceParameters(EntryFunction &entry, const Bucket &bucket) 
     return replaceUses(entry, bucket, entry.state(bucket, "compute_parameter", bucket.compute, false), all, first);
   Value shard = entry.state(bucket, "parameter", bucket.element, layout.isSharded);
   Value whole = code.gather(shard, bucket, "parameters of " + bucket.unit);
-  bool isLayer = bucket.unit != kEmbedding && bucket.unit != kHead;
-  bool again = layout.isSharded && isLayer && config.reshard != FSDPConfig::Never &&
+  bool again = layout.isSharded && isLayerUnit(bucket.unit) && config.reshard != FSDPConfig::Never &&
                (config.reshard != FSDPConfig::Default || !plan.isLast.lookup(bucket.unit));
   if (!again || forward.empty() || backward.empty())
     return replaceUses(entry, bucket, whole, all, first);

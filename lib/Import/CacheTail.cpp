@@ -22,7 +22,9 @@ static constexpr unsigned kMaxDepth = 16;
 /// minus infinity hides.)
 static constexpr double kHidden = -1e30;
 
-int64_t operandDim(Operation *op, unsigned operand, int64_t dim) {
+/// The dimension of operand `operand` that is dimension `dim` of result 0, whole; -1 if there is
+/// none.
+static int64_t operandDim(Operation *op, unsigned operand, int64_t dim) {
   ShardingRule rule = cast<ShardingRuleOpInterface>(op).getShardingRule();
   const std::vector<int> &factors = rule.results[0][dim];
   if (factors.size() != 1)

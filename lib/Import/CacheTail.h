@@ -41,10 +41,6 @@ private:
   llvm::DenseMap<std::pair<mlir::Value, int64_t>, Tail> known;
 };
 
-/// The dimension of operand `operand` that is dimension `dim` of result 0, whole; -1 if there is
-/// none.
-int64_t operandDim(mlir::Operation *op, unsigned operand, int64_t dim);
-
 } // namespace shardc::importer
 
 #endif // SHARDC_LIB_IMPORT_CACHETAIL_H

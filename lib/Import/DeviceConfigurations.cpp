@@ -96,12 +96,9 @@ Error SpecReader::readSpec(const Node &node, const ShardingSpec &spec) {
     return error;
   sort(tensor.cuts, [](const DeviceCut &a, const DeviceCut &b) { return a.axis < b.axis; });
   auto [known, isNew] = tensors.try_emplace(tensor.name, tensor);
-  auto same = [](const DeviceCut &a, const DeviceCut &b) {
-    return std::tie(a.axis, a.blocks, a.shards, a.indices) == std::tie(b.axis, b.blocks, b.shards, b.indices);
-  };
   if (isNew)
     nodeOf[tensor.name] = node.name;
-  else if (!std::equal(known->second.cuts.begin(), known->second.cuts.end(), tensor.cuts.begin(), tensor.cuts.end(), same))
+  else if (known->second.cuts != tensor.cuts)
     return fail(node, spec, "is cut otherwise at node \"" + nodeOf[tensor.name] + "\"");
   return Error::success();
 }

@@ -134,8 +134,7 @@ Poison::Poison(const Program &program, const Entry &entry) : died(entry.commands
   std::vector<const Command *> startOf = startsOfWaits(entry.commands);
   ByteSet live;
   for (const Value &output : entry.outputs)
-    live.add(accesses.range(
-        output.buffer, *checkedBytes(localShape(output.shape, output.sharding), output.dtype)));
+    live.add(accesses.range(output.buffer, localBytes(output)));
   for (size_t i = entry.commands.size(); i-- > 0;) {
     Access access = accesses.of(entry.commands[i]);
     if (startOf[i]) {

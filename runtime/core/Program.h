@@ -28,6 +28,11 @@ struct Value {
   std::string alias; // of an output: the input whose storage it replaces, or empty
 };
 
+/// Of a rank's part; the reader has checked that it can be said.
+inline int64_t localBytes(const Value &value) {
+  return *checkedBytes(localShape(value.shape, value.sharding), value.dtype);
+}
+
 struct Segment {
   int dim; // -1: the whole tensor
   int64_t offset, size;

@@ -155,8 +155,7 @@ shardrt_status shardrt_session_local_output(shardrt_session session, const char 
                                             const void **outData, uint64_t *outBytes) {
   return guard([&] {
     const Value &output = session->session->output(name);
-    *outBytes = static_cast<uint64_t>(
-        *checkedBytes(localShape(output.shape, output.sharding), output.dtype));
+    *outBytes = static_cast<uint64_t>(localBytes(output));
     *outData = session->session->localData(output);
   });
 }

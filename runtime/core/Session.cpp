@@ -100,7 +100,7 @@ static const Value *replacementOf(const Entry &entry, const Value &input) {
 Session::Input::Input(const Value &value, const Mesh &mesh, int rank)
     : value(&value), part(slicesOf(mesh, rank, value.shape, value.sharding),
                           rowMajorStrides(value.shape), dtypeSize(value.dtype)),
-      bytes(*checkedBytes(localShape(value.shape, value.sharding), value.dtype)) {}
+      bytes(localBytes(value)) {}
 
 void Session::describeInputs() {
   const std::vector<Entry> &entries = bundle.program.entries;
@@ -206,10 +206,6 @@ void Session::run(const Entry &entry) {
     if (Input &input = inputs[binding.input];
         binding.replacement >= 0 && !input.resident && input.bytes)
       memory().read(offsetOf(binding.replacement), input.staged.get(), input.bytes);
-}
-
-static int64_t localBytes(const Value &value) {
-  return *checkedBytes(localShape(value.shape, value.sharding), value.dtype);
 }
 
 void Session::readLocal(const Value &value, void *dst) const {

@@ -18,17 +18,16 @@ void shardrt::setTensor(Session &session, const GlobalTensor &tensor, DType dtyp
   const std::byte *source = static_cast<const std::byte *>(data);
   for (const TensorPart &part : tensor.parts) {
     DType to = program.buffers[part.state->buffer].dtype;
-    std::vector<BucketRun> runs =
-        runsOf(program, session.bundle.manifest.mesh, session.rank(), part, tensor.shape);
-    accessRuns(session, part, runs, Memory::Update, [&](const BucketRun &run, std::byte *own) {
+    accessRuns(session, tensor, part, Memory::Update, [&](const BucketRun &run, std::byte *own) {
       convert(dtype, source + run.tensor * dtypeSize(dtype), to, own, run.count);
     });
   }
 }
 
-void shardrt::accessRuns(Session &session, const TensorPart &part,
-                         const std::vector<BucketRun> &runs, Memory::Access mode,
-                         const RunBody &body) {
+void shardrt::accessRuns(Session &session, const GlobalTensor &tensor, const TensorPart &part,
+                         Memory::Access mode, const RunBody &body) {
+  std::vector<BucketRun> runs = runsOf(session.bundle.program, session.bundle.manifest.mesh,
+                                       session.rank(), part, tensor.shape);
   if (runs.empty())
     return;
   const Buffer &buffer = session.bundle.program.buffers[part.state->buffer];
@@ -95,8 +94,8 @@ void shardrt::gatherTensor(Session &session, const GlobalTensor &tensor, void *d
     if (!owns(mesh, session.rank(), part))
       continue;
     DType from = program.buffers[part.state->buffer].dtype;
-    accessRuns(session, part, runsOf(program, mesh, session.rank(), part, tensor.shape),
-               Memory::Read, [&](const BucketRun &run, const std::byte *own) {
+    accessRuns(session, tensor, part, Memory::Read,
+               [&](const BucketRun &run, const std::byte *own) {
                  size_t at = mine.size();
                  mine.resize(at + run.count * size);
                  convert(from, own, tensor.dtype, mine.data() + at, run.count);

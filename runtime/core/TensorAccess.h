@@ -11,10 +11,10 @@ namespace shardrt {
 void setTensor(Session &session, const GlobalTensor &tensor, DType dtype, const Shape &shape,
                const void *data);
 
-/// Calls body(run, own) with this rank's elements of each of a part's runs. What lies between the
-/// first and the last one is brought to the machine and, unless it is only read, back.
+/// Calls body(run, own) with this rank's elements of each run of a tensor's part. What lies between
+/// the first and the last one is brought to the machine and, unless it is only read, back.
 using RunBody = std::function<void(const BucketRun &run, std::byte *own)>;
-void accessRuns(Session &session, const TensorPart &part, const std::vector<BucketRun> &runs,
+void accessRuns(Session &session, const GlobalTensor &tensor, const TensorPart &part,
                 Memory::Access mode, const RunBody &body);
 
 /// Collective: `data` on rank 0 becomes the whole tensor.

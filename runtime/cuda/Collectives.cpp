@@ -286,7 +286,7 @@ void cuda::enqueueSlice(const Transport &transport, const Command &command, CUst
   const Collective &call = command.collective;
   int64_t size = dtypeSize(call.dtype), inner = call.inner * size, total = call.total * size;
   int64_t index = transport.mesh.indexAlong(transport.rank, transport.program.groups[call.group]);
-  int64_t begin = std::min(index * inner, total), valid = std::min(inner, total - begin);
+  int64_t begin = std::min(index * inner, total), valid = validRows(index, inner, total);
   CUdeviceptr src = transport.buffer(command.src), dst = transport.buffer(command.dst);
   copyRows(dst, inner, src + begin, total, valid, call.outer, stream);
   zeroRows(dst + valid, inner, inner - valid, call.outer, stream);

@@ -22,6 +22,7 @@ void CudaExecutor::addStep(const Command &command) {
   steps.push_back(std::make_unique<Step>());
   Step &step = *steps.back();
   step.command = &command;
+  step.calls = callsOf(command);
   CUstream compute = machine.compute;
   const Transport &transport = machine.transport;
   switch (command.kind) {
@@ -196,7 +197,7 @@ void CudaExecutor::enqueueAll(bool isCaptured) {
       calls = 0;
       holdBack();
     }
-    calls += callsOf(*step.command) + (trace ? 2 : 0);
+    calls += step.calls + (trace ? 2 : 0);
     CUstream stream = step.ticketed ? step.ticketed->stream.get() : machine.compute;
     try {
       if (trace)

@@ -114,12 +114,9 @@ static void fillStates(Session &session, const Opened &opened) {
     DType from = *opened.entryOf(tensor).dtype;
     for (const TensorPart &part : tensor.parts) {
       DType to = program.buffers[part.state->buffer].dtype;
-      accessRuns(session, part,
-                 runsOf(program, session.bundle.manifest.mesh, session.rank(), part, tensor.shape),
-                 Memory::Update, [&](const BucketRun &run, std::byte *own) {
-                   convert(from, opened.dataOf(tensor) + run.tensor * dtypeSize(from), to, own,
-                           run.count);
-                 });
+      accessRuns(session, tensor, part, Memory::Update, [&](const BucketRun &run, std::byte *own) {
+        convert(from, opened.dataOf(tensor) + run.tensor * dtypeSize(from), to, own, run.count);
+      });
     }
     opened.release(tensor);
   }

@@ -126,8 +126,7 @@ static uint64_t writeTensor(Session &session, const GlobalTensor &tensor, int64_
         checksum += checksumShare(from, size, count, run.tensor + at);
       }
     };
-    accessRuns(session, part, runsOf(program, mesh, session.rank(), part, tensor.shape),
-               Memory::Read, writeRun);
+    accessRuns(session, tensor, part, Memory::Read, writeRun);
   }
   return checksum;
 }

@@ -6,6 +6,7 @@
 #include "mlir/IR/BuiltinOps.h"
 
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace shardc {
@@ -19,6 +20,11 @@ inline constexpr llvm::StringLiteral kDevicePlanAttr = "shard.device_plan";
 struct DeviceCut {
   int64_t axis = 0, blocks = 1, shards = 1;
   std::vector<int64_t> indices; ///< by device
+
+  bool operator==(const DeviceCut &other) const {
+    return std::tie(axis, blocks, shards, indices) ==
+           std::tie(other.axis, other.blocks, other.shards, other.indices);
+  }
 };
 
 /// How a tensor of the program lies on the devices; no cuts: it is on all of them.

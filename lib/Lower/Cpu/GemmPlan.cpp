@@ -51,28 +51,29 @@ static bool canTile(const GemmSpec &spec) {
   return canDot(spec) && spec.m >= kMinRowsTiles && (!spec.packedB || spec.k % kTileK == 0);
 }
 
-/// Rows a multiple of 4 KiB apart fall into one set of L1 and evict each other. With groups of
-/// panels they are read too rarely for a copy to pay.
+/// Rows a multiple of 4 KiB apart fall into one set of L1 and evict each other.
 static bool rowsCollide(const GemmSpec &spec) {
-  return spec.packedB && spec.m > 8 && spec.a.rowStride * elementBytes(spec.a.type) % 4096 == 0;
+  return spec.m > 8 && spec.a.rowStride * elementBytes(spec.a.type) % 4096 == 0;
 }
 
 static bool mustCopyA(const GemmSpec &spec, Type accType, bool dot, bool pairsInB) {
+  // With groups of panels rows are read too rarely for a copy to pay.
+  bool isSlow = spec.packedB && rowsCollide(spec);
   if (dot) {
     auto odd = [](int64_t stride) { return stride % 2 != 0; };
     return spec.a.columnStride != 1 || odd(spec.k) || odd(spec.a.rowStride) ||
-           llvm::any_of(spec.a.batch, odd) || rowsCollide(spec);
+           llvm::any_of(spec.a.batch, odd) || isSlow;
   }
   if (spec.a.type != accType || (pairsInB && spec.k % 2 != 0))
     return true;
-  return spec.m > 4 && (spec.a.columnStride != 1 || rowsCollide(spec));
+  return spec.m > 4 && (spec.a.columnStride != 1 || isSlow);
 }
 
 static bool mustCopyAForTiles(const GemmSpec &spec) {
   auto odd = [](int64_t stride) { return stride % 2 != 0; };
   return spec.a.columnStride != 1 || spec.k % kTileK != 0 || odd(spec.a.rowStride) ||
          llvm::any_of(spec.a.batch, odd) || (spec.m > kTileSide && spec.m % kTileSide != 0) ||
-         (spec.m > 8 && spec.a.rowStride * elementBytes(spec.a.type) % 4096 == 0);
+         rowsCollide(spec);
 }
 
 static bool mustPrepareB(const GemmSpec &spec, Type accType, bool dot) {

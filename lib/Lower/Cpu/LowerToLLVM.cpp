@@ -26,7 +26,7 @@ using namespace mlir;
 
 namespace shardc {
 
-static void addLoweringPasses(OpPassManager &pm, const CpuTarget &target) {
+static void addLoweringPasses(OpPassManager &pm) {
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   pm.addPass(math::createMathExtendToSupportedTypes());
@@ -92,7 +92,7 @@ llvm::Error lowerKernelsToLLVM(ModuleOp module, const CpuTarget &target) {
   });
   PassManager pm(module.getContext(), ModuleOp::getOperationName());
   pm.enableVerifier(false); // the translation verifies; between passes it is a quarter of the time
-  addLoweringPasses(pm, target);
+  addLoweringPasses(pm);
   if (failed(pm.run(module)))
     return llvm::createStringError("cannot lower kernels for %s: %s", target.name.c_str(),
                                    message.c_str());

@@ -218,7 +218,7 @@ FailureOr<CudaKernel> lowerAttentionGrid(CudaLowering &lowering, graph::Attentio
     return kernel;
   }
   AttentionForward(lowering, operands.spec, buffers).build();
-  kernel.calls.push_back(lowering.launch(buffers));
+  kernel.calls.push_back(lowering.launch());
   return kernel;
 }
 

@@ -136,7 +136,7 @@ CudaLaunch GradKeys::build() {
   int64_t count = tensorCores && columns <= 256 ? 32 : 16;
   if (!tensorCores)
     staging = warp.tile(16 * groups * parts, count);
-  int64_t taken = tensorCores ? 0 : staging.rows * staging.pitch * elementBytes(element);
+  int64_t taken = staging.elements() * elementBytes(element);
   tiles.emplace(lowering, e, warp, TilePipeline::Shape{count, keyWidth * parts},
                 TilePipeline::Shape{count, valueWidth * parts}, 2, taken);
   tileRows = count;
@@ -187,10 +187,7 @@ CudaLaunch GradKeys::build() {
         keyWidth);
   store(all.drop_front(keyWidth / 2), buffers.dvalue, gradient.dv, firstValueColumn, spec.valueDim,
         valueWidth);
-  SmallVector<CudaBuffer> used;
-  for (const CudaBuffer *buffer : list)
-    used.push_back(*buffer);
-  return lowering.launch(used);
+  return lowering.launch();
 }
 
 CudaLaunch lowerAttentionGradKeys(CudaLowering &lowering, const AttentionGradSpec &spec,

@@ -203,7 +203,7 @@ CudaLaunch GradQueries::build() {
   int64_t count = tensorCores && size <= 128 ? 32 : 16;
   if (!tensorCores)
     staging = warp.tile(rowsPerBlock, count);
-  int64_t taken = tensorCores ? 0 : staging.rows * staging.pitch * elementBytes(element);
+  int64_t taken = staging.elements() * elementBytes(element);
   tiles.emplace(lowering, e, warp, TilePipeline::Shape{count, spec.dim},
                 TilePipeline::Shape{count, spec.valueDim}, 2, taken);
   tileRows = count;
@@ -227,10 +227,7 @@ CudaLaunch GradQueries::build() {
             std::min<int64_t>(width, static_cast<int64_t>(llvm::alignTo(spec.dim, 16)) - column)),
         bufferOf(buffers.dquery), grid.place(target, queries[0]), grid.place(target, queries[1]),
         e.index(column), spec.dim, target.column, spec.dim % 16 == 0);
-  SmallVector<CudaBuffer> used;
-  for (const CudaBuffer *buffer : list)
-    used.push_back(*buffer);
-  return lowering.launch(used);
+  return lowering.launch();
 }
 
 CudaLaunch lowerAttentionGradQueries(CudaLowering &lowering, const AttentionGradSpec &spec,

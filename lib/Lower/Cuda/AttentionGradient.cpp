@@ -60,8 +60,7 @@ CudaLaunch lowerAttentionGradSinks(CudaLowering &lowering, const AttentionGradSp
     e.storeScalar(e.convert(grid.minus(grid.f32(0), sum), type), kernel.bufferOf(*buffers.dsinks),
                   head);
   });
-  SmallVector<CudaBuffer> list{*buffers.sinks, buffers.denominator, buffers.delta, *buffers.dsinks};
-  return lowering.launch(list);
+  return lowering.launch();
 }
 
 FailureOr<CudaKernel> lowerAttentionGradGrid(CudaLowering &lowering, graph::AttentionGradOp op) {

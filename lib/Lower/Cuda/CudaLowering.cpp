@@ -48,6 +48,9 @@ KernelBody CudaLowering::begin(int64_t) {
   SmallVector<MemRefType> types;
   for (Type type : llvm::concat<const Type>(function.getArgumentTypes(), function.getResultTypes()))
     types.push_back(bufferType(cast<RankedTensorType>(type)));
+  launchArguments.clear();
+  for (unsigned i = 0; i < types.size(); ++i)
+    launchArguments.push_back(CudaArgument::ofBuffer(i));
   KernelBody body = beginKernel(function.getSymName(), types, [&](unsigned i) {
     return i >= function.getNumArguments() || inPlace.count(i);
   });
@@ -57,8 +60,11 @@ KernelBody CudaLowering::begin(int64_t) {
 
 KernelBody CudaLowering::beginKernel(StringRef name, ArrayRef<CudaBuffer> buffers) {
   SmallVector<MemRefType> types;
-  for (const CudaBuffer &buffer : buffers)
+  launchArguments.clear();
+  for (const CudaBuffer &buffer : buffers) {
     types.push_back(buffer.type);
+    launchArguments.push_back(buffer.argument);
+  }
   return beginKernel(name, types, [&](unsigned i) { return buffers[i].isWritten; });
 }
 
@@ -70,17 +76,9 @@ CudaBuffer CudaLowering::bufferOf(Value value) {
   return {CudaArgument::ofBuffer(function.getNumArguments() + result), type, true};
 }
 
-CudaLaunch CudaLowering::launch(ArrayRef<CudaBuffer> buffers) {
-  CudaLaunch made{kernel.getName().str(), blocks, threads};
-  for (const CudaBuffer &buffer : buffers)
-    made.arguments.push_back(buffer.argument);
-  return made;
-}
-
 CudaLaunch CudaLowering::launch() {
   CudaLaunch made{kernel.getName().str(), blocks, threads};
-  for (unsigned i = 0, count = kernel.getNumArguments(); i < count; ++i)
-    made.arguments.push_back(CudaArgument::ofBuffer(i));
+  made.arguments.assign(launchArguments.begin(), launchArguments.end());
   return made;
 }
 
@@ -150,17 +148,10 @@ FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp ke
   CudaLowering lowering(function, builder, kernels);
   if (failed(lowering.readInPlace()))
     return failure();
-  auto strongest = LoweringClass::Source;
-  Operation *anchor = nullptr;
-  for (Operation &op : function.getBody().front().without_terminator()) {
-    auto lowerable = dyn_cast<graph::LoweringOpInterface>(&op);
-    if (!lowerable)
-      return op.emitOpError() << "cannot be part of a kernel";
-    if (lowerable.getLoweringClass() > strongest) {
-      strongest = lowerable.getLoweringClass();
-      anchor = &op;
-    }
-  }
+  FailureOr<KernelLowering::Anchor> found = lowering.findAnchor();
+  if (failed(found))
+    return failure();
+  Operation *anchor = found->op;
   if (auto attention = dyn_cast_or_null<graph::AttentionOp>(anchor))
     return lowerAttentionGrid(lowering, attention);
   if (auto gradient = dyn_cast_or_null<graph::AttentionGradOp>(anchor))
@@ -173,7 +164,7 @@ FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp ke
     return lowerScatterGrid(lowering, anchor);
   if (auto einsum = dyn_cast_or_null<graph::EinsumOp>(anchor); einsum && isLibraryCall(einsum))
     return libraryCall(function, einsum, kernels);
-  return lowerGenerated(lowering, strongest, anchor);
+  return lowerGenerated(lowering, found->kind, anchor);
 }
 
 } // namespace shardc

@@ -26,9 +26,7 @@ struct CudaBuffer {
 struct CudaLowering : KernelLowering {
   CudaLowering(mlir::func::FuncOp function, mlir::OpBuilder &builder,
                mlir::gpu::GPUModuleOp kernels)
-      : KernelLowering(function, builder, {}), kernels(kernels) {
-    elementsPerItem = 1; // the next thread has the next element
-  }
+      : KernelLowering(function, builder, {}), kernels(kernels) {}
 
   /// The kernel over all buffers of the function.
   KernelBody begin(int64_t scratchBytes) override;
@@ -38,9 +36,7 @@ struct CudaLowering : KernelLowering {
   KernelBody beginKernel(llvm::StringRef name, llvm::ArrayRef<CudaBuffer> buffers);
   /// The buffer of an argument, or of a value that is a result.
   CudaBuffer bufferOf(mlir::Value value);
-  /// The call of the kernel that was begun last.
-  CudaLaunch launch(llvm::ArrayRef<CudaBuffer> buffers);
-  /// The call of the kernel that was begun last, with buffers 0, 1, … as its arguments.
+  /// The call of the kernel that was begun last, with the buffers that it was begun with.
   CudaLaunch launch();
   /// Items go to neighbouring threads.
   Kernel forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work,
@@ -63,6 +59,7 @@ struct CudaLowering : KernelLowering {
   mlir::gpu::GPUModuleOp kernels;
   mlir::gpu::GPUFuncOp kernel;
   int64_t blocks = 1, threads = 1;
+  llvm::SmallVector<CudaArgument> launchArguments; ///< of the kernel that was begun last
 };
 
 void lowerElementGrid(CudaLowering &lowering);

@@ -113,7 +113,7 @@ CudaLaunch lowerGroupOrder(CudaLowering &lowering, const GroupOrder &order, Valu
       return Values{arith::SelectOp::create(e.b, e.loc, mine, next, place[0])};
     });
   });
-  return lowering.launch(buffers);
+  return lowering.launch();
 }
 
 } // namespace shardc

@@ -121,6 +121,24 @@ static LogicalResult checkGroups(Operation *op, Value groups, int64_t count) {
   return success();
 }
 
+/// A result that is empty, or zero.
+static CudaKernel withoutProducts(CudaLowering &lowering, const CudaBuffer &target) {
+  CudaKernel kernel;
+  kernel.name = lowering.function.getSymName().str();
+  if (target.bytes() != 0)
+    kernel.calls.push_back(CudaMemset{target.argument, target.bytes()});
+  return kernel;
+}
+
+/// The kernel's first launch, which sorts the rows.
+static CudaKernel orderGroups(CudaLowering &lowering, const GroupOrder &order, Value groups) {
+  CudaKernel kernel;
+  kernel.name = lowering.function.getSymName().str();
+  kernel.scratchBytes = order.scratchBytes;
+  kernel.calls.push_back(lowerGroupOrder(lowering, order, groups));
+  return kernel;
+}
+
 /// Rows of a matrix by their numbers.
 static GlobalRows rowsOf(Value buffer, Type type, ArrayRef<int64_t> strides, int64_t columns) {
   int64_t stride = columns == 1 ? 1 : strides.back();
@@ -137,18 +155,11 @@ FailureOr<CudaKernel> lowerGroupedGrid(CudaLowering &lowering, graph::GroupedMat
   if (failed(input) || failed(weight) || failed(result) ||
       failed(checkGroups(op, op.getGroups(), groups)))
     return failure();
-  CudaKernel kernel;
-  kernel.name = lowering.function.getSymName().str();
   CudaBuffer target = lowering.bufferOf(result->base);
-  if (target.bytes() == 0)
-    return kernel;
-  if (groups == 0 || k == 0) {
-    kernel.calls.push_back(CudaMemset{target.argument, target.bytes()});
-    return kernel;
-  }
+  if (target.bytes() == 0 || groups == 0 || k == 0)
+    return withoutProducts(lowering, target);
   GroupOrder order(op.getContext(), rows, groups);
-  kernel.scratchBytes = order.scratchBytes;
-  kernel.calls.push_back(lowerGroupOrder(lowering, order, op.getGroups()));
+  CudaKernel kernel = orderGroups(lowering, order, op.getGroups());
 
   SmallVector<CudaBuffer> buffers{lowering.bufferOf(input->base),
                                   lowering.bufferOf(weight->base),
@@ -226,7 +237,7 @@ FailureOr<CudaKernel> lowerGroupedGrid(CudaLowering &lowering, graph::GroupedMat
     grid.store(sums, grid.body[7], place(result->strides), column, n,
                n == 1 ? 1 : result->strides[1]);
   });
-  kernel.calls.push_back(lowering.launch(buffers));
+  kernel.calls.push_back(lowering.launch());
   return kernel;
 }
 
@@ -241,18 +252,11 @@ FailureOr<CudaKernel> lowerGroupedGradGrid(CudaLowering &lowering, graph::Groupe
   if (failed(input) || failed(cotangent) || failed(result) ||
       failed(checkGroups(op, op.getGroups(), groups)))
     return failure();
-  CudaKernel kernel;
-  kernel.name = lowering.function.getSymName().str();
   CudaBuffer target = lowering.bufferOf(result->base);
-  if (target.bytes() == 0)
-    return kernel;
-  if (rows == 0) {
-    kernel.calls.push_back(CudaMemset{target.argument, target.bytes()});
-    return kernel;
-  }
+  if (target.bytes() == 0 || rows == 0)
+    return withoutProducts(lowering, target);
   GroupOrder order(op.getContext(), rows, groups);
-  kernel.scratchBytes = order.scratchBytes;
-  kernel.calls.push_back(lowerGroupOrder(lowering, order, op.getGroups()));
+  CudaKernel kernel = orderGroups(lowering, order, op.getGroups());
 
   SmallVector<CudaBuffer> buffers{lowering.bufferOf(input->base),
                                   lowering.bufferOf(cotangent->base), order.order, order.starts,
@@ -303,7 +307,7 @@ FailureOr<CudaKernel> lowerGroupedGradGrid(CudaLowering &lowering, graph::Groupe
         return {e.add(e.mul(group, strides[0]), e.mul(at, strides[1])), exists};
       },
       column, k, k == 1 ? 1 : strides[2]);
-  kernel.calls.push_back(lowering.launch(buffers));
+  kernel.calls.push_back(lowering.launch());
   return kernel;
 }
 

@@ -36,7 +36,6 @@ public:
 
 private:
   void begin(StringRef suffix);
-  CudaLaunch launch() { return lowering.launch(buffers); }
   Value in(Value tensor, ArrayRef<Value> indices) { return emitter->element(tensor, indices); }
   Value isInside(Value index, int64_t size) {
     return emitter->e.compare(arith::CmpIPredicate::ult, index, emitter->e.index(size));
@@ -281,16 +280,16 @@ FailureOr<CudaKernel> ScatterGrid::build() {
     kernel.calls.push_back(CudaMemset{result.argument, result.bytes()});
   } else if (lowering.inPlace.empty()) {
     copy();
-    kernel.calls.push_back(launch());
+    kernel.calls.push_back(lowering.launch());
   }
   if (scatter.outer * scatter.lines * scatter.length * scatter.inner == 0)
     return kernel;
   if (scatter.length > 1) {
     link();
-    kernel.calls.push_back(launch());
+    kernel.calls.push_back(lowering.launch());
   }
   apply();
-  kernel.calls.push_back(launch());
+  kernel.calls.push_back(lowering.launch());
   return kernel;
 }
 

@@ -54,10 +54,6 @@ Value WarpTile::loadVector(Value buffer, Value offset, int64_t count, Type type)
   return LLVM::LoadOp::create(e.b, e.loc, type, pointer(buffer, offset), count * bytes);
 }
 
-Value WarpTile::widen(Value stored) {
-  return stored.getType() == sum ? stored : Value(arith::ExtFOp::create(e.b, e.loc, sum, stored));
-}
-
 Value WarpTile::load(Value buffer, Value offset) {
   return e.convert(e.loadScalar(buffer, offset), sum);
 }

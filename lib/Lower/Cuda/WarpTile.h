@@ -34,6 +34,8 @@ struct SharedTile {
   int64_t rows = 0, columns = 0, pitch = 0; ///< columns: a multiple of 16
   mlir::Value firstRow{};                   ///< of a part; null: all
 
+  int64_t elements() const { return rows * pitch; }
+
   /// One of several tiles of `count` rows that lie behind each other.
   SharedTile part(mlir::Value row, int64_t count) const {
     return {buffer, count, columns, pitch, row};
@@ -129,7 +131,6 @@ private:
   Value pack(Value low, Value high);
   Values roundedRows(llvm::ArrayRef<Value> sums, int64_t inner);
   Value approximate(llvm::StringRef intrinsic, Value x);
-  Value widen(Value stored);
   Value select(Value condition, Value x, Value y) {
     return condition ? Value(mlir::arith::SelectOp::create(e.b, e.loc, condition, x, y)) : x;
   }

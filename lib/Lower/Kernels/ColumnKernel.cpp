@@ -137,10 +137,9 @@ Kernel ColumnBuilder::build() {
   sums = e.view(body.scratch, 0, computed, kBlock);
   part = e.view(body.scratch, rowBytes, computed, kBlock);
   int64_t items = count(outer) * llvm::divideCeil(shape[last], kBlock), work = count(reduced) * std::min(shape[last], kBlock);
-  int64_t perTile = std::clamp<int64_t>(kTileElements / std::max<int64_t>(work, 1), 1, std::max<int64_t>(items, 1));
-  Value end = e.min(e.mul(body.tileEnd, perTile), e.index(items));
-  e.loop(e.mul(body.tileBegin, perTile), end, 1, [&](Value item) { emitBlock(item); });
-  return {lowering.function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(items, perTile)), scratchBytes};
+  Kernel kernel = lowering.forEach(e, body, items, work, [&](Value item) { emitBlock(item); });
+  kernel.scratchBytes = scratchBytes;
+  return kernel;
 }
 
 KernelResult lowerColumnKernel(KernelLowering &lowering) {

@@ -17,8 +17,6 @@ struct KernelLowering {
   mlir::OpBuilder &builder;
   mlir::ModuleOp module;
   llvm::SmallDenseMap<unsigned, unsigned> inPlace{}; ///< argument to result
-  /// Neighbouring elements that one item of work takes in turn, where an op has the choice.
-  int64_t elementsPerItem = 64;
 
   mlir::Location loc() { return builder.getUnknownLoc(); }
   mlir::Operation *terminator() { return function.getBody().front().getTerminator(); }
@@ -29,6 +27,13 @@ struct KernelLowering {
   /// Does `count` independent items of about `work` elements each, this call's share of them.
   virtual Kernel forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work, llvm::function_ref<void(mlir::Value)> item) = 0;
 
+  /// The op whose class of lowering decides how the kernel is made, the first of the strongest; null without any op.
+  struct Anchor {
+    graph::LoweringClass kind;
+    mlir::Operation *op;
+  };
+  /// Fails, saying so, if an op cannot be part of a kernel.
+  mlir::FailureOr<Anchor> findAnchor();
   /// Reads kInPlaceAttr; errors are the kernel's.
   mlir::LogicalResult readInPlace();
   /// Makes results that are in place of an argument that argument's buffer.

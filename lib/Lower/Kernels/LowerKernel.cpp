@@ -73,24 +73,28 @@ void CpuLowering::adoptBuffers(ArrayRef<Value> buffers) {
   (void)generated.eraseArguments(llvm::BitVector(generated.getNumArguments(), false).set(0, count));
 }
 
+FailureOr<KernelLowering::Anchor> KernelLowering::findAnchor() {
+  Anchor anchor{LoweringClass::Source, nullptr};
+  for (Operation &op : function.getBody().front().without_terminator()) {
+    auto lowerable = dyn_cast<graph::LoweringOpInterface>(&op);
+    if (!lowerable)
+      return op.emitOpError() << "cannot be part of a kernel";
+    if (lowerable.getLoweringClass() > anchor.kind)
+      anchor = {lowerable.getLoweringClass(), &op};
+  }
+  return anchor;
+}
+
 FailureOr<Kernel> lowerKernel(func::FuncOp function, ModuleOp kernels, const CpuTarget &target) {
   OpBuilder builder(kernels.getContext());
   CpuLowering lowering(function, builder, kernels, target);
   if (failed(lowering.readInPlace()))
     return failure();
-  auto strongest = LoweringClass::Source;
-  Operation *anchor = nullptr;
-  for (Operation &op : function.getBody().front().without_terminator()) {
-    auto lowerable = dyn_cast<graph::LoweringOpInterface>(&op);
-    if (!lowerable)
-      return op.emitOpError() << "cannot be part of a kernel";
-    LoweringClass kind = lowerable.getLoweringClass();
-    if (kind > strongest) {
-      strongest = kind;
-      anchor = &op;
-    }
-  }
-  switch (strongest) {
+  FailureOr<KernelLowering::Anchor> found = lowering.findAnchor();
+  if (failed(found))
+    return failure();
+  Operation *anchor = found->op;
+  switch (found->kind) {
   case LoweringClass::Source:
   case LoweringClass::Element:
     return lowerElementKernel(lowering);

@@ -52,18 +52,20 @@ Value reduceScalars(Emitter &e, Reduction kind, Value acc, Value x, bool isUnsig
 }
 
 Value combineScalars(Emitter &e, Combine how, Value old, Value update, Type element) {
-  bool isBool = element.isInteger(1), isUnsigned = element.isUnsignedInteger() || isBool;
+  auto reduce = [&](Reduction kind) {
+    return reduceScalars(e, kind, old, update, element.isUnsignedInteger() || element.isInteger(1));
+  };
   switch (how) {
   case Combine::Replace:
     return update;
   case Combine::Sum:
-    return isBool ? scalar::bitOr(e.b, e.loc, old, update) : scalar::add(e.b, e.loc, old, update);
+    return reduce(Reduction::Sum);
   case Combine::Prod:
-    return isBool ? scalar::bitAnd(e.b, e.loc, old, update) : scalar::mul(e.b, e.loc, old, update);
+    return reduce(Reduction::Prod);
   case Combine::Max:
-    return scalar::max(e.b, e.loc, old, update, isUnsigned);
+    return reduce(Reduction::Max);
   case Combine::Min:
-    return scalar::min(e.b, e.loc, old, update, isUnsigned);
+    return reduce(Reduction::Min);
   }
   llvm_unreachable("combine");
 }

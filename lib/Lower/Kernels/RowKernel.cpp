@@ -111,13 +111,12 @@ Value RowBuilder::newScratch(Type type, int64_t count) {
 }
 
 Kernel RowBuilder::build() {
-  int64_t perTile = std::clamp<int64_t>(kTileElements / std::max<int64_t>(columns, 1), 1, std::max<int64_t>(rows, 1));
   body = lowering.begin(0); // how much scratch it takes is known afterwards
   lowering.bindArguments(emitter, body);
-  Value end = e.min(e.mul(body.tileEnd, perTile), e.index(rows));
-  e.loop(e.mul(body.tileBegin, perTile), end, 1, [&](Value r) { emitRow(r); });
+  Kernel kernel = lowering.forEach(e, body, rows, columns, [&](Value r) { emitRow(r); });
   CpuLowering::setScratch(body, scratchBytes);
-  return {lowering.function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(rows, perTile)), scratchBytes};
+  kernel.scratchBytes = scratchBytes;
+  return kernel;
 }
 
 KernelResult lowerRowKernel(KernelLowering &lowering) { return RowBuilder(lowering).build(); }

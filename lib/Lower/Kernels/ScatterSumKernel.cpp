@@ -4,13 +4,12 @@
 // element of the result looks for its updates in their order, so that every sum has one order
 // whatever the threads.
 //
-// On processors a tile owns rows, and sums of 16-bit floats are f32 in scratch until they are
-// whole: a frequent word's would stop growing. On GPUs, where there is no such memory, a thread
-// owns columns.
+// A tile owns rows, and sums of 16-bit floats are f32 in scratch until they are whole: a frequent
+// word's would stop growing.
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
-#include "dialects/Graph/ScalarEmit.h"
+#include "Reductions.h"
 
 using namespace mlir;
 using namespace shardc::graph;
@@ -61,10 +60,7 @@ Value ScatterSumBuilder::rowOf(Value n) {
 
 void ScatterSumBuilder::add(Value sums, Type type, Value at, Value from) {
   Value old = emitter.load(sums, type, at), update = emitter.load(updates, element, from);
-  bool isBool = element.isInteger(1);
-  emitter.store(isBool ? scalar::bitOr(e.b, e.loc, old, update)
-                       : scalar::add(e.b, e.loc, old, update),
-                sums, type, at);
+  emitter.store(combineScalars(e, Combine::Sum, old, update, element), sums, type, at);
 }
 
 Kernel ScatterSumBuilder::byRows(int64_t blockRows, Value sums, bool inPlace) {

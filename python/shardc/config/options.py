@@ -15,6 +15,7 @@ from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig
 _GRADIENTS = "an inference program has no gradients; use TrainOptions"
 _NO_BACKWARD = "an inference program has no backward pass; use TrainOptions"
 _DTYPES = "the program computes in the dtypes of the exported model; export it in that dtype and pass None"
+_NCCL = "how NCCL uses memory is said when a bundle runs: load(nccl_ub=...), shard-run --nccl-ub"
 _FSDP = "an inference program does not shard parameters over data-parallel ranks; use TrainOptions"
 
 # For every field that the compiler has no use for: the values that ask for nothing, and why another is refused.
@@ -47,7 +48,7 @@ REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
         "disable_bucketing": ((False,), _GRADIENTS),
         "calculate_per_token_loss": ((False,), _GRADIENTS),
         "keep_fp8_transpose_cache": ((False,), "there are no FP8 weights yet"),
-        "nccl_ub": ((False,), "how NCCL uses memory is said when a bundle runs: load(nccl_ub=...), shard-run --nccl-ub"),
+        "nccl_ub": ((False,), _NCCL),
         "fsdp_double_buffer": ((False,), _FSDP),
         "activation_checkpointing": ((False,), _NO_BACKWARD),
     },

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .options import CompileOptions, UnsupportedError
+from .options import _NCCL, CompileOptions, UnsupportedError
 from .setup import DistributedSetup
 from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig
 
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _GRAPH = "the graph is compiled as it was exported"
-_NCCL = "how NCCL uses memory is said when a bundle runs: load(nccl_ub=...), shard-run --nccl-ub"
 
 # For every field that a training step has no use for: the values that ask for nothing, and why another is refused.
 TRAIN_REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {

@@ -168,7 +168,7 @@ static int addRegistration(Communicator &c, void *buffer, size_t bytes, bool win
     return refuse(InvalidArgument, error.what());
   }
   uint64_t number = ++c.registrationCount;
-  c.registrations[number] = {begin, bytes, window};
+  c.registrations.insert(number);
   *handle = reinterpret_cast<void *>(number);
   LogLine("register")
       .add("comm", c.id)

@@ -17,13 +17,6 @@ int refuse(int code, const std::string &message) {
   return code;
 }
 
-bool Communicator::registered(uint64_t address, uint64_t bytes) const {
-  for (const auto &[handle, entry] : registrations)
-    if (address >= entry.begin && address + bytes <= entry.begin + entry.bytes)
-      return true;
-  return false;
-}
-
 void Communicator::fail(int code, const std::string &message) {
   int none = Success;
   if (error.compare_exchange_strong(none, code))

@@ -11,7 +11,7 @@
 #include "driver/Log.h"
 #include <atomic>
 #include <deque>
-#include <map>
+#include <set>
 #include <memory>
 #include <mutex>
 
@@ -89,11 +89,6 @@ private:
   void *memory;
 };
 
-struct Registration {
-  uint64_t begin, bytes;
-  bool window;
-};
-
 struct Call {
   CallFacts facts;
   uint64_t source, target;
@@ -114,10 +109,9 @@ struct Communicator {
       finished{0}; // operations: they run in the order of the host's calls
   bool joined = false, finalised = false, polled = true;
   uint64_t calls = 0;
-  std::map<uint64_t, Registration> registrations; // by handle
+  std::set<uint64_t> registrations; // handles
   uint64_t registrationCount = 0;
 
-  bool registered(uint64_t address, uint64_t bytes) const;
   void fail(int code, const std::string &message);
   /// InProgress until all ranks are here.
   int join();
