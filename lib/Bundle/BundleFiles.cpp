@@ -1,5 +1,6 @@
 //===- BundleFiles.cpp - The files of a bundle ----------------------------===//
 #include "BundleFiles.h"
+#include "shardc/Bundle/Archive.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/Endian.h"
 #include "llvm/Support/FileSystem.h"
@@ -12,7 +13,7 @@ using namespace mlir;
 
 namespace shardc {
 
-static llvm::Error ioError(StringRef path, const char *what, std::error_code code) {
+llvm::Error ioError(StringRef path, const char *what, std::error_code code) {
   return llvm::createStringError("%s: %s: %s", path.str().c_str(), what, code.message().c_str());
 }
 
@@ -21,15 +22,28 @@ std::string sha256(StringRef bytes) {
   return llvm::toHex(digest, /*LowerCase=*/true);
 }
 
+llvm::Error checkReplaceable(StringRef path, bool force) {
+  if (!llvm::sys::fs::exists(path))
+    return llvm::Error::success();
+  if (!force)
+    return llvm::createStringError("%s: exists; remove it or use force to replace it", path.str().c_str());
+  if (llvm::sys::fs::is_directory(path) == isArchivePath(path))
+    return llvm::createStringError("%s: exists and is %s; it will not be replaced", path.str().c_str(),
+                                   isArchivePath(path) ? "a directory" : "no directory");
+  llvm::Expected<std::unique_ptr<llvm::MemoryBuffer>> manifest = readBundleFile(path, "manifest.json");
+  if (manifest)
+    return llvm::Error::success();
+  llvm::consumeError(manifest.takeError());
+  return llvm::createStringError("%s: exists and is no bundle (it has no manifest.json); it will not be replaced", path.str().c_str());
+}
+
 llvm::Expected<BundleDirectory> BundleDirectory::create(StringRef path, bool force) {
   while (path.size() > 1 && path.ends_with("/"))
     path = path.drop_back();
   if (path.empty())
     return llvm::createStringError("no path was given for the bundle");
-  if (llvm::sys::fs::exists(path) && !force)
-    return llvm::createStringError("%s: exists; remove it or use force to replace it", path.str().c_str());
-  if (force && llvm::sys::fs::exists(path) && !llvm::sys::fs::exists(path + "/manifest.json"))
-    return llvm::createStringError("%s: exists and is no bundle (it has no manifest.json); it will not be replaced", path.str().c_str());
+  if (llvm::Error error = checkReplaceable(path, force))
+    return std::move(error);
   SmallString<128> temporary;
   llvm::sys::fs::createUniquePath(path + ".%%%%%%.partial", temporary, /*MakeAbsolute=*/false);
   if (std::error_code code = llvm::sys::fs::create_directories(temporary))
@@ -73,6 +87,8 @@ llvm::Error BundleDirectory::list(StringRef file) {
 }
 
 llvm::Error BundleDirectory::commit() {
+  if (isArchivePath(target)) // the directory goes with this object
+    return packBundle(temporary, target, /*force=*/true);
   // A directory cannot be renamed over one that is not empty: the old one steps aside first.
   std::string old;
   if (llvm::sys::fs::exists(target)) {

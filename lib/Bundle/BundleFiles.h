@@ -11,7 +11,14 @@ namespace shardc {
 
 std::string sha256(llvm::StringRef bytes);
 
-/// A directory in the making: a temporary sibling of where it will be, which it becomes when complete.
+/// "PATH: what: reason".
+llvm::Error ioError(llvm::StringRef path, const char *what, std::error_code code);
+
+/// Fails if `path` exists, unless `force`; then, if it is no bundle of the kind that its name says.
+llvm::Error checkReplaceable(llvm::StringRef path, bool force);
+
+/// A directory in the making: a temporary sibling of where it will be, which it becomes when complete. If that is named *.zip, it
+/// becomes such a file.
 class BundleDirectory {
 public:
   /// Fails if `path` exists, unless `force`.

@@ -2,8 +2,9 @@
 
 #include "BundleJson.h"
 
+#include "shardc/Bundle/Archive.h"
+
 #include "llvm/Support/MemoryBuffer.h"
-#include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 
 namespace json = llvm::json;
@@ -11,14 +12,12 @@ namespace json = llvm::json;
 namespace shardc {
 
 std::optional<json::Value> readBundleJson(const std::string &bundle, llvm::StringRef name) {
-  llvm::SmallString<128> path(bundle);
-  llvm::sys::path::append(path, name);
-  auto buffer = llvm::MemoryBuffer::getFile(path);
+  auto buffer = readBundleFile(bundle, name);
   if (!buffer) {
-    llvm::errs() << "error: " << bundle << " is not a bundle: cannot read " << name << ": "
-                 << buffer.getError().message() << "\n";
+    llvm::errs() << "error: " << bundle << " is not a bundle: " << llvm::toString(buffer.takeError()) << "\n";
     return std::nullopt;
   }
+  std::string path = bundle + "/" + name.str();
   auto value = json::parse((*buffer)->getBuffer());
   if (!value) {
     llvm::errs() << "error: " << path << ": " << llvm::toString(value.takeError()) << "\n";

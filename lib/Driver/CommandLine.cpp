@@ -25,6 +25,7 @@ usage: shardc COMMAND ...
   shardc explain llama.bundle                         every collective: why, bytes, what would remove it
   shardc export-plan MODEL.onnx --tp 4 -o PLANNED.onnx a copy of the file with the plan as its device configuration
   shardc inspect llama.bundle                         what a bundle holds
+  shardc pack    llama.bundle -o llama.zip            the bundle as one file, which runs without being unpacked
 
 model (compile, verify, export-plan)
   MODEL                  .onnx, or .mlir of the graph dialect
@@ -47,7 +48,7 @@ mesh and plan (compile, verify, export-plan)
   --keep-outputs-sharded do not gather outputs
 
 compile
-  -o, --output DIR       the bundle
+  -o, --output NAME      the bundle: a directory, or one file if NAME ends with .zip
   --force                replace an existing one
   --target cpu|cuda      what ranks are: processors (default), or NVIDIA GPUs
   --isa LEVELS           cpu: processor levels to compile for (default x86-64-v4,x86-64-v3; with products of bf16
@@ -116,6 +117,9 @@ export-plan
   -o, --output FILE      the copy; --force replaces an existing one
   --configuration NAME   name of the device configuration (default: of the mesh, such as tp4)
 
+pack
+  -o, --output FILE.zip  the file; --force replaces an existing one
+
 explain, inspect
   --json                 print as JSON
 
@@ -173,6 +177,7 @@ struct Parsed {
   VerifyOptions verify;
   PlanOptions plan;
   ExportPlanOptions exportPlan;
+  PackOptions pack;
   bool json = false;
 
   ModelOptions &model() { return command == "verify" ? verify.model : command == "export-plan" ? exportPlan.model : compile.model; }
@@ -320,7 +325,7 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
   bool has = argument.contains('=');
   std::string text;
   known = true;
-  if (name == "--json" && p.command != "" && p.command != "export-plan")
+  if (name == "--json" && p.command != "" && p.command != "export-plan" && p.command != "pack")
     return p.json = true;
   if (isModelCommand(p.command)) {
     PipelineOptions &pipeline = p.model().pipeline;
@@ -400,6 +405,12 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     if (name == "--configuration")
       return args.value(name, inlined, has, p.exportPlan.name);
   }
+  if (p.command == "pack") {
+    if (name == "-o" || name == "--output")
+      return args.value(name, inlined, has, p.pack.output);
+    if (name == "--force")
+      return p.pack.force = true;
+  }
   if (p.command == "plan") {
     auto positive = [&](double &out) {
       return args.number(name, inlined, has, out) && (out > 0 || args.fail(name + " needs a positive number"));
@@ -475,8 +486,8 @@ int runDriver(int argc, char **argv) {
     return kOk;
   }
   p.command = first.str();
-  if (!llvm::is_contained({"compile", "verify", "explain", "inspect", "plan", "export-plan"}, first)) {
-    args.fail("\"" + first + "\" is not a command: compile, verify, plan, export-plan, explain or inspect");
+  if (!llvm::is_contained({"compile", "verify", "explain", "inspect", "plan", "export-plan", "pack"}, first)) {
+    args.fail("\"" + first + "\" is not a command: compile, verify, plan, export-plan, pack, explain or inspect");
     return kUsage;
   }
   if (!parse(args, p))
@@ -492,6 +503,10 @@ int runDriver(int argc, char **argv) {
   }
   if (p.command == "export-plan")
     return exportPlanCommand(p.exportPlan);
+  if (p.command == "pack") {
+    p.pack.bundle = p.target;
+    return packCommand(p.pack);
+  }
   if (p.command == "plan") {
     p.plan.bundle = p.target;
     p.plan.json = p.json;

@@ -158,7 +158,7 @@ LogicalResult Verification::runCompiled() {
     llvm::errs() << "error: cannot make a temporary folder: " << error.message() << "\n";
     return failure();
   }
-  auto removeFolder = llvm::make_scope_exit([&] { llvm::sys::fs::remove_directories(folder); });
+  llvm::scope_exit removeFolder([&] { llvm::sys::fs::remove_directories(folder); });
   std::string base = folder.str().str();
   BundleOptions bundle;
   bundle.path = base + "/model.bundle";

@@ -311,7 +311,7 @@ FailureOr<SmallVector<Place>> Flattener::walk(func::FuncOp function, ArrayRef<Pl
   if (llvm::is_contained(stack, function))
     return function.emitError() << "function \"" << function.getSymName() << "\" calls itself";
   stack.push_back(function);
-  auto pop = llvm::make_scope_exit([&] { stack.pop_back(); });
+  llvm::scope_exit pop([&] { stack.pop_back(); });
   Frame frame;
   for (auto [argument, place] : llvm::zip(function.getArguments(), arguments))
     frame[argument] = place;

@@ -9,6 +9,7 @@ process a rank, or several machines, use shard-run. shardc.training has what a t
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Collection, Mapping
 from ctypes import c_void_p
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from . import _runtime, _tools
+from .archive import read_file
 from .arrays import as_array, dtype_name, numpy_dtype
 from .job import Job
-from .safetensors import open_safetensors
+from .safetensors import open_bundle_weights, open_safetensors
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def _values(facts: list[_runtime.ValueFacts]) -> dict[str, Value]:
 
 
 class Bundle:
-    """A bundle directory. It is checked when opened; ranks start and weights load at the first run.
+    """A bundle: its directory, or one zip file. It is checked when opened; ranks start and weights load at the first run.
 
     weights: other weights than the bundle's own (a .safetensors file, an index or a folder). threads: compute threads a
     rank, 0 for an even share of the processors. isa: force a kernel level. timeout: seconds a rank waits for another.
@@ -100,7 +102,7 @@ class Bundle:
         self._handle = runtime.open_bundle(self.path, isa)
         self._facts = runtime.facts(self._handle)
         # the runtime has checked the file by now
-        self.manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
+        self.manifest: dict[str, Any] = json.loads(read_file(self.path, "manifest.json"))
         self.ranks: int = self._facts.ranks
         self.isa: str = (self._facts.isa or b"").decode()
         self.target: str = self._facts.target.decode()
@@ -181,7 +183,7 @@ class Bundle:
     # ---- weights ---------------------------------------------------------------------------------------------------
     def state_dict(self) -> Mapping[str, np.ndarray]:
         """The weights by the model's own names, whole, as read-only views of their files."""
-        return open_safetensors(self._weights or self.path / "weights")
+        return open_safetensors(self._weights) if self._weights else open_bundle_weights(self.path)
 
     # ---- life ------------------------------------------------------------------------------------------------------
     def _stop(self) -> None:
@@ -213,8 +215,8 @@ class Bundle:
 
 def _is_training(path: str | Path) -> bool:
     try:
-        return bool(json.loads((Path(path) / "manifest.json").read_text()).get("training"))
-    except (OSError, ValueError, AttributeError):
+        return bool(json.loads(read_file(Path(path), "manifest.json")).get("training"))
+    except (OSError, ValueError, AttributeError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return False  # the runtime says what is wrong
 
 

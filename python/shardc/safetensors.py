@@ -14,9 +14,11 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .archive import stored_members
 from .arrays import bfloat16
 
 LARGEST_HEADER = 100 << 20  # the limit of the reference implementation
@@ -63,8 +65,7 @@ def _item_size(dtype: str, where: str) -> int:
     return np.dtype(_DTYPES[dtype]).itemsize
 
 
-def _read_entry(file: Path, name: str, value, data_begin: int, data_bytes: int) -> Entry:
-    where = f'{file}: tensor "{name}"'
+def _read_entry(file: Path, where: str, value, data_begin: int, data_bytes: int) -> Entry:
     if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
         raise SafetensorsError(f"{where}: needs dtype, shape and data_offsets")
     dtype, shape, offsets = str(value["dtype"]), value["shape"], value["data_offsets"]
@@ -81,11 +82,13 @@ def _read_entry(file: Path, name: str, value, data_begin: int, data_bytes: int) 
     return Entry(file, dtype, tuple(shape), data_begin + begin, needed)
 
 
-def read_header(file: str | Path) -> dict[str, Entry]:
-    """The tensors of one .safetensors file."""
-    file = Path(file)
-    size = file.stat().st_size
-    with file.open("rb") as stream:
+def read_header(file: str | Path, begin: int = 0, size: int | None = None, where: str | None = None) -> dict[str, Entry]:
+    """The tensors of one .safetensors file, which may be a part of another file: `size` bytes from `begin` on, called
+    `where` in messages."""
+    path = Path(file)
+    file, size = where or path, path.stat().st_size if size is None else size
+    with path.open("rb") as stream:
+        stream.seek(begin)
         if size < 8:
             raise SafetensorsError(f"{file}: has {size} bytes, a safetensors file has at least 8")
         (length,) = struct.unpack("<Q", stream.read(8))
@@ -99,7 +102,8 @@ def read_header(file: str | Path) -> dict[str, Entry]:
     if not isinstance(header, dict):
         raise SafetensorsError(f"{file}: the header is not a JSON object")
     header.pop("__metadata__", None)
-    return {name: _read_entry(file, name, value, 8 + length, size - 8 - length) for name, value in header.items()}
+    data = (begin + 8 + length, size - 8 - length)
+    return {name: _read_entry(path, f'{file}: tensor "{name}"', value, *data) for name, value in header.items()}
 
 
 def _read_index(index: Path) -> dict[str, Entry]:
@@ -125,12 +129,17 @@ def _read_folder(folder: Path) -> dict[str, Entry]:
         return _read_index(indices[0])
     if not files:
         raise SafetensorsError(f"{folder}: holds neither a .safetensors file nor an index")
+    return _merge({file: read_header(file) for file in files})
+
+
+def _merge(by_file: dict[Any, dict[str, Entry]]) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
-    for file in files:
-        for name, entry in read_header(file).items():
+    origin: dict[str, Any] = {}
+    for file, tensors in by_file.items():
+        for name, entry in tensors.items():
             if name in entries:
-                raise SafetensorsError(f'{file}: tensor "{name}" is also in {entries[name].file}')
-            entries[name] = entry
+                raise SafetensorsError(f'{file}: tensor "{name}" is also in {origin[name]}')
+            entries[name], origin[name] = entry, file
     return entries
 
 
@@ -154,6 +163,17 @@ class Safetensors(Mapping):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+
+def open_bundle_weights(bundle: Path) -> Safetensors:
+    """The weights of a bundle."""
+    if bundle.is_dir():
+        return open_safetensors(bundle / "weights")
+    places = stored_members(bundle, "weights/")
+    if not places:
+        raise SafetensorsError(f"{bundle}: holds no weights")
+    headers = {f"{bundle}/{name}": (begin, size) for name, (begin, size) in places.items()}
+    return Safetensors(_merge({name: read_header(bundle, *place, name) for name, place in headers.items()}))
 
 
 def open_safetensors(path: str | Path) -> Safetensors:

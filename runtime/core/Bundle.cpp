@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <sys/stat.h>
 
 using namespace shardrt;
 
@@ -26,26 +25,24 @@ static bool isKernelOfOtherLevel(const Bundle &bundle, const std::string &path) 
 
 /// Weight files may be huge, so their hash covers the header (which fixes names, shapes and
 /// offsets) only.
-static std::string hashOf(const std::string &path) {
-  MappedFile file(path);
+static std::string hashOf(const MappedFile &file) {
   size_t bytes = file.size();
-  if (hasSuffix(path, ".safetensors"))
-    bytes = safetensorsHeaderBytes(file.text(), path);
+  if (hasSuffix(file.path(), ".safetensors"))
+    bytes = safetensorsHeaderBytes(file.text(), file.path());
   return sha256Hex(file.data(), bytes);
 }
 
 static void checkFile(const Bundle &bundle, const FileEntry &entry, bool withHash) {
-  std::string path = bundle.pathOf(entry.path);
-  struct stat info;
-  if (stat(path.c_str(), &info) != 0)
+  std::string path = bundle.files.pathOf(entry.path);
+  std::optional<int64_t> bytes = bundle.files.sizeOf(entry.path);
+  if (!bytes)
+    throw Error(SHARDRT_BAD_BUNDLE, cat(path, ": listed in manifest.json, but missing"));
+  if (*bytes != entry.bytes)
     throw Error(SHARDRT_BAD_BUNDLE,
-                cat(path, ": listed in manifest.json, but missing: ", systemError()));
-  if (info.st_size != entry.bytes)
-    throw Error(SHARDRT_BAD_BUNDLE,
-                cat(path, ": has ", info.st_size, " bytes, manifest.json says ", entry.bytes));
+                cat(path, ": has ", *bytes, " bytes, manifest.json says ", entry.bytes));
   if (entry.sha256.empty() || !withHash)
     return;
-  if (std::string actual = hashOf(path); actual != entry.sha256)
+  if (std::string actual = hashOf(bundle.files.open(entry.path)); actual != entry.sha256)
     throw Error(SHARDRT_BAD_BUNDLE,
                 cat(path, ": sha256 is ", actual, ", manifest.json says ", entry.sha256));
 }
@@ -57,12 +54,6 @@ static KernelEntry chooseKernels(const Manifest &manifest, const std::string &is
   for (const KernelEntry &entry : manifest.kernels)
     offered.push_back(entry.level);
   return manifest.kernels[chooseIsaLevel(offered, isa)];
-}
-
-static void mapIfPresent(std::unique_ptr<MappedFile> &file, const std::string &path) {
-  struct stat info;
-  if (stat(path.c_str(), &info) == 0)
-    file = std::make_unique<MappedFile>(path);
 }
 
 static void checkEntryPoints(const Bundle &bundle, const std::string &manifestPath) {
@@ -81,7 +72,7 @@ void shardrt::checkBundleFile(const Bundle &bundle, const std::string &path) {
     if (entry.path == path)
       return checkFile(bundle, entry, true);
   throw Error(SHARDRT_BAD_BUNDLE,
-              cat(bundle.pathOf("manifest.json"), ": files: \"", path, "\" is not listed"));
+              cat(bundle.files.pathOf("manifest.json"), ": files: \"", path, "\" is not listed"));
 }
 
 static bool launchesKernels(const Program &program) {
@@ -94,24 +85,21 @@ static bool launchesKernels(const Program &program) {
   return false;
 }
 
-std::unique_ptr<Bundle> shardrt::openBundle(const std::string &directory, const std::string &isa) {
+std::unique_ptr<Bundle> shardrt::openBundle(const std::string &path, const std::string &isa) {
   auto bundle = std::make_unique<Bundle>();
-  bundle->directory = directory;
-  struct stat info;
-  if (stat(directory.c_str(), &info) != 0)
-    throw Error(SHARDRT_BAD_BUNDLE, cat(directory, ": cannot open bundle: ", systemError()));
-  if (!S_ISDIR(info.st_mode))
-    throw Error(SHARDRT_BAD_BUNDLE, cat(directory, ": a bundle is a directory, this is a file"));
-  std::string manifestPath = bundle->pathOf("manifest.json");
-  if (stat(manifestPath.c_str(), &info) != 0)
-    throw Error(SHARDRT_BAD_BUNDLE, cat(directory, ": not a bundle, manifest.json is missing"));
-  bundle->manifest = readManifest(MappedFile(manifestPath).text(), manifestPath);
+  bundle->files = BundleFiles(path);
+  const BundleFiles &files = bundle->files;
+  std::string manifestPath = files.pathOf("manifest.json");
+  if (!files.sizeOf("manifest.json"))
+    throw Error(SHARDRT_BAD_BUNDLE, cat(path, ": not a bundle, manifest.json is missing"));
+  bundle->manifest = readManifest(files.open("manifest.json").text(), manifestPath);
   bundle->isa = isa;
   bundle->kernels = chooseKernels(bundle->manifest, isa);
   for (const FileEntry &entry : bundle->manifest.files)
     checkFile(*bundle, entry, !isKernelOfOtherLevel(*bundle, entry.path));
-  mapIfPresent(bundle->constants, bundle->pathOf("constants.bin"));
-  MappedFile program(bundle->pathOf("program.json"));
+  if (files.sizeOf("constants.bin"))
+    bundle->constants.emplace(files.open("constants.bin"));
+  MappedFile program = files.open("program.json");
   int64_t constantBytes = bundle->constants ? static_cast<int64_t>(bundle->constants->size()) : 0;
   bundle->program =
       readProgram(program.text(), program.path(), bundle->manifest.mesh, constantBytes);

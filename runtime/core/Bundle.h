@@ -1,7 +1,7 @@
-// A bundle directory after reading and checking everything but the weights.
+// A bundle after reading and checking everything but the weights.
 #pragma once
 
-#include "runtime/core/MappedFile.h"
+#include "runtime/core/BundleFiles.h"
 #include "runtime/core/Program.h"
 #include "runtime/core/Training.h"
 #include <memory>
@@ -34,22 +34,21 @@ struct Manifest {
 Manifest readManifest(std::string_view text, const std::string &file);
 
 struct Bundle {
-  std::string directory;
+  BundleFiles files;
   Manifest manifest;
   Program program;
-  KernelEntry kernels;                   // of the chosen level; a GPU's rank chooses later
-  std::string isa;                       // asked for, or empty
-  std::unique_ptr<MappedFile> constants; // null when the bundle has none
-  uint64_t fingerprint = 0;              // of program and mesh
+  KernelEntry kernels;                 // of the chosen level; a GPU's rank chooses later
+  std::string isa;                     // asked for, or empty
+  std::optional<MappedFile> constants; // empty when the bundle has none
+  uint64_t fingerprint = 0;            // of program and mesh
 
   int ranks() const { return static_cast<int>(manifest.mesh.ranks()); }
-  std::string pathOf(const std::string &file) const { return directory + "/" + file; }
 };
 
 /// Throws unless the file is what manifest.json lists.
 void checkBundleFile(const Bundle &bundle, const std::string &path);
 
 /// `isa` forces a level; empty takes the best that this processor runs.
-std::unique_ptr<Bundle> openBundle(const std::string &directory, const std::string &isa);
+std::unique_ptr<Bundle> openBundle(const std::string &path, const std::string &isa);
 
 } // namespace shardrt

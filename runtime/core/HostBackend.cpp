@@ -92,10 +92,10 @@ private:
     const std::vector<std::string> &names = bundle.program.kernels;
     if (names.empty())
       return nullptr;
-    std::vector<std::string> files = {bundle.pathOf(bundle.kernels.file)};
+    std::vector<std::string> files = {bundle.kernels.file};
     if (!bundle.kernels.rest.empty())
-      files.push_back(bundle.pathOf(bundle.kernels.rest));
-    return std::make_unique<KernelLibrary>(files, names);
+      files.push_back(bundle.kernels.rest);
+    return std::make_unique<KernelLibrary>(bundle.files, files, names);
   }
 
   const Bundle &bundle;

@@ -1,7 +1,7 @@
 #include "runtime/core/MappedFile.h"
 #include "runtime/core/Error.h"
 
-#include <cerrno>
+#include <cstdint>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -20,26 +20,27 @@ MappedFile::MappedFile(const std::string &path) : name(path) {
   }
   length = static_cast<size_t>(info.st_size);
   if (length) {
-    void *mapping = mmap(nullptr, length, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (mapping == MAP_FAILED) {
+    void *address = mmap(nullptr, length, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (address == MAP_FAILED) {
       std::string reason = systemError();
       close(fd);
       throw Error(SHARDRT_IO, cat(path, ": cannot map ", length, " bytes: ", reason));
     }
-    base = static_cast<const std::byte *>(mapping);
+    base = static_cast<const std::byte *>(address);
+    mapping.reset(base, [size = length](const std::byte *begin) {
+      munmap(const_cast<std::byte *>(begin), size);
+    });
   }
   close(fd);
 }
 
-void MappedFile::release(size_t begin, size_t end) const {
-  const size_t page = 4096;
-  begin = (begin + page - 1) / page * page; // a neighbour may still need the rest of a page
-  end = end / page * page;
-  if (begin < end)
-    madvise(const_cast<std::byte *>(base) + begin, end - begin, MADV_DONTNEED);
-}
+MappedFile::MappedFile(const MappedFile &whole, size_t offset, size_t size, std::string name)
+    : name(std::move(name)), mapping(whole.mapping), base(whole.base + offset), length(size) {}
 
-MappedFile::~MappedFile() {
-  if (base)
-    munmap(const_cast<std::byte *>(base), length);
+void MappedFile::release(size_t begin, size_t end) const {
+  const uintptr_t page = 4096, start = reinterpret_cast<uintptr_t>(base);
+  // A neighbour may still need the rest of a page.
+  uintptr_t first = (start + begin + page - 1) / page * page, last = (start + end) / page * page;
+  if (first < last)
+    madvise(reinterpret_cast<void *>(first), last - first, MADV_DONTNEED);
 }

@@ -1,8 +1,9 @@
-// A read-only memory-mapped file: pages are read when touched, so a rank reads only its part of a
-// weight file.
+// A read-only memory-mapped file, or a part of one: pages are read when touched, so a rank reads
+// only its part of a weight file.
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -12,9 +13,8 @@ class MappedFile {
 public:
   /// Throws SHARDRT_IO with the path and the reason.
   explicit MappedFile(const std::string &path);
-  ~MappedFile();
-  MappedFile(const MappedFile &) = delete;
-  MappedFile &operator=(const MappedFile &) = delete;
+  /// A part, which keeps the whole mapped. It must lie inside it.
+  MappedFile(const MappedFile &whole, size_t offset, size_t size, std::string name);
 
   const std::byte *data() const { return base; }
   size_t size() const { return length; }
@@ -25,6 +25,7 @@ public:
 
 private:
   std::string name;
+  std::shared_ptr<const std::byte> mapping; // the whole; null if it is empty
   const std::byte *base = nullptr;
   size_t length = 0;
 };

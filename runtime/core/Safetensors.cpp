@@ -93,8 +93,8 @@ std::map<std::string, std::string> shardrt::readSafetensorsMetadata(std::string_
 }
 
 struct WeightFiles::File {
-  explicit File(const std::string &path)
-      : mapped(path), entries(readSafetensorsHeader(mapped.text(), path)) {}
+  explicit File(MappedFile file)
+      : mapped(std::move(file)), entries(readSafetensorsHeader(mapped.text(), mapped.path())) {}
   MappedFile mapped;
   std::map<std::string, TensorEntry> entries;
 };
@@ -136,12 +136,30 @@ void WeightFiles::addDirectory(const std::string &path) {
     addFile(file);
 }
 
+WeightFiles WeightFiles::ofBundle(const BundleFiles &bundle) {
+  if (!bundle.isArchive())
+    return WeightFiles(bundle.pathOf("weights"));
+  WeightFiles weights;
+  weights.root = bundle.pathOf("weights");
+  for (const ArchiveMember &member : bundle.members()) {
+    if (fs::path(member.name).extension() != ".safetensors")
+      continue;
+    std::string path = bundle.pathOf(member.name);
+    weights.files[path] = std::make_unique<File>(bundle.open(member.name));
+    weights.addFile(path);
+  }
+  if (weights.files.empty())
+    throw Error(SHARDRT_BAD_WEIGHTS, cat(weights.root, ": no such weight file or directory"));
+  return weights;
+}
+
+WeightFiles::WeightFiles(WeightFiles &&) = default;
 WeightFiles::~WeightFiles() = default;
 
 WeightFiles::File &WeightFiles::open(const std::string &path) {
   std::unique_ptr<File> &file = files[path];
   if (!file)
-    file = std::make_unique<File>(path);
+    file = std::make_unique<File>(MappedFile(path));
   return *file;
 }
 

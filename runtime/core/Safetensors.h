@@ -1,8 +1,8 @@
 // Safetensors files: an 8-byte header length, a JSON header, raw little-endian tensors.
 #pragma once
 
+#include "runtime/core/BundleFiles.h"
 #include "runtime/core/DType.h"
-#include "runtime/core/MappedFile.h"
 #include <map>
 #include <memory>
 
@@ -36,6 +36,9 @@ struct WeightTensor {
 class WeightFiles {
 public:
   explicit WeightFiles(const std::string &path);
+  /// Those of a bundle: its folder "weights".
+  static WeightFiles ofBundle(const BundleFiles &bundle);
+  WeightFiles(WeightFiles &&);
   ~WeightFiles();
   /// Empty when there is no such tensor.
   std::optional<WeightTensor> find(const std::string &tensor);
@@ -45,6 +48,7 @@ public:
 
 private:
   struct File;
+  WeightFiles() = default;
   void addDirectory(const std::string &path);
   void addFile(const std::string &path);
   void addIndex(const std::string &path);

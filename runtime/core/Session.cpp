@@ -84,7 +84,7 @@ void Session::load(const std::string &weights) {
   if (program.parameters.empty() &&
       std::none_of(program.states.begin(), program.states.end(), isParameter))
     return;
-  WeightFiles files(weights.empty() ? bundle.pathOf("weights") : weights);
+  WeightFiles files = weights.empty() ? WeightFiles::ofBundle(bundle.files) : WeightFiles(weights);
   loadParameters(program, bundle.manifest.mesh, rank(), files, pool, memory());
   loadStates(program, bundle.manifest.mesh, rank(), files, memory());
 }

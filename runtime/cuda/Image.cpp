@@ -71,7 +71,7 @@ Module::Module(const Bundle &bundle, const Device &device) {
   const KernelEntry &image =
       chooseImage(bundle.manifest.kernels, device.arch, device.description(), bundle.isa);
   checkBundleFile(bundle, image.file);
-  MappedFile file(bundle.pathOf(image.file));
+  MappedFile file = bundle.files.open(image.file);
   load(file.path(), std::string(file.text())); // PTX ends with a zero
   chosen = image.level;
   for (const CudaKernel &kernel : bundle.program.cuda.kernels)

@@ -1,4 +1,5 @@
-// Fuzzes everything that reads files of a bundle: manifest, program, safetensors and npy headers.
+// Fuzzes everything that reads files of a bundle: manifest, program, safetensors and npy headers,
+// and zip files.
 // The first byte chooses the reader. Bad input must end in an Error, never in a crash, an assertion
 // or a huge allocation.
 //
@@ -12,9 +13,22 @@
 
 using namespace shardrt;
 
+/// Of a bundle as one file: every byte of every member must be there.
+static void readMembers(std::string_view text) {
+  std::vector<ArchiveMember> members;
+  std::string problem = readArchive(text, members);
+  if (!problem.empty())
+    throw Error(SHARDRT_BAD_BUNDLE, problem);
+  volatile char last = 0;
+  for (const ArchiveMember &member : members)
+    for (char byte : std::string_view(text.data() + member.offset, member.size))
+      last = byte;
+  (void)last;
+}
+
 static void readOne(uint8_t kind, std::string_view text) {
   static const Mesh mesh{{{"dp", 2}, {"tp", 4}}};
-  switch (kind % 4) {
+  switch (kind % 5) {
   case 0:
     readProgram(text, "program.json", mesh, 4096);
     break;
@@ -24,8 +38,11 @@ static void readOne(uint8_t kind, std::string_view text) {
   case 2:
     readSafetensorsHeader(text, "model.safetensors");
     break;
-  default:
+  case 3:
     readNpyHeader(text, "x.npy");
+    break;
+  default:
+    readMembers(text);
   }
 }
 

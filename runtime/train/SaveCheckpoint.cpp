@@ -173,7 +173,7 @@ static void save(Session &session, const CheckpointDirectory &directory,
 void shardrt::saveCheckpoint(Session &session, const std::string &path, const TrainerState &state) {
   if (!session.bundle.program.isTraining())
     throw Error(SHARDRT_INVALID_ARGUMENT,
-                cat(session.bundle.directory, ": the program has no states to save"));
+                cat(session.bundle.files.path(), ": the program has no states to save"));
   CheckpointDirectory directory(path);
   try {
     save(session, directory, state);

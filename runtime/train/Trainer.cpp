@@ -22,7 +22,7 @@ static const Entry *wanted(const Bundle &bundle, const char *name, const std::st
 TrainingEntries shardrt::chooseEntries(const Bundle &bundle, const TrainerOptions &options) {
   if (!bundle.manifest.training)
     throw Error(SHARDRT_INVALID_ARGUMENT,
-                cat(bundle.directory, ": holds no training program, manifest.json has no "
+                cat(bundle.files.path(), ": holds no training program, manifest.json has no "
                                       "\"training\""));
   TrainingEntries entries;
   entries.accumulation =

@@ -88,6 +88,13 @@ int exportPlanCommand(const ExportPlanOptions &options);
 
 /// Every collective of a bundle: why it is there, bytes, what would remove it.
 int explainCommand(const std::string &bundle, bool json);
+/// A bundle's directory as one zip file.
+struct PackOptions {
+  std::string bundle, output;
+  bool force = false;
+};
+int packCommand(const PackOptions &options);
+
 /// What a bundle holds.
 int inspectCommand(const std::string &bundle, bool json);
 

@@ -35,6 +35,9 @@ class Gpus:
         harness.call(self.build / "bin/shardc", "compile", model, "--target", "cuda", "--arch", "compute_80", *options, "-o", bundle, seconds=120)
         return bundle
 
+    def pack(self, bundle, file):
+        harness.call(self.build / "bin/shardc", "pack", bundle, "-o", file, seconds=60)
+
     def start(self, *arguments, **more):
         environment = {**os.environ, "LD_LIBRARY_PATH": str(self.folder), **self.settings}
         command = [str(self.build / "bin/shard-run"), *map(str, arguments)]

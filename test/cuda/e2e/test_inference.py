@@ -43,6 +43,15 @@ def test_logits(gpus, compiled, tmp_path, family, name, ranks):
     assert found["runs"] == runs * ranks and (ranks == 1 or found["calls"])
 
 
+def test_one_file(gpus, compiled, tmp_path):
+    """Images and weights are taken from a zip file as it is."""
+    model, bundle = compiled("llama", "static-op20", 2)
+    file, result = tmp_path / "llama.zip", tmp_path / "logits.npy"
+    gpus.pack(bundle, file)
+    gpus.run(file, *model.arguments(result))
+    assert difference(model.read(result), model.logits) < TOLERANCE["static-op20"]
+
+
 OPTIONS = ["--no-cuda-graph", "--nccl-ub register", "--nccl-ub window", "--poison", "--in-process", "--trace trace.json"]
 
 

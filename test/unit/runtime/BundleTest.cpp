@@ -223,7 +223,7 @@ TEST(Bundle, MissingAndChangedFiles) {
   std::filesystem::create_directory(path);
   EXPECT_HAS(openError(path), "not a bundle, manifest.json is missing");
   sumBundle().write(path);
-  EXPECT_HAS(openError(path + "/manifest.json"), "a bundle is a directory");
+  EXPECT_HAS(openError(path + "/manifest.json"), "a bundle is a directory, or a zip file of one");
   std::string program = readText(path + "/program.json");
   writeText(path + "/program.json", program.substr(1));
   EXPECT_HAS(openError(path), "program.json: has " + std::to_string(program.size() - 1) +
