@@ -1,9 +1,10 @@
 //===- gemm_bench.cpp - Speed of generated matrix multiplication -----------===//
 //
-// usage: gemm_bench [level [--peak|--training]]   (default: native). Prints GFLOP/s of one thread,
-// the ratio to the measured peak, and compile times; with --peak the peak alone; with --training
-// the products of a training step: all operands row-major, forward x·wᵀ (NT), dx = dy·w (NN) and dw
-// = dyᵀ·x (TN).
+// usage: gemm_bench [level [--peak|--training|--case …] [f32|bf16]]   (default: native, both
+// types). Prints GFLOP/s of one thread, the ratio to the measured peak, and compile times; with
+// --peak the peak alone; with --case packed|NN|NT|TN M N K one product; with --training the
+// products of a training step: all operands row-major, forward x·wᵀ (NT), dx = dy·w (NN) and dw =
+// dyᵀ·x (TN).
 //
 //===----------------------------------------------------------------------===//
 #include "Measure.h"
@@ -45,8 +46,8 @@ static void bench(const CpuTarget &target, bool bf16, Layout layout, Case c) {
   void *buffers[] = {a.data, b.data, out.data};
   auto function = library.find("gemm");
   double flops = 2.0 * c.m * c.n * c.k;
-  Speed speed = speedOf(target, bf16, flops,
-                        [&] { function(buffers, 0, kernel->tiles, scratch.data); });
+  Speed speed =
+      speedOf(target, bf16, flops, [&] { function(buffers, 0, kernel->tiles, scratch.data); });
   double seconds = speed.seconds, rate = flops / seconds;
   std::printf("%-5s %-6s m=%-4lld n=%-5lld k=%-5lld %8.1f GFLOP/s %5.1f %%  B at %6.1f GB/s  tiles "
               "%-5lld scratch %-8lld lower %.0f ms "
@@ -101,27 +102,39 @@ int main(int argc, char **argv) {
               bf16 * 1e-9);
   if (argc > 2 && std::strcmp(argv[2], "--peak") == 0)
     return 0;
+  std::vector<bool> types; // whether bf16
+  for (bool isBF16 : {false, true})
+    if (std::strcmp(argv[argc - 1], isBF16 ? "f32" : "bf16") != 0)
+      types.push_back(isBF16);
   auto run = [&](bool isBF16, Layout layout, Case c) { bench(target, isBF16, layout, c); };
   if (argc > 2 && std::strcmp(argv[2], "--training") == 0) {
     // A Llama of 512/1408 features and 8192 words, 512 tokens a rank: features out, features in.
     constexpr int64_t kTokens = 512;
     const std::pair<int64_t, int64_t> weights[] = {
         {512, 512}, {1408, 512}, {512, 1408}, {8192, 512}, {4096, 4096}};
-    for (bool isBF16 : {false, true})
+    for (bool isBF16 : types)
       for (auto [out, in] : weights) {
         run(isBF16, Layout::NT, {kTokens, out, in});
         run(isBF16, Layout::NN, {kTokens, in, out});
         run(isBF16, Layout::TN, {out, in, kTokens});
       }
-    for (bool isBF16 : {false, true})
+    for (bool isBF16 : types)
       for (bool gradient : {false, true})
         for (int64_t experts : {8, 64})
           benchGrouped(target, isBF16, gradient, 4 * kTokens, experts, 768, 512);
     return 0;
   }
+  if (argc > 6 && std::strcmp(argv[2], "--case") == 0) {
+    for (bool isBF16 : types)
+      for (int layout = 0; layout < 4; ++layout)
+        if (std::strcmp(argv[3], kLayoutNames[layout]) == 0)
+          run(isBF16, Layout(layout),
+              {std::atoll(argv[4]), std::atoll(argv[5]), std::atoll(argv[6])});
+    return 0;
+  }
   const Case cases[] = {{512, 512, 2048}, {256, 1408, 512}, {512, 2048, 512}, {128, 512, 512},
                         {64, 4096, 4096}, {1, 4096, 4096},  {4, 4096, 4096},  {16, 512, 512}};
-  for (bool isBF16 : {false, true})
+  for (bool isBF16 : types)
     for (Layout layout : {Layout::Packed, Layout::NN})
       for (Case c : cases)
         if (layout == Layout::Packed || c.m >= 128)

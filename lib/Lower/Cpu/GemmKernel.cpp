@@ -5,7 +5,8 @@
 //   A's rows into scratch, if they cannot be read in place, and B's panels, if B is not a packed
 //   weight of the right type; unless the tile before has left them there
 //   for each block of k:
-//     packed weights, matrix tiles: for each panel, for each register tile of rows
+//     packed weights:               for each panel, for each register tile of rows
+//     matrix tiles:                 the same, each register tile beside the epilogue of the last
 //     through scratch:              for each register tile of rows, for each panel of the group
 //       the register tile, into an accumulator tile in scratch
 //   the epilogue over the accumulator tile, row by row, and the store to C
@@ -20,6 +21,9 @@
 using namespace mlir;
 
 namespace shardc {
+
+/// With fewer rows the processor's own prefetching keeps up as well: reading B is all there is.
+static constexpr int64_t kMinRowsToAsk = 96;
 
 int64_t preferredNTile(int64_t n) { return n <= 16 ? 16 : 32; }
 
@@ -114,12 +118,15 @@ private:
   void forRegisterTiles(llvm::function_ref<void(int64_t, Value)> body);
   void multiplyStrip(const PlacedA &a, Value bBase, Value panel, Value strip, Value row,
                      int64_t tileRows, Value steps);
-  void prefetchC(Value m, int64_t rows, Value n);
+  void tileByTile(const PlacedA &a, Value kIndex, Value steps);
+  void askForC(Value m, Value begin, Value end, Value n);
+  void askForPanel(Value base, Value row, Value step);
+  MicroOperands operandsAt(const PlacedA &a, Value row, Value bBase);
   void panelByPanel(const PlacedA &a, Value kIndex, Value steps);
   void rowsByRows(const PlacedA &a, Value kIndex, Value steps);
   void registerTile(int64_t tileRows, const PlacedA &a, Value row, Value bBase, Value k, Value acc);
-  void epilogue(Value m, Value rows, Value n, Value acc);
-  void epilogueRows(Value m, Value rows, Value n, Value acc, bool masked);
+  void epilogue(Value m, Value begin, Value end, Value n, Value acc);
+  void epilogueRows(Value m, Value begin, Value end, Value n, Value acc, bool masked);
   Value accBase(Value slot, Value strip);
   Value stripsPerPanel() { return e.index(spec.nTile / level.strip); }
 };
@@ -214,8 +221,8 @@ Value GemmBuilder::tile(Value index, Value cached) {
     }
     e.ifThen(isMissing, [&] { forBlocksOfK([&](Value k) { fillB(k); }); });
   }
-  if (plan.kBlocks == 1) {
-    kBlock(e.index(0));
+  if (plan.kBlocks == 1 || level.tiles) {
+    forBlocksOfK([&](Value k) { kBlock(k); });
     return key;
   }
 
@@ -226,7 +233,7 @@ Value GemmBuilder::tile(Value index, Value cached) {
   e.loop(firstPanel, endPanel, 1, [&](Value panel) {
     e.loop(e.index(0), stripsPerPanel(), 1, [&](Value strip) {
       Value n = e.add(e.mul(panel, spec.nTile), e.mul(strip, level.strip));
-      epilogue(m0, rows, n, accBase(e.sub(panel, firstPanel), strip));
+      epilogue(m0, e.index(0), rows, n, accBase(e.sub(panel, firstPanel), strip));
     });
   });
   return key;
@@ -290,7 +297,9 @@ void GemmBuilder::kBlock(Value kIndex) {
     fillB(kIndex);
   Value steps = e.div(e.add(kOf(kIndex), kUnit() - 1), kUnit());
   PlacedA a = blockOfA(kIndex);
-  if (level.prepareB && !level.tiles)
+  if (level.tiles)
+    tileByTile(a, kIndex, steps);
+  else if (level.prepareB)
     rowsByRows(a, kIndex, steps);
   else
     panelByPanel(a, kIndex, steps);
@@ -329,24 +338,100 @@ void GemmBuilder::forRegisterTiles(llvm::function_ref<void(int64_t, Value)> body
 void GemmBuilder::multiplyStrip(const PlacedA &a, Value bBase, Value panel, Value strip, Value row,
                                 int64_t tileRows, Value steps) {
   Value column = e.mul(strip, level.strip);
-  if (level.tiles && !spec.epilogue && plan.kBlocks == 1)
-    prefetchC(e.add(m0, row), tileRows, e.add(e.mul(panel, spec.nTile), column));
   Value acc = plan.kBlocks == 1
                   ? e.index(0)
                   : e.add(accBase(e.sub(panel, firstPanel), strip), e.mul(row, level.strip));
   registerTile(tileRows, a, row, e.add(bBase, column), steps, acc);
   if (plan.kBlocks == 1)
-    epilogue(e.add(m0, row), e.index(tileRows), e.add(e.mul(panel, spec.nTile), column), acc);
+    epilogue(e.add(m0, row), e.index(0), e.index(tileRows), e.add(e.mul(panel, spec.nTile), column),
+             acc);
 }
 
-/// Matrix tiles are done before the lines of C that they are stored to would be here.
-void GemmBuilder::prefetchC(Value m, int64_t rows, Value n) {
+/// A register tile is done before the lines of C that it goes to would be here.
+void GemmBuilder::askForC(Value m, Value begin, Value end, Value n) {
   Value base = e.add(batchOffset(spec.c, batch), n);
   int64_t perLine = 64 / elementBytes(spec.c.type);
-  e.loop(e.index(0), e.index(rows), 1, [&](Value r) {
+  e.loop(begin, end, 1, [&](Value r) {
     for (int64_t x = 0; x < level.strip; x += perLine)
       e.prefetch(bufferC(), e.add(e.add(base, e.mul(e.add(m, r), spec.c.rowStride)), x));
   });
+}
+
+/// The same for the next panel, whose lines are shared out among the register tiles of this one
+/// and their steps.
+void GemmBuilder::askForPanel(Value base, Value row, Value step) {
+  int64_t steps = std::max<int64_t>(1, llvm::divideCeil(plan.kBlock, kTileK) - 1);
+  int64_t lines = plan.kBlock / 2 * spec.nTile / 16; // of 16 pairs
+  int64_t ofTile = llvm::divideCeil(lines, llvm::divideCeil(plan.blockRows, level.tileRows));
+  int64_t ofStep = llvm::divideCeil(ofTile, steps);
+  Value first = e.add(e.mul(e.div(row, level.tileRows), ofTile), e.mul(step, ofStep));
+  for (int64_t i = 0; i < ofStep; ++i)
+    e.prefetch(level.prepareB ? packedB : bufferB(), e.add(base, e.mul(e.add(first, i), 16)));
+}
+
+/// One sequence through all panels and rows, so that the matrix unit never waits for an epilogue:
+/// that of each register tile is emitted between the products of the next one.
+void GemmBuilder::tileByTile(const PlacedA &a, Value kIndex, Value steps) {
+  bool isWhole = plan.kBlocks == 1;
+  TileSums sums{level.tileRows, level.strip, accTile};
+  Value isFirstK, isLastK;
+  if (!isWhole) {
+    isFirstK = e.equal(kIndex, e.index(0));
+    isLastK = e.equal(kIndex, e.index(plan.kBlocks - 1));
+  }
+  int64_t lastK = spec.k - (plan.kBlocks - 1) * plan.kBlock;
+  int64_t stepsBeside = llvm::divideCeil(lastK, kTileK) - 1;
+  int64_t rowsBeside = llvm::divideCeil(level.tileRows, std::max<int64_t>(stepsBeside, 1));
+  // First row in C, rows that are done with this block of k, first column, and where the sums go.
+  using Place = Emitter::Values;
+  auto place = [&](int64_t tileRows, Value row, Value panel) -> Place {
+    Value acc = isWhole
+                    ? e.index(0)
+                    : e.add(accBase(e.sub(panel, firstPanel), e.index(0)), e.mul(row, level.strip));
+    Value done = e.index(tileRows);
+    if (!isWhole)
+      done = arith::SelectOp::create(e.b, e.loc, isLastK, done, e.index(0));
+    return {e.add(m0, row), done, e.mul(panel, spec.nTile), acc};
+  };
+  auto finish = [&](const Place &last, Value begin, Value end) {
+    epilogue(last[0], begin, e.min(end, last[1]), last[2], last[3]);
+  };
+  int64_t nextPanel = level.prepareB ? panelElementsOfB(spec, plan) / 2 : panelUnits();
+  auto tile = [&](int64_t tileRows, Value row, Value panel, const Place &last) {
+    Place self = place(tileRows, row, panel);
+    Value b = panelBase(panel, kIndex);
+    auto beside = [&](Value i) {
+      Value before = e.sub(i, e.index(1));
+      if (plan.blockRows >= kMinRowsToAsk)
+        askForPanel(e.add(b, nextPanel), row, before);
+      Value begin = e.mul(before, rowsBeside), end = e.mul(i, rowsBeside);
+      finish(last, begin, end);
+      askForC(self[0], begin, e.min(end, self[1]), self[2]);
+    };
+    emitTileLoop(e, sums, tileRows, operandsAt(a, row, b), steps, last[3],
+                 isWhole ? Value() : self[3], isFirstK, beside);
+    if (stepsBeside == 0)
+      finish(last, e.index(0), last[1]);
+    return self;
+  };
+  Value zero = e.index(0);
+  Place last = {m0, zero, zero, isWhole ? zero : accBase(e.index(plan.panelsPerUnit), zero)};
+  int64_t remainder = spec.m % level.tileRows;
+  Value full = remainder == 0 ? rows : e.roundDown(rows, level.tileRows);
+  last = e.loop(firstPanel, endPanel, 1, last, [&](Value panel, ValueRange before) {
+    Place done = e.loop(zero, full, level.tileRows, before, [&](Value row, ValueRange before) {
+      return tile(level.tileRows, row, panel, Place(before));
+    });
+    if (remainder == 0)
+      return done;
+    Value isLower = e.less(full, rows);
+    e.ifThen(isLower, [&] { tile(remainder, full, panel, done); });
+    for (auto [value, lower] : llvm::zip(done, place(remainder, full, panel)))
+      value = arith::SelectOp::create(e.b, e.loc, isLower, lower, value);
+    return done;
+  });
+  storeSums(e, sums, last[3]);
+  finish(last, zero, last[1]);
 }
 
 Value GemmBuilder::accBase(Value slot, Value strip) {
@@ -354,17 +439,22 @@ Value GemmBuilder::accBase(Value slot, Value strip) {
   return e.mul(column, plan.accRows);
 }
 
+MicroOperands GemmBuilder::operandsAt(const PlacedA &a, Value row, Value bBase) {
+  return {a.buffer,
+          e.add(a.base, e.mul(row, a.tileStride)),
+          a.rowStride,
+          a.kStride,
+          level.prepareB ? packedB : bufferB(),
+          bBase,
+          spec.nTile,
+          !level.prepareB};
+}
+
 void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Value bBase,
                                Value steps, Value acc) {
   MicroTile tile{tileRows,   level.strip / level.lanes, level.lanes, plan.accType, level.step,
                  spec.b.type};
-  Value b = level.prepareB ? packedB : bufferB();
-  MicroOperands operands{a.buffer,    e.add(a.base, e.mul(row, a.tileStride)),
-                         a.rowStride, a.kStride,
-                         b,           bBase,
-                         spec.nTile,  !level.prepareB};
-  if (level.tiles)
-    return emitTileLoop(e, tileRows, level.strip, operands, steps, accTile, acc, plan.kBlocks > 1);
+  MicroOperands operands = operandsAt(a, row, bBase);
   auto place = [&](int64_t i) { return e.add(acc, i * level.lanes); };
   SmallVector<Value> sums;
   for (int64_t i = 0; i < tileRows * tile.vecs; ++i)
@@ -374,18 +464,20 @@ void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Va
     e.store(sum, accTile, place(i));
 }
 
-void GemmBuilder::epilogue(Value m, Value rows, Value n, Value acc) {
-  if (spec.n % spec.nTile == 0)
-    return epilogueRows(m, rows, n, acc, false);
+/// Rows begin … end of the register tile at (m, n).
+void GemmBuilder::epilogue(Value m, Value begin, Value end, Value n, Value acc) {
+  // Matrix tiles leave the core time for masks, and every copy beside them is one more to compile.
+  if (spec.n % spec.nTile == 0 || level.tiles)
+    return epilogueRows(m, begin, end, n, acc, spec.n % spec.nTile != 0);
   Value inside = e.compare(arith::CmpIPredicate::sle, e.add(n, level.strip), e.index(spec.n));
   e.ifThenElse(
-      inside, [&] { epilogueRows(m, rows, n, acc, false); },
-      [&] { epilogueRows(m, rows, n, acc, true); });
+      inside, [&] { epilogueRows(m, begin, end, n, acc, false); },
+      [&] { epilogueRows(m, begin, end, n, acc, true); });
 }
 
-void GemmBuilder::epilogueRows(Value m, Value rows, Value n, Value acc, bool masked) {
+void GemmBuilder::epilogueRows(Value m, Value begin, Value end, Value n, Value acc, bool masked) {
   Value cBatch = batchOffset(spec.c, batch);
-  e.loop(e.index(0), rows, 1, [&](Value r) {
+  e.loop(begin, end, 1, [&](Value r) {
     for (int64_t x = 0; x < level.strip; x += level.lanes) {
       Value sum = e.load(accTile, e.add(e.add(acc, e.mul(r, level.strip)), x), level.lanes);
       EpiloguePoint point;

@@ -209,7 +209,9 @@ PlacedA placeA(Emitter &e, const GemmSpec &spec, const GemmPlan &plan, const Gem
                         (plan.bOffset - plan.aOffset) / elementBytes(p.unitType()));
   Value base = plan.keepA ? e.mul(kIndex, block) : e.index(0);
   if (!acrossK(spec) || level.tiles) {
-    int64_t rowStride = llvm::alignTo(units, 16) + 16;
+    int64_t lines = llvm::divideCeil(units, 16);
+    // Rows of matrix tiles an odd number of lines apart do not share sets of L1 (GemmPlan.cpp).
+    int64_t rowStride = (level.tiles ? lines | 1 : lines + 1) * 16;
     return {buffer, base, rowStride, rowStride, 1};
   }
   // Register tiles one after the other, each [k][row]; one more k for the partner of an odd one.

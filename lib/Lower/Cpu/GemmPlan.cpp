@@ -24,6 +24,8 @@ static constexpr int64_t kMinCopiedRows = 96;
 static constexpr int64_t kRowUnit = 12, kRowUnitTiles = 96;
 /// Fewer rows leave matrix tiles empty; what counts then is to read B once.
 static constexpr int64_t kMinRowsTiles = 7;
+/// So many columns pay for a copy of A with a kinder stride.
+static constexpr int64_t kMinColumnsTiles = 128;
 /// Enough tiles for the threads of a big socket to share evenly.
 static constexpr int64_t kWantedTiles = 64;
 /// … where copies are made for each range of tiles.
@@ -69,11 +71,17 @@ static bool mustCopyA(const GemmSpec &spec, Type accType, bool dot, bool pairsIn
   return spec.m > 4 && (spec.a.columnStride != 1 || isSlow);
 }
 
+/// Rows an odd number of lines apart lie in different sets of the caches. Others reach two thirds
+/// of the matrix unit's speed, and reading them unaligned costs as much.
+static bool isOddLines(const GemmSpec &spec) {
+  return spec.a.rowStride * elementBytes(spec.a.type) % 128 == 64;
+}
+
 static bool mustCopyAForTiles(const GemmSpec &spec) {
   auto odd = [](int64_t stride) { return stride % 2 != 0; };
   return spec.a.columnStride != 1 || spec.k % kTileK != 0 || odd(spec.a.rowStride) ||
          llvm::any_of(spec.a.batch, odd) || (spec.m > kTileSide && spec.m % kTileSide != 0) ||
-         rowsCollide(spec);
+         rowsCollide(spec) || (spec.n >= kMinColumnsTiles && !isOddLines(spec));
 }
 
 static bool mustPrepareB(const GemmSpec &spec, Type accType, bool dot) {
@@ -83,10 +91,11 @@ static bool mustPrepareB(const GemmSpec &spec, Type accType, bool dot) {
 /// Rows of a block of A and panels of a group of B, so that copies are few and tiles are enough;
 /// and what of them is kept for other tiles.
 static void cutRowsAndColumns(const GemmSpec &spec, GemmPlan &plan, bool copyA, bool prepareB) {
-  int64_t rowBytes = (prepareB ? spec.k : plan.kBlock) * elementBytes(plan.accType);
-  const int64_t unit = canTile(spec) ? kRowUnitTiles : kRowUnit,
-                minRows = std::max<int64_t>(48, unit);
-  int64_t rows = kBlockBytes / rowBytes / unit * unit;
+  bool tiles = canTile(spec);
+  int64_t rowBytes = (prepareB ? spec.k : plan.kBlock) * elementBytes(tiles ? spec.a.type : plan.accType);
+  const int64_t unit = tiles ? kRowUnitTiles : kRowUnit, minRows = std::max<int64_t>(48, unit),
+                minCopied = tiles ? 2 * unit : kMinCopiedRows;
+  int64_t rows = (tiles ? 2 * kBlockBytes : kBlockBytes) / rowBytes / unit * unit;
   int64_t wantedTiles = prepareB ? kWantedTilesScratch : kWantedTiles, maxRows = 384;
   auto groupOf = [&](int64_t panels) { return std::min(plan.panels, panels); };
   plan.order = TileOrder::GroupsFastest;
@@ -97,12 +106,12 @@ static void cutRowsAndColumns(const GemmSpec &spec, GemmPlan &plan, bool copyA, 
     plan.order = TileOrder::RowsFastest;
     plan.panelsPerUnit = groupOf(4);
     maxRows = minRows;
-  } else if (rows >= kMinCopiedRows) {
+  } else if (rows >= minCopied) {
     plan.panelsPerUnit = groupOf(2);
   } else { // k is so long that A's rows do not fit: they are copied for each group
     plan.order = TileOrder::RowsFastest;
-    plan.panelsPerUnit = groupOf(8);
-    maxRows = rows = kMinCopiedRows;
+    plan.panelsPerUnit = groupOf(tiles ? 16 : 8);
+    maxRows = rows = minCopied;
   }
   rows = std::clamp<int64_t>(rows, minRows, maxRows);
   plan.panelGroups = llvm::divideCeil(plan.panels, plan.panelsPerUnit);
@@ -146,8 +155,10 @@ GemmPlan planGemm(const GemmSpec &spec) {
                (tiles && mustCopyAForTiles(spec));
   cutRowsAndColumns(spec, plan, copyA, prepareB);
 
-  int64_t accElements = plan.kBlocks == 1 ? 2 * kTileSide * spec.nTile
-                                          : plan.panelsPerUnit * spec.nTile * plan.accRows;
+  // With blocks of k, matrix tiles store one register tile more: what they hold at the beginning.
+  int64_t accElements = 2 * kTileSide * spec.nTile;
+  if (plan.kBlocks > 1)
+    accElements += plan.panelsPerUnit * spec.nTile * plan.accRows;
   plan.accOffset = 0;
   plan.aOffset = llvm::alignTo(accElements * accBytes, 64);
   int64_t aBytes = copyA ? blockElementsOfA(plan) * (plan.keepA ? plan.kBlocks : 1) * accBytes : 0;

@@ -62,34 +62,74 @@ void configureTiles(Emitter &e, int64_t rows) {
 
 void releaseTiles(Emitter &e) { TileEmitter{e}.call("tilerelease", {}); }
 
-void emitTileLoop(Emitter &e, int64_t rows, int64_t columns, const MicroOperands &o, Value steps,
-                  Value acc, Value accBase, bool accumulate) {
+namespace {
+
+/// The tiles of `sums`, and where each begins.
+struct SumTiles {
+  Emitter &e;
+  const TileSums &sums;
+  int64_t wide() const { return sums.columns / kTileSide; }
+  int64_t tile(int64_t r, int64_t v) const { return kSums + r * wide() + v; }
+  Value at(Value base, int64_t r, int64_t v) const {
+    return e.add(base, (r * sums.columns + v) * kTileSide);
+  }
+  void store(int64_t r, int64_t v, Value base) const {
+    TileEmitter{e}.move("tilestored64", tile(r, v), sums.acc, at(base, r, v), sums.columns);
+  }
+  /// The tiles from the r-th row of them on.
+  void storeFrom(int64_t r, Value base) const {
+    for (; r < llvm::divideCeil(sums.rows, kTileSide); ++r)
+      for (int64_t v = 0; v < wide(); ++v)
+        store(r, v, base);
+  }
+};
+
+} // namespace
+
+void emitTileLoop(Emitter &e, const TileSums &sums, int64_t rows, const MicroOperands &o,
+                  Value steps, Value before, Value from, Value isFirst,
+                  llvm::function_ref<void(Value)> beside) {
   TileEmitter tiles{e};
-  int64_t high = llvm::divideCeil(rows, kTileSide), wide = columns / kTileSide;
-  auto forSums = [&](llvm::function_ref<void(int64_t, Value)> body) {
-    for (int64_t r = 0; r < high; ++r)
-      for (int64_t v = 0; v < wide; ++v)
-        body(kSums + r * wide + v, e.add(accBase, (r * columns + v) * kTileSide));
-  };
-  forSums([&](int64_t tile, Value at) {
-    if (accumulate)
-      tiles.move("tileloadd64", tile, acc, at, columns);
-    else
-      tiles.call("tilezero", {tiles.number(tile)});
-  });
-  e.loop(e.index(0), steps, 1, [&](Value i) {
+  SumTiles places{e, sums};
+  int64_t high = llvm::divideCeil(rows, kTileSide);
+  auto step = [&](Value i, llvm::function_ref<void(int64_t, int64_t)> begin,
+                  llvm::function_ref<void()> between) {
     Value row = e.add(o.bBase, e.mul(i, kTileK / 2 * o.bStep));
     Value k = e.add(o.aBase, e.mul(i, kTileK / 2 * o.aK));
-    for (int64_t v = 0; v < wide; ++v)
+    for (int64_t v = 0; v < places.wide(); ++v)
       tiles.move("tileloadd64", kTilesOfB + v, o.b, e.add(row, v * kTileSide), o.bStep);
     for (int64_t r = 0; r < high; ++r) {
-      tiles.move("tileloadd64", kTilesOfA + r, o.a, e.add(k, r * kTileSide * o.aRow), o.aRow);
-      for (int64_t v = 0; v < wide; ++v)
-        tiles.call("tdpbf16ps", {tiles.number(kSums + r * wide + v), tiles.number(kTilesOfA + r),
+      // The hint keeps A's rows from taking the place of B's panel in L1.
+      tiles.move("tileloaddt164", kTilesOfA + r, o.a, e.add(k, r * kTileSide * o.aRow), o.aRow);
+      for (int64_t v = 0; v < places.wide(); ++v) {
+        begin(r, v);
+        tiles.call("tdpbf16ps", {tiles.number(places.tile(r, v)), tiles.number(kTilesOfA + r),
                                  tiles.number(kTilesOfB + v)});
+      }
+      if (r == 0)
+        between();
     }
-  });
-  forSums([&](int64_t tile, Value at) { tiles.move("tilestored64", tile, acc, at, columns); });
+  };
+  step(
+      e.index(0),
+      [&](int64_t r, int64_t v) {
+        places.store(r, v, before);
+        auto zero = [&] { tiles.call("tilezero", {tiles.number(places.tile(r, v))}); };
+        if (!from)
+          return zero();
+        e.ifThenElse(isFirst, zero, [&] {
+          tiles.move("tileloadd64", places.tile(r, v), sums.acc, places.at(from, r, v),
+                     sums.columns);
+        });
+      },
+      [] {});
+  places.storeFrom(high, before);
+  e.loop(e.index(1), steps, 1,
+         [&](Value i) { step(i, [](int64_t, int64_t) {}, [&] { beside(i); }); });
+}
+
+void storeSums(Emitter &e, const TileSums &sums, Value base) {
+  SumTiles{e, sums}.storeFrom(0, base);
 }
 
 } // namespace shardc

@@ -22,11 +22,29 @@ inline constexpr int64_t kTileK = 32;    ///< elements of k in one tile of A or 
 void configureTiles(Emitter &e, int64_t rows);
 void releaseTiles(Emitter &e);
 
-/// acc[accBase + r·columns + n] = (`accumulate`: itself) + the product of `steps` · 32 of k. Rows
-/// are rounded up to whole tiles, `columns` is 16 or 32. Operands hold pairs of bf16; A's pairs are
-/// contiguous along k.
-void emitTileLoop(Emitter &e, int64_t rows, int64_t columns, const MicroOperands &operands,
-                  mlir::Value steps, mlir::Value acc, mlir::Value accBase, bool accumulate);
+/// Where a sequence of register tiles leaves its sums: row r and column n of one at acc[base +
+/// r·columns + n]. `rows` are those of the highest, rounded up to whole tiles; `columns` is 16
+/// or 32.
+struct TileSums {
+  int64_t rows, columns;
+  mlir::Value acc;
+};
+
+/// One register tile of a sequence: stores what the tiles hold to `before`, then multiplies `rows`
+/// of A by `steps` · 32 of k into them; they begin as zero or, unless `isFirst`, as the sums that
+/// are at `from`, if that is given.
+/// Operands hold pairs of bf16; A's pairs are contiguous along k. B's panel is expected to stay in
+/// L1, A streams past it. `beside(i)` is emitted for each step i after the first: what a core can
+/// do while its matrix unit computes.
+///
+/// Stores stand between the first products of the next tile because a store of a tile waits for
+/// its last product, and the unit idles for 64 cycles if all four wait together; that is one eighth
+/// of a tile with k = 256.
+void emitTileLoop(Emitter &e, const TileSums &sums, int64_t rows, const MicroOperands &operands,
+                  mlir::Value steps, mlir::Value before, mlir::Value from, mlir::Value isFirst,
+                  llvm::function_ref<void(mlir::Value)> beside);
+/// Stores the last register tile of a sequence.
+void storeSums(Emitter &e, const TileSums &sums, mlir::Value base);
 
 } // namespace shardc
 
