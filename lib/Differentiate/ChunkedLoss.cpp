@@ -1,5 +1,4 @@
-//===- ChunkedLoss.cpp - the loss without all logits at once
-//------------------------------------===//
+//===- ChunkedLoss.cpp - The loss without all logits at once --------------===//
 //
 // The logits of a step are its largest value: positions x vocabulary, twice with their cotangent.
 // Loss and cotangent of a position depend on this position alone, and the loss is what the backward
@@ -107,6 +106,10 @@ FailureOr<ModelHead> findHead(Value logits, std::string &why) {
     return failure();
   if (!head.hidden) {
     why = "no contraction makes the logits";
+    return failure();
+  }
+  if (head.shared.contains(head.hidden)) { // a chunk of it would be read where all of it is meant
+    why = "the hidden state is multiplied by itself";
     return failure();
   }
   llvm::sort(head.ops, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); });

@@ -33,3 +33,13 @@ func.func @main() -> (tensor<f32> {graph.name = "loss"}) {
   %w = graph.parameter "w" : tensor<f32>
   return %w : tensor<f32>
 }
+
+// -----
+
+// expected-error@+1 {{loss-chunks: output "logits" cannot be computed in 3 chunks: the hidden state is multiplied by itself}}
+func.func @main(%x: tensor<6x3xf32> {graph.name = "x"}) -> (tensor<6x6xf32> {graph.name = "logits"}) {
+  %w = graph.parameter "scale" : tensor<6x3xf32>
+  %hidden = graph.mul %x, %w : tensor<6x3xf32>
+  %logits = graph.einsum "sh,vh->sv" %hidden, %hidden : tensor<6x3xf32>, tensor<6x3xf32> -> tensor<6x6xf32>
+  return %logits : tensor<6x6xf32>
+}
