@@ -85,7 +85,7 @@ training (compile)
   --param-dtype T        type in which parameters are gathered and used: f32 (default), bf16, f16; the master copy is as in the model
   --fp32-parameters REGEX
                          parameters that stay f32, with what reads them
-  --reduce-dtype T       element type of gradient reductions: f32, bf16, f16
+  --reduce-dtype T       element type of gradient reductions: f32, bf16, f16 (types also by torch's names: fp32, bfloat16, …)
   --loss NAME            output to minimise, or logits for next-token cross entropy; default: loss, else logits
   --loss-chunks N|auto   chunks of each sequence whose logits exist one after the other; auto (default): by size
   --frozen REGEX         parameters that are not trained
@@ -246,6 +246,17 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     return train.enabled = true;
   std::string text;
   auto string = [&](auto &out) { return args.value(name, inlined, has, text) && (out = text, true); };
+  // Types also go by torch's names.
+  auto dtype = [&](auto &out) {
+    if (!string(out))
+      return false;
+    out = llvm::StringSwitch<std::string>(text)
+              .Cases({"fp32", "float32", "torch.float32"}, "f32")
+              .Cases({"bfloat16", "torch.bfloat16"}, "bf16")
+              .Cases({"fp16", "float16", "torch.float16"}, "f16")
+              .Default(text);
+    return true;
+  };
   auto integer = [&](auto &out, int64_t least) {
     int64_t value = 0;
     if (!args.number(name, inlined, has, value))
@@ -285,9 +296,9 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
       pipeline.deferGradSync = text == "true";
       return true;
     }
-    if (name == "--param-dtype") return string(pipeline.paramDtype);
+    if (name == "--param-dtype") return dtype(pipeline.paramDtype);
     if (name == "--fp32-parameters") return string(pipeline.fp32Parameters);
-    if (name == "--reduce-dtype") return string(pipeline.reduceDtype);
+    if (name == "--reduce-dtype") return dtype(pipeline.reduceDtype);
     if (name == "--loss") return string(pipeline.loss);
     if (name == "--loss-chunks") {
       if (!string(text))
@@ -321,7 +332,8 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
 
 /// One option; `known` false if the command has no such option.
 static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bool &known) {
-  auto [name, inlined] = argument.split('=');
+  llvm::StringRef name, inlined; // not bound by structure: lambdas capture them
+  std::tie(name, inlined) = argument.split('=');
   bool has = argument.contains('=');
   std::string text;
   known = true;

@@ -22,6 +22,25 @@ void Progress::done(StringRef stage, StringRef note) {
                  << "\n";
 }
 
+/// What a person looks for: the file (and line, where the source is text), and in it the ONNX node or
+/// module path, unless `message` begins with it.
+static void printLocation(llvm::raw_ostream &os, LocationAttr location, StringRef message) {
+  if (auto file = dyn_cast<FileLineColLoc>(location)) {
+    os << file.getFilename().getValue() << ": ";
+    if (file.getLine() > 0)
+      os << file.getLine() << ":" << file.getColumn() << ": ";
+  } else if (auto name = dyn_cast<NameLoc>(location)) {
+    printLocation(os, name.getChildLoc(), message);
+    std::string quoted = "\"" + name.getName().str() + "\"";
+    if (!message.starts_with(quoted))
+      os << quoted << ": ";
+  } else if (auto fused = dyn_cast<FusedLoc>(location)) {
+    printLocation(os, fused.getLocations().front(), message);
+  } else if (auto call = dyn_cast<CallSiteLoc>(location)) {
+    printLocation(os, call.getCallee(), message);
+  }
+}
+
 std::unique_ptr<MLIRContext> makeContext() {
   DialectRegistry registry;
   registerDialects(registry);
@@ -32,9 +51,9 @@ std::unique_ptr<MLIRContext> makeContext() {
     // One line a message: where (file, ONNX node or module path), what, and notes below it.
     static const char *kinds[] = {"note", "warning", "error", "remark"};
     llvm::raw_ostream &os = llvm::errs();
-    if (!isa<UnknownLoc>(diag.getLocation()))
-      os << diag.getLocation() << ": ";
-    os << kinds[static_cast<int>(diag.getSeverity())] << ": " << diag << "\n";
+    std::string message = diag.str();
+    printLocation(os, diag.getLocation(), message);
+    os << kinds[static_cast<int>(diag.getSeverity())] << ": " << message << "\n";
     for (Diagnostic &note : diag.getNotes())
       os << "  note: " << note << "\n";
     return success();

@@ -113,7 +113,8 @@ WRONG = [
     (["compile", "missing.onnx", "-o", "x"], 1, "missing.onnx"),
     (["compile", MODEL, "--dim", "batch=2", "-o", "x"], 1, "batch"),
     (["compile", MODEL, "--dim", "batch", "-o", "x"], 2, '--dim "batch" is not of the form NAME=N'),
-    (["compile", MODEL, "--tp", "3", "-o", "x"], 1, "heads are not divisible by tp = 3"),
+    (["compile", MODEL, "--tp", "3", "-o", "x"], 1, f'{MODEL}: error: "model.layers.0.self_attn.q_proj.weight": 8 heads are not divisible by tp = 3'),
+    (["compile", MODEL, "--train", "--reduce-dtype", "fp33", "-o", "x"], 1, '"fp33" is not f32, bf16 or f16'),
     (["compile", MODEL, "--mesh", "tp=2,tp=2", "-o", "x"], 1, "two axes named"),
     (["compile", MODEL, "--plan", "lama", "--tp", "2", "-o", "x"], 1, 'plan "lama"'),
     (["compile", FIXTURES / "dynamic-op20.onnx", "--dim", "batch=2", "-o", "x"], 1, "seq"),
@@ -127,6 +128,11 @@ def test_wrong_command_lines(tools, tmp_path, args, code, message):
     assert result.returncode == code, result.stderr
     assert message in result.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_types_go_by_torchs_names_too(run, tmp_path):
+    run("shardc", "compile", MODEL, "--train", "--param-dtype", "bfloat16", "--reduce-dtype", "fp32", "-o", tmp_path / "x")
+    assert json.loads((tmp_path / "x" / "manifest.json").read_text())["training"]["param_dtype"] == "bf16"
 
 
 def test_existing_output_needs_force(run, tmp_path):
