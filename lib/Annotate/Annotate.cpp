@@ -15,6 +15,7 @@
 #include "shardc/Annotate/Passes.h"
 #include "shardc/Import/DevicePlan.h"
 #include "shardc/Support/Alias.h"
+#include "shardc/Support/CostTable.h"
 
 #include "llvm/Support/Format.h"
 
@@ -24,8 +25,7 @@ namespace shardc {
 #define GEN_PASS_DEF_ANNOTATEPASS
 #include "lib/Annotate/Passes.h.inc"
 
-/// "dp_shard=2,tp=4" as a mesh; the message says what is wrong.
-static Result<Mesh> parseMesh(StringRef text) {
+Result<Mesh> parseMesh(StringRef text) {
   Mesh mesh;
   mesh.name = "mesh";
   SmallVector<StringRef> parts;
@@ -106,7 +106,7 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     if (useOnnx && mesh.empty())
       mesh = deviceMesh(module);
     shard::MeshOp meshOp = makeMesh();
-    if (!meshOp)
+    if (!meshOp || failed(setCosts(meshOp)))
       return signalPassFailure();
     if (useOnnx) {
       if (sequenceParallel) {
@@ -153,6 +153,26 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     }
     return shard::MeshOp::create(b, getOperation().getLoc(), b.getStringAttr("mesh"), b.getStrArrayAttr(names),
                                  b.getDenseI64ArrayAttr(sizes), nullptr, nullptr);
+  }
+
+  /// What was measured of the links along the mesh's axes, for the planner of reshards and the choice between shardings.
+  LogicalResult setCosts(shard::MeshOp meshOp) {
+    if (costs.empty())
+      return success();
+    llvm::Expected<CostTable> table = CostTable::read(costs);
+    if (!table)
+      return getOperation().emitError() << "costs: " << llvm::toString(table.takeError());
+    MeshCosts links = shard::getMeshCosts(meshOp);
+    SmallVector<double> bandwidths, latencies;
+    for (auto [axis, link] : llvm::zip(meshOp.getMesh().axes, links.axes)) {
+      if (std::optional<CostTable::Link> measured = table->link(axis.name, axis.size))
+        link = {measured->gigabytesPerSecond, measured->latencyMicros};
+      bandwidths.push_back(link.gigabytesPerSecond);
+      latencies.push_back(link.latencyMicros);
+    }
+    meshOp.setBandwidth(bandwidths);
+    meshOp.setLatency(latencies);
+    return success();
   }
 
   LogicalResult applyPlan(func::FuncOp function, shard::MeshOp mesh, int tp, const Plan &chosen) {

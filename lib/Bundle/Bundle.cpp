@@ -140,14 +140,6 @@ static bool hasAllValues(const WeightStore &store, const Program &program) {
          });
 }
 
-/// Bytes that a rank sends or receives, roughly: what the collective's larger side holds.
-static int64_t communicationBytes(const Program &program, const ProgramCommand &command) {
-  int64_t bytes = 0;
-  for (int buffer : command.buffers)
-    bytes = std::max(bytes, program.buffers[buffer].bytes);
-  return bytes;
-}
-
 static json::Array toJson(ArrayRef<int64_t> values) {
   json::Array array;
   for (int64_t value : values)
@@ -167,14 +159,8 @@ static json::Value parsed(const std::string &text) {
 static json::Array kernelCosts(ModuleOp module, const Program &program) {
   SymbolTable symbols(module);
   json::Array array;
-  for (const std::string &name : program.kernels) {
-    auto kernel = symbols.lookup<func::FuncOp>(name);
-    double flops = 0, bytes = 0;
-    kernel.walk([&](graph::CostOpInterface op) { flops += op.getCost().flops; });
-    for (Type type : llvm::concat<const Type>(kernel.getArgumentTypes(), kernel.getResultTypes()))
-      bytes += tensorBytes(cast<RankedTensorType>(type));
-    array.push_back(json::Object{{"flops", flops}, {"bytes", bytes}});
-  }
+  for (const std::string &name : program.kernels)
+    array.push_back(workOf(symbols.lookup<func::FuncOp>(name)).toJson());
   return array;
 }
 
@@ -202,12 +188,10 @@ static json::Array collectivesJson(const Program &program, int64_t &bytes) {
     for (const ProgramCommand &command : *list) {
       if (!isCommunication(command.kind))
         continue;
-      int64_t own = communicationBytes(program, command);
+      int64_t own = largerBytes(program, command);
       bytes += list != &program.init ? own : 0;
-      std::string group;
-      for (const AxisRef &axis : program.groups[command.group])
-        group += (group.empty() ? "" : ",") + str(program.mesh, axis);
-      array.push_back(json::Object{{"op", str(command.kind)}, {"group", group}, {"bytes", own}, {"layer", command.layer},
+      array.push_back(json::Object{{"op", str(command.kind)}, {"group", groupText(program, command.group)},
+                                   {"ranks", axesSize(program.groups[command.group])}, {"bytes", own}, {"layer", command.layer},
                                    {"path", command.path}, {"origin", command.origin}});
     }
   return array;
@@ -257,6 +241,7 @@ static std::string manifestJson(ModuleOp module, const Program &program, const B
                               {"temporary_bytes", program.temporaryBytes}}},
       {"communication", json::Object{{"commands", communications}, {"bytes", bytes}}},
       {"launch_order_hash", launchOrderHash(program)},
+      {"costs", options.schedule.costs.record()},
       {"plan", parsed(options.planJson)},
       {"training", parsed(options.trainingJson)},
       {"report", json::Object{{"launches", launches}, {"kernels", int64_t(program.kernels.size())}, {"kernel_costs", kernelCosts(module, program)}, {"collectives", std::move(collectives)}}},

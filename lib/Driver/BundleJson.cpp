@@ -1,12 +1,14 @@
 //===- BundleJson.cpp - what a bundle's files say -----------------------------------------------===//
 
 #include "BundleJson.h"
+#include "shardc/Driver/Driver.h"
 
 #include "shardc/Bundle/Archive.h"
 
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/raw_ostream.h"
 
+using namespace mlir;
 namespace json = llvm::json;
 
 namespace shardc {
@@ -29,5 +31,16 @@ std::optional<json::Value> readBundleJson(const std::string &bundle, llvm::Strin
   }
   return std::move(*value);
 }
+
+FailureOr<CostTable> readCosts(const std::string &file, const json::Object &manifest, const std::string &bundle) {
+  const json::Object *record = manifest.getObject("costs");
+  llvm::Expected<CostTable> table = !file.empty() ? CostTable::read(file) : record ? CostTable::fromRecord(*record, bundle + "/manifest.json: costs") : CostTable();
+  if (table)
+    return *table;
+  llvm::errs() << "error: " << (file.empty() ? "" : "--costs: ") << llvm::toString(table.takeError()) << "\n";
+  return failure();
+}
+
+FailureOr<CostTable> readCosts(const PipelineOptions &pipeline) { return readCosts(pipeline.costs, json::Object(), ""); }
 
 } // namespace shardc

@@ -26,6 +26,7 @@ usage: shardc COMMAND ...
   shardc export-plan MODEL.onnx --tp 4 -o PLANNED.onnx a copy of the file with the plan as its device configuration
   shardc inspect llama.bundle                         what a bundle holds
   shardc pack    llama.bundle -o llama.zip            the bundle as one file, which runs without being unpacked
+  shardc profile -n 4 -o machine.json                 measures this machine: what --costs reads
 
 model (compile, verify, export-plan)
   MODEL                  .onnx, or .mlir of the graph dialect
@@ -43,6 +44,7 @@ mesh and plan (compile, verify, export-plan)
   --plan NAME|FILE       a family's built-in plan, a YAML or JSON file, onnx (onnx:NAME): the file's device configuration, or default:
                          the base plan, by name and role. Without: the file's device configuration if it has one, else default
   --sequence-parallel    cut the residual stream along the sequence over tp
+  --costs FILE           table of shardc profile, by which shardings, routes and schedule are chosen (compile, verify; default: a model)
   --strict               a plan line that matches nothing is an error
   --print-plan           print which style each parameter got and from where; without -o nothing is compiled
   --keep-outputs-sharded do not gather outputs
@@ -109,8 +111,9 @@ verify
 plan
   --entry NAME           default: step, main or forward_backward
   --html FILE            also a page with the memory curve, the timeline and every parameter's place
+  --costs FILE           table of shardc profile; default: the one that the bundle was compiled with
   --gflops X, --memory-gbps X, --link-gbps X, --latency-us X
-                         the machine's model (default 100, 20 GB/s, 100 Gbit/s, 5 us)
+                         a model of a machine instead of a table (default 100, 20 GB/s, 100 Gbit/s, 5 us)
   --json                 print as JSON
 
 export-plan
@@ -120,7 +123,18 @@ export-plan
 pack
   -o, --output FILE.zip  the file; --force replaces an existing one
 
+profile
+  -n, --ranks N          ranks to measure with; collectives are measured in groups of every size that divides N
+  --mesh AXES            the same along the axes of a mesh, and all of it
+  --channel KIND         shm, mpi or inprocess, as shard-run's
+  --threads N            of each rank (default: processors / ranks)
+  --link-gbps N          pretend that ranks are connected by a network, as shard-run's
+  --repeats N            runs of which the median counts (default 20)
+  -o, --output FILE      the table; --force replaces an existing one
+  --json                 print it as JSON
+
 explain, inspect
+  --costs FILE           explain: table of shardc profile; default: the one that the bundle was compiled with
   --json                 print as JSON
 
   --version, -h, --help
@@ -178,6 +192,8 @@ struct Parsed {
   PlanOptions plan;
   ExportPlanOptions exportPlan;
   PackOptions pack;
+  ProfileOptions profile;
+  std::string explainCosts;
   bool json = false;
 
   ModelOptions &model() { return command == "verify" ? verify.model : command == "export-plan" ? exportPlan.model : compile.model; }
@@ -367,6 +383,8 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return args.value(name, inlined, has, text) && (pipeline.plan = text, true);
     if (name == "--sequence-parallel")
       return pipeline.sequenceParallel = true;
+    if (name == "--costs" && p.command != "export-plan")
+      return args.value(name, inlined, has, text) && (pipeline.costs = text, true);
     if (name == "--strict")
       return pipeline.strict = true;
     if (name == "--print-plan")
@@ -424,9 +442,15 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return p.pack.force = true;
   }
   if (p.command == "plan") {
-    auto positive = [&](double &out) {
-      return args.number(name, inlined, has, out) && (out > 0 || args.fail(name + " needs a positive number"));
+    auto positive = [&](std::optional<double> &out) {
+      double value = 0;
+      if (!args.number(name, inlined, has, value))
+        return false;
+      out = value;
+      return value > 0 || args.fail(name + " needs a positive number");
     };
+    if (name == "--costs")
+      return args.value(name, inlined, has, p.plan.costs);
     if (name == "--html")
       return args.value(name, inlined, has, p.plan.html);
     if (name == "--entry")
@@ -439,6 +463,31 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return positive(p.plan.linkGigabits);
     if (name == "--latency-us")
       return positive(p.plan.latencyMicros);
+  }
+  if (p.command == "explain" && name == "--costs")
+    return args.value(name, inlined, has, p.explainCosts);
+  if (p.command == "profile") {
+    auto count = [&](int64_t &out) {
+      return args.number(name, inlined, has, out) && (out >= 1 || args.fail(name + " " + llvm::Twine(out) + " is below 1"));
+    };
+    if (name == "-n" || name == "--ranks")
+      return count(p.profile.ranks);
+    if (name == "--threads")
+      return count(p.profile.threads);
+    if (name == "--repeats")
+      return count(p.profile.repeats);
+    if (name == "--mesh")
+      return args.value(name, inlined, has, p.profile.mesh);
+    if (name == "--channel")
+      return args.value(name, inlined, has, p.profile.channel) &&
+             (llvm::is_contained({"shm", "mpi", "inprocess"}, p.profile.channel) ||
+              args.fail("--channel \"" + p.profile.channel + "\" is not shm, mpi or inprocess"));
+    if (name == "--link-gbps")
+      return args.number(name, inlined, has, p.profile.linkGigabits) && (p.profile.linkGigabits > 0 || args.fail(name + " needs a positive number"));
+    if (name == "-o" || name == "--output")
+      return args.value(name, inlined, has, p.profile.output);
+    if (name == "--force")
+      return p.profile.force = true;
   }
   if (p.command == "verify") {
     if (name == "--input" || name == "-i") {
@@ -476,6 +525,8 @@ static bool parse(Arguments &args, Parsed &p) {
     if (!parseOption(args, argument, p, known))
       return known ? false : args.fail("\"" + argument + "\" is not an option of shardc " + p.command);
   }
+  if (p.command == "profile")
+    return p.target.empty() || args.fail("\"" + p.target + "\": profile takes no file; -o names the table");
   if (p.target.empty())
     return args.fail("shardc " + p.command + " needs a " + (isModelCommand(p.command) ? "model" : "bundle"));
   return true;
@@ -498,8 +549,8 @@ int runDriver(int argc, char **argv) {
     return kOk;
   }
   p.command = first.str();
-  if (!llvm::is_contained({"compile", "verify", "explain", "inspect", "plan", "export-plan", "pack"}, first)) {
-    args.fail("\"" + first + "\" is not a command: compile, verify, plan, export-plan, pack, explain or inspect");
+  if (!llvm::is_contained({"compile", "verify", "explain", "inspect", "plan", "export-plan", "pack", "profile"}, first)) {
+    args.fail("\"" + first + "\" is not a command: compile, verify, plan, export-plan, pack, explain, inspect or profile");
     return kUsage;
   }
   if (!parse(args, p))
@@ -519,12 +570,16 @@ int runDriver(int argc, char **argv) {
     p.pack.bundle = p.target;
     return packCommand(p.pack);
   }
+  if (p.command == "profile") {
+    p.profile.json = p.json;
+    return profileCommand(p.profile);
+  }
   if (p.command == "plan") {
     p.plan.bundle = p.target;
     p.plan.json = p.json;
     return planCommand(p.plan);
   }
-  return p.command == "explain" ? explainCommand(p.target, p.json) : inspectCommand(p.target, p.json);
+  return p.command == "explain" ? explainCommand(p.target, p.explainCosts, p.json) : inspectCommand(p.target, p.json);
 }
 
 } // namespace shardc

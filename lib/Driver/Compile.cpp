@@ -78,6 +78,10 @@ int compileCommand(CompileOptions &options) {
       llvm::errs() << "error: --arch: " << llvm::toString(std::move(error)) << "\n";
       return kUsage;
     }
+  FailureOr<CostTable> costs = readCosts(options.model.pipeline);
+  if (failed(costs))
+    return kFailed;
+  bundle.schedule.costs = std::move(*costs);
   if (llvm::Error error = applyTrainOptions(options.train, options.model.pipeline)) {
     llvm::errs() << "error: " << llvm::toString(std::move(error)) << "\n";
     return kUsage;

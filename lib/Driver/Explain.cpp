@@ -7,6 +7,7 @@
 
 #include <map>
 
+using namespace mlir;
 namespace json = llvm::json;
 
 namespace shardc {
@@ -16,10 +17,16 @@ namespace {
 struct Line {
   std::string op, group, path, origin;
   int64_t bytes = 0, count = 0;
+  double micros = 0; ///< each
 };
 } // namespace
 
-static std::vector<Line> collectLines(const json::Array &collectives) {
+static double microsOf(const CostTable &costs, const json::Object &collective) {
+  return costs.collectiveMicros(text(collective, "op"), text(collective, "group"), collective.getInteger("ranks").value_or(1),
+                                collective.getInteger("bytes").value_or(0));
+}
+
+static std::vector<Line> collectLines(const json::Array &collectives, const CostTable &costs) {
   std::vector<Line> lines;
   std::map<std::string, size_t> known;
   for (const json::Value &value : collectives) {
@@ -27,7 +34,7 @@ static std::vector<Line> collectLines(const json::Array &collectives) {
     if (!entry)
       continue;
     Line line{text(*entry, "op"), text(*entry, "group"), text(*entry, "path"), text(*entry, "origin"),
-              entry->getInteger("bytes").value_or(0), 1};
+              entry->getInteger("bytes").value_or(0), 1, microsOf(costs, *entry)};
     std::string key = line.op + "|" + line.group + "|" + line.path + "|" + line.origin + "|" + std::to_string(line.bytes);
     auto [found, isNew] = known.try_emplace(key, lines.size());
     if (isNew)
@@ -38,7 +45,7 @@ static std::vector<Line> collectLines(const json::Array &collectives) {
   return lines;
 }
 
-int explainCommand(const std::string &bundle, bool asJson) {
+int explainCommand(const std::string &bundle, const std::string &costsFile, bool asJson) {
   std::optional<json::Value> manifest = readBundleJson(bundle, "manifest.json");
   if (!manifest)
     return kFailed;
@@ -49,15 +56,24 @@ int explainCommand(const std::string &bundle, bool asJson) {
     llvm::errs() << "error: " << bundle << "/manifest.json has no report of collectives\n";
     return kFailed;
   }
+  FailureOr<CostTable> costs = readCosts(costsFile, root, bundle);
+  if (failed(costs))
+    return kFailed;
   if (asJson) {
-    llvm::outs() << llvm::formatv("{0:2}\n", json::Value(json::Array(*collectives)));
+    json::Array list(*collectives);
+    for (json::Value &value : list)
+      if (json::Object *entry = value.getAsObject())
+        (*entry)["us"] = microsOf(*costs, *entry);
+    llvm::outs() << llvm::formatv("{0:2}\n", json::Value(std::move(list)));
     return kOk;
   }
   int64_t total = 0, count = 0;
-  for (const Line &line : collectLines(*collectives)) {
+  double micros = 0;
+  for (const Line &line : collectLines(*collectives, *costs)) {
     total += line.bytes * line.count;
+    micros += line.micros * line.count;
     count += line.count;
-    llvm::outs() << llvm::left_justify(line.op, 15) << "over {" << line.group << "}  " << line.bytes << " bytes"
+    llvm::outs() << llvm::left_justify(line.op, 15) << "over {" << line.group << "}  " << line.bytes << " bytes" << llvm::format("  %.1f us", line.micros)
                  << (line.count > 1 ? "  x " + std::to_string(line.count) : "")
                  << (line.path.empty() ? "" : "  in " + line.path) << "\n";
     llvm::SmallVector<llvm::StringRef> reasons;
@@ -65,7 +81,8 @@ int explainCommand(const std::string &bundle, bool asJson) {
     for (llvm::StringRef reason : reasons)
       llvm::outs() << "    " << reason << "\n";
   }
-  llvm::outs() << count << " collectives, " << total << " bytes sent a rank in a run\n";
+  llvm::outs() << count << " collectives, " << total << " bytes sent a rank in a run"
+               << llvm::format(", %.1f us one after the other (", micros) << costs->describe() << ")\n";
   return kOk;
 }
 

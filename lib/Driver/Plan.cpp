@@ -3,8 +3,8 @@
 // Reads program.json and manifest.json of a bundle and says for one entry:
 //
 //   1. Memory: what lives when, the peak, and what it is made of.
-//   2. Time: a simulation of two streams, computation and communication, by a model of the machine (--gflops, --memory-gbps, --link-gbps,
-//      --latency): what every collective costs, how much of it is hidden, and what stays exposed.
+//   2. Time: computation and collectives on a timeline (Schedule/Timeline.h), by the table of costs that the bundle was compiled with, another one
+//      (--costs) or a model of a machine (--gflops, --memory-gbps, --link-gbps, --latency-us): what every collective costs, how much of it is hidden, and what stays exposed.
 //   3. Where each parameter lies: bucket, offset, sharding.
 //
 // As text, as JSON, or as one HTML page with pictures (no scripts, nothing fetched).
@@ -13,6 +13,7 @@
 
 #include "BundleJson.h"
 #include "shardc/Driver/Driver.h"
+#include "shardc/Schedule/Timeline.h"
 
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Format.h"
@@ -21,6 +22,7 @@
 #include <algorithm>
 #include <map>
 
+using namespace mlir;
 namespace json = llvm::json;
 
 namespace shardc {
@@ -68,8 +70,9 @@ struct Coverage {
 class StepPlan {
 public:
   bool read(const PlanOptions &options);
-  void simulate(const PlanOptions &options);
-  void printText(const PlanOptions &options) const;
+  bool readCosts(const PlanOptions &options);
+  void simulate();
+  void printText() const;
   json::Value toJson() const;
   void writeHtml(llvm::raw_ostream &os, const std::string &title) const;
 
@@ -81,6 +84,7 @@ private:
   void findLifetimes();
   std::vector<std::pair<std::string, int64_t>> atPeak(size_t most) const;
   double exposedMicros() const;
+  std::string modelText() const;
 
   json::Value program = nullptr, manifest = nullptr;
   const json::Array *commands = nullptr;
@@ -91,6 +95,7 @@ private:
   std::vector<Collective> collectives;
   std::vector<Span> computation;
   double total = 0;
+  CostTable costs;
 };
 
 int64_t integer(const json::Object &object, llvm::StringRef key) { return object.getInteger(key).value_or(0); }
@@ -219,10 +224,28 @@ std::vector<std::pair<std::string, int64_t>> StepPlan::atPeak(size_t most) const
   return result;
 }
 
-void StepPlan::simulate(const PlanOptions &options) {
+/// The table, or the model if there are numbers for it.
+bool StepPlan::readCosts(const PlanOptions &options) {
+  bool hasNumbers = options.gflops || options.memoryGigabytes || options.linkGigabits || options.latencyMicros;
+  if (hasNumbers && !options.costs.empty())
+    return fail("--costs " + options.costs + ": --gflops, --memory-gbps, --link-gbps and --latency-us are of the model that it replaces");
+  if (!hasNumbers) {
+    FailureOr<CostTable> read = shardc::readCosts(options.costs, *manifest.getAsObject(), options.bundle);
+    if (failed(read))
+      return false;
+    costs = std::move(*read);
+  }
+  costs.gflops = options.gflops.value_or(costs.gflops);
+  costs.memoryGigabytes = options.memoryGigabytes.value_or(costs.memoryGigabytes);
+  costs.linkGigabytes = options.linkGigabits.value_or(costs.linkGigabytes * 8) / 8;
+  costs.latencyMicros = options.latencyMicros.value_or(costs.latencyMicros);
+  return true;
+}
+
+void StepPlan::simulate() {
   const json::Object &root = *program.getAsObject();
   const json::Object *report = manifest.getAsObject()->getObject("report");
-  const json::Array *costs = report ? report->getArray("kernel_costs") : nullptr, *origins = report ? report->getArray("collectives") : nullptr;
+  const json::Array *works = report ? report->getArray("kernel_costs") : nullptr, *origins = report ? report->getArray("collectives") : nullptr;
   const json::Array *kernels = root.getArray("kernels"), *groups = root.getArray("groups");
   auto groupSize = [&](int64_t index) {
     int64_t size = 1;
@@ -232,23 +255,16 @@ void StepPlan::simulate(const PlanOptions &options) {
         size *= axis.getAsObject() ? integer(*axis.getAsObject(), "size") : 1;
     return std::max<int64_t>(size, 1);
   };
-  auto copyMicros = [&](double bytes) { return bytes / options.memoryGigabytes / 1e3; };
-  double now = 0, link = 0;
+  Timeline timeline(text(*manifest.getAsObject(), "target") == "cuda" ? Target::Cuda : Target::Cpu);
   std::map<int64_t, size_t> open;
   for (auto [n, value] : llvm::enumerate(*commands)) {
     const json::Object &command = *value.getAsObject();
     std::string op = text(command, "op");
     if (op == "launch") {
       int64_t kernel = integer(command, "kernel");
-      const json::Object *cost = costs && kernel < static_cast<int64_t>(costs->size()) ? (*costs)[kernel].getAsObject() : nullptr;
-      double flops = cost ? cost->getNumber("flops").value_or(0) : 0, bytes = cost ? cost->getNumber("bytes").value_or(0) : 0;
-      double micros = std::max(flops / options.gflops / 1e3, copyMicros(bytes));
-      computation.push_back({now, now + micros, kernels ? kernelName((*kernels)[kernel]) : ""});
-      now += micros;
-      continue;
-    }
-    if (op == "copy" || op == "zero" || op == "slice") {
-      now += copyMicros(static_cast<double>(integer(command, "bytes")));
+      const json::Object *work = works && kernel < static_cast<int64_t>(works->size()) ? (*works)[kernel].getAsObject() : nullptr;
+      Timeline::Span span = timeline.compute(costs.kernelMicros(work ? KernelWork::fromJson(*work) : KernelWork()));
+      computation.push_back({span.start, span.end, kernels ? kernelName((*kernels)[kernel]) : ""});
       continue;
     }
     if (op == "wait") {
@@ -257,32 +273,42 @@ void StepPlan::simulate(const PlanOptions &options) {
         continue;
       Collective &collective = collectives[found->second];
       collective.waited = n;
-      collective.exposed = std::max(0.0, collective.end - now);
-      now = std::max(now, collective.end);
+      collective.exposed = timeline.wait(found->first);
       open.erase(found);
       continue;
     }
-    std::vector<int64_t> used = buffersOf(command);
-    int64_t bytes = 0, size = groupSize(integer(command, "group"));
-    for (int64_t index : used)
+    int64_t bytes = 0;
+    for (int64_t index : buffersOf(command))
       bytes = std::max(bytes, buffers[index].bytes);
-    double steps = op == "all_reduce" ? 2 : 1;
-    double micros = options.latencyMicros + steps * bytes * (size - 1) / size / (options.linkGigabits / 8) / 1e3;
+    if (op == "copy" || op == "zero" || op == "slice") {
+      timeline.compute(costs.copyMicros(bytes));
+      continue;
+    }
     Collective collective{op, "", static_cast<int64_t>(n), static_cast<int64_t>(n)};
+    std::string axes;
     if (auto origin = command.getInteger("origin"); origin && origins && *origin < static_cast<int64_t>(origins->size()))
-      if (const json::Object *object = (*origins)[*origin].getAsObject())
+      if (const json::Object *object = (*origins)[*origin].getAsObject()) {
         collective.origin = text(*object, "origin") + (text(*object, "path").empty() ? "" : " (" + text(*object, "path") + ")");
-    collective.start = std::max(now, link);
-    collective.end = link = collective.start + micros;
+        axes = text(*object, "group");
+      }
+    double micros = costs.collectiveMicros(op, axes, groupSize(integer(command, "group")), bytes);
+    Timeline::Span span;
     if (auto ticket = command.getInteger("ticket")) {
       open[*ticket] = collectives.size();
+      span = timeline.start(*ticket, integer(command, "group"), micros);
     } else {
-      collective.exposed = collective.end - now;
-      now = collective.end;
+      span = timeline.run(integer(command, "group"), micros);
     }
+    collective.start = span.start;
+    collective.end = span.end;
+    collective.exposed = span.exposed;
     collectives.push_back(collective);
   }
-  total = now;
+  total = timeline.now();
+}
+
+std::string StepPlan::modelText() const {
+  return llvm::formatv("the model ({0} GFLOP/s, memory {1} GB/s, link {2} Gbit/s)", costs.gflops, costs.memoryGigabytes, costs.linkGigabytes * 8).str();
 }
 
 double StepPlan::exposedMicros() const {
@@ -301,7 +327,7 @@ static std::string reasonOf(const Collective &collective) {
   return "takes longer than what is computed beside it";
 }
 
-void StepPlan::printText(const PlanOptions &options) const {
+void StepPlan::printText() const {
   llvm::raw_ostream &os = llvm::outs();
   int64_t arena = 0;
   if (const json::Object *object = program.getAsObject()->getObject("arena"))
@@ -311,7 +337,7 @@ void StepPlan::printText(const PlanOptions &options) const {
      << megabytes(peak) << " at command " << peakAt << "\n";
   for (auto &[name, bytes] : atPeak(8))
     os << "  " << llvm::format("%10.2f MB  ", bytes / 1e6) << name << "\n";
-  os << llvm::format("\ntime by the model (%g GFLOP/s, memory %g GB/s, link %g Gbit/s): ", options.gflops, options.memoryGigabytes, options.linkGigabits)
+  os << "\ntime by " << (costs.isMeasured() ? "costs " + costs.describe() : modelText()) << ": "
      << llvm::format("%.1f us, of which %.1f us (%.1f %%) wait for communication\n", total, exposedMicros(),
                      total > 0 ? 100 * exposedMicros() / total : 0);
   std::map<std::string, std::pair<double, int64_t>> groups;
@@ -352,7 +378,8 @@ json::Value StepPlan::toJson() const {
     peakParts.push_back(json::Object{{"name", name}, {"bytes", bytes}});
   return json::Object{{"entry", entry},          {"permanent_bytes", permanent},   {"peak_bytes", peak},
                       {"peak_command", peakAt},  {"at_peak", std::move(peakParts)}, {"live_bytes", std::move(memory)},
-                      {"total_us", total},       {"exposed_us", exposedMicros()},   {"collectives", std::move(list)}};
+                      {"total_us", total},       {"exposed_us", exposedMicros()},   {"collectives", std::move(list)},
+                      {"costs", costs.isMeasured() ? costs.describe() : modelText()}};
 }
 
 static std::string escaped(llvm::StringRef text) {
@@ -383,7 +410,7 @@ void StepPlan::writeHtml(llvm::raw_ostream &os, const std::string &title) const 
      << "</svg>\n<table>";
   for (auto &[name, bytes] : atPeak(12))
     os << "<tr><td class=\"n\">" << megabytes(bytes) << "<td>" << escaped(name);
-  os << "</table>\n<h2>Timeline by the model</h2>\n<p>" << llvm::format("%.1f us, of which %.1f us wait for communication (red).", total, exposedMicros())
+  os << "</table>\n<h2>Timeline</h2>\n<p>By " << escaped(costs.isMeasured() ? "costs " + costs.describe() : modelText()) << ": " << llvm::format("%.1f us, of which %.1f us wait for communication (red).", total, exposedMicros())
      << "</p>\n<svg width=\"" << width << "\" height=\"90\">";
   auto rect = [&](double start, double end, double y, llvm::StringRef colour, const std::string &name) {
     os << llvm::format("<rect x=\"%.2f\" width=\"%.2f\" y=\"%.0f\" height=\"24\" fill=\"", start * width / total, std::max(0.3, (end - start) * width / total), y)
@@ -415,9 +442,9 @@ void StepPlan::writeHtml(llvm::raw_ostream &os, const std::string &title) const 
 
 int planCommand(const PlanOptions &options) {
   StepPlan plan;
-  if (!plan.read(options))
+  if (!plan.read(options) || !plan.readCosts(options))
     return kFailed;
-  plan.simulate(options);
+  plan.simulate();
   if (!options.html.empty()) {
     std::error_code code;
     llvm::raw_fd_ostream os(options.html, code);
@@ -430,7 +457,7 @@ int planCommand(const PlanOptions &options) {
   if (options.json)
     llvm::outs() << llvm::formatv("{0:2}\n", plan.toJson());
   else
-    plan.printText(options);
+    plan.printText();
   return kOk;
 }
 

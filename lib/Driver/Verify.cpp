@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------------------------------------===//
 
+#include "ShardRun.h"
 #include "shardc/Driver/Driver.h"
 
 #include "shardc/Bundle/Bundle.h"
@@ -141,8 +142,7 @@ LogicalResult Verification::runStage(const Stage &stage) {
   return success();
 }
 
-/// shard-run beside this program, or in PATH.
-static llvm::ErrorOr<std::string> findShardRun() {
+llvm::ErrorOr<std::string> findShardRun() {
   std::string self = llvm::sys::fs::getMainExecutable(nullptr, reinterpret_cast<void *>(&findShardRun));
   return llvm::sys::findProgramByName("shard-run", {llvm::sys::path::parent_path(self)});
 }
@@ -164,6 +164,10 @@ LogicalResult Verification::runCompiled() {
   bundle.path = base + "/model.bundle";
   bundle.model = "verify";
   bundle.weights = &model.weights;
+  FailureOr<CostTable> costs = readCosts(options.model.pipeline);
+  if (failed(costs))
+    return failure();
+  bundle.schedule.costs = std::move(*costs);
   if (failed(compileToBundle(*model.module, bundle)))
     return failure();
   std::vector<std::string> args{*shardRun, "--in-process", bundle.path};

@@ -60,6 +60,7 @@ static void buildAnnotate(OpPassManager &pm, const PipelineOptions &options) {
   annotate.plan = options.plan;
   annotate.sequenceParallel = options.sequenceParallel;
   annotate.strict = options.strict;
+  annotate.costs = options.costs;
   annotate.printPlan = options.printPlan;
   annotate.keepOutputsSharded = options.keepOutputsSharded;
   pm.addPass(createAnnotatePass(annotate));

@@ -18,6 +18,7 @@ def AnnotatePass : Pass<"shard-annotate", "::mlir::ModuleOp"> {
     Option<"strict", "strict", "bool", "false", "A plan line that matches nothing is an error">,
     Option<"printPlan", "print-plan", "bool", "false", "Print the style of every parameter and where it came from">,
     Option<"keepOutputsSharded", "keep-outputs-sharded", "bool", "false", "Leave outputs as propagation makes them">,
+    Option<"costs", "costs", "std::string", "\"\"", "Table of shardc profile: bandwidths and latencies of the mesh's axes">,
     Option<"entry", "entry", "std::string", "\"main\"", "The model's function">,
   ];
   let dependentDialects = ["::shardc::shard::ShardDialect"];

@@ -8,6 +8,8 @@
 #ifndef SHARDC_ANNOTATE_PLAN_H
 #define SHARDC_ANNOTATE_PLAN_H
 
+#include "shardc/Sharding/Sharding.h"
+
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/Error.h"
@@ -76,6 +78,9 @@ Plan defaultPlan();
 
 /// User's choice in the selection order of the seed documents: a file, a built-in name, or nothing.
 llvm::Expected<Plan> selectPlan(llvm::StringRef choice);
+
+/// "dp_shard=2,tp=4" as a mesh; the message says what is wrong.
+Result<Mesh> parseMesh(llvm::StringRef text);
 
 } // namespace shardc
 

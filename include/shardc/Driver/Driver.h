@@ -5,6 +5,7 @@
 
 #include "shardc/Driver/TrainOptions.h"
 #include "shardc/Import/ImportOnnx.h"
+#include "shardc/Support/CostTable.h"
 #include "shardc/Pipeline/Pipeline.h"
 
 #include <chrono>
@@ -86,8 +87,9 @@ struct ExportPlanOptions {
 };
 int exportPlanCommand(const ExportPlanOptions &options);
 
-/// Every collective of a bundle: why it is there, bytes, what would remove it.
-int explainCommand(const std::string &bundle, bool json);
+/// Every collective of a bundle: why it is there, bytes, time, what would remove it. `costs`: a table of shardc profile; empty: the one that the bundle
+/// was compiled with.
+int explainCommand(const std::string &bundle, const std::string &costs, bool json);
 /// A bundle's directory as one zip file.
 struct PackOptions {
   std::string bundle, output;
@@ -98,13 +100,29 @@ int packCommand(const PackOptions &options);
 /// What a bundle holds.
 int inspectCommand(const std::string &bundle, bool json);
 
-/// What a bundle's step needs in memory and time, by a model of the machine.
+/// What a bundle's step needs in memory and time, by a table of costs or a model of the machine.
 struct PlanOptions {
   std::string bundle, entry, html;
-  double gflops = 100, memoryGigabytes = 20, linkGigabits = 100, latencyMicros = 5;
+  std::string costs;                                                           ///< table of shardc profile; empty: the bundle's own, unless there are numbers:
+  std::optional<double> gflops, memoryGigabytes, linkGigabits, latencyMicros; ///< of the model
   bool json = false;
 };
 int planCommand(const PlanOptions &options);
+
+/// Measures a cost table on this machine (docs/contracts.md §7).
+struct ProfileOptions {
+  int64_t ranks = 0, threads = 0; ///< 0: not given
+  std::string mesh, channel, output;
+  double linkGigabits = 0; ///< as shard-run's: a pretended network
+  int64_t repeats = 20;
+  bool json = false, force = false;
+};
+int profileCommand(const ProfileOptions &options);
+
+/// The table that a pipeline names, or the default model. What is wrong has been said on stderr.
+mlir::FailureOr<CostTable> readCosts(const PipelineOptions &pipeline);
+/// The table in `file`, or if that is empty the one in a bundle's manifest.
+mlir::FailureOr<CostTable> readCosts(const std::string &file, const llvm::json::Object &manifest, const std::string &bundle);
 
 /// The command line.
 int runDriver(int argc, char **argv);

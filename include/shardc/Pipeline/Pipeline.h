@@ -24,6 +24,7 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<bool> sequenceParallel{*this, "sequence-parallel",
                                 llvm::cl::desc("cut the residual stream along the sequence over tp"),
                                 llvm::cl::init(false)};
+  Option<std::string> costs{*this, "costs", llvm::cl::desc("table of shardc profile: what computing and moving bytes costs"), llvm::cl::init("")};
   Option<bool> strict{*this, "strict", llvm::cl::desc("a plan line that matches nothing is an error"),
                       llvm::cl::init(false)};
   Option<bool> printPlan{*this, "print-plan",

@@ -11,6 +11,7 @@
 #include "shardc/Lower/CudaCalls.h"
 #include "shardc/Lower/KernelSpec.h"
 #include "shardc/Sharding/Sharding.h"
+#include "shardc/Support/CostTable.h"
 #include "shardc/Support/Target.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringMap.h"
@@ -191,6 +192,7 @@ struct ScheduleOptions {
   OverlapOptions overlap;
   Target target = Target::Cpu;
   int64_t workspaceBytes = int64_t(32) << 20; ///< of cuBLASLt
+  CostTable costs;                            ///< the default model, if nothing was measured
   bool allowTf32 = false;                     ///< f32 matrix multiplications with factors of 10 bits
 };
 /// Lowers the kernels of a program with a planned arena, and reserves behind it what they, cuBLASLt and staged collectives need.
@@ -208,6 +210,13 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
 /// The JSON form of a sharding: per dimension the axes.
 std::string axesJson(const AxisList &axes);
 std::string shardingJson(const Sharding &sharding);
+
+/// What a kernel computes and moves, by the costs of its ops.
+KernelWork workOf(mlir::func::FuncOp kernel);
+/// Axes of a group, as people read them: "dp_shard,tp".
+std::string groupText(const Program &program, int group);
+/// Bytes of the larger side of a collective or copy.
+int64_t largerBytes(const Program &program, const ProgramCommand &command);
 
 /// Name of an element type as in "f32".
 std::string dtypeText(mlir::Type elementType);

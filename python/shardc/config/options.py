@@ -139,6 +139,7 @@ class CompileOptions:
     dims: sizes of dynamic dimensions.
     cache: {dimension: N}; the length of a key/value cache to which each run appends, with room for N entries.
     weights: .safetensors, index or folder, for a model that was exported without.
+    costs: a table of `shardc profile`, by which shardings, routes and schedule are chosen.
     strict: a plan line that matches nothing is an error.
     print_plan: report the style of every parameter (in the result of `shardc.plan`).
     keep_outputs_sharded: do not gather outputs.
@@ -154,6 +155,7 @@ class CompileOptions:
     dims: Mapping[str, int] = field(default_factory=dict)
     cache: Mapping[str, int] = field(default_factory=dict)
     weights: str | Path | None = None
+    costs: str | Path | None = None
     strict: bool = False
     print_plan: bool = False
     keep_outputs_sharded: bool = False
@@ -220,6 +222,8 @@ class CompileOptions:
             words += ["--cache", f"{name}={size}"]
         if self.weights is not None:
             words += ["--weights", str(self.weights)]
+        if self.costs is not None:
+            words += ["--costs", str(self.costs)]
         if self.isa:
             words += ["--isa", ",".join(self.isa)]
         if self.target:

@@ -1,0 +1,39 @@
+//===- ProfileProgram.h - what shardc profile runs
+//----------------------------------------------===//
+#ifndef SHARDC_LIB_DRIVER_PROFILEPROGRAM_H
+#define SHARDC_LIB_DRIVER_PROFILEPROGRAM_H
+
+#include "shardc/Sharding/Sharding.h"
+#include "shardc/Support/CostTable.h"
+
+#include "llvm/ADT/StringMap.h"
+
+namespace shardc {
+
+/// One measured command of the program.
+struct Probe {
+  enum Kind { Product, Attention, Element, Row, Launch, Collective } kind;
+  std::string op;   ///< of the command: launch, all_gather, …
+  KernelWork work;  ///< of a kernel
+  std::string axes; ///< of a collective
+  int64_t ranks = 1;
+  double bytes = 0;  ///< of its larger side
+  double micros = 0; ///< once measured
+};
+
+/// A module with two entries, `kernels` and `collectives`, whose commands are `probes[entry]`, in
+/// order. Nothing goes in: operands are states, which are zero.
+struct ProfileProgram {
+  std::string text;
+  llvm::StringMap<std::vector<Probe>> probes;
+};
+/// `axisGroups`: of which axes of the mesh collectives are measured.
+ProfileProgram makeProfileProgram(const Mesh &mesh,
+                                  const std::vector<std::vector<int>> &axisGroups);
+
+/// Middle one of some; they are put in order.
+double median(std::vector<double> &values);
+
+} // namespace shardc
+
+#endif // SHARDC_LIB_DRIVER_PROFILEPROGRAM_H
