@@ -250,13 +250,15 @@ def Shard_StateOp : Op<Shard_Dialect, "state", [Symbol, DeclareOpInterfaceMethod
   let summary = "A buffer that stays between runs of the entries, which take and give it by name";
   let description = [{
     `shard.state = "NAME"` on an argument of an entry reads it, on a result writes it. Roles: parameter, exp_avg, exp_avg_sq, momentum, gradient,
-    compute_parameter, scalar. With a bucket it has its length, or if `sharded` one part of it.
+    compute_parameter, scalar. With a bucket it has its length, or, `over` axes, this device's part of it.
 
     * state_c1: the role is one of these.
-    * state_c2: a bucket's state has as many elements as the bucket, or its part.
+    * state_c2: the axes are the first ones of the bucket's.
+    * state_c3: a bucket's state has as many elements as the bucket, or its part.
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$role, TypeAttr:$type, OptionalAttr<FlatSymbolRefAttr>:$bucket, UnitAttr:$sharded);
-  let assemblyFormat = "$sym_name $role $type (`of` $bucket^ (`sharded` $sharded^)?)? attr-dict";
+  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$role, TypeAttr:$type, OptionalAttr<FlatSymbolRefAttr>:$bucket,
+                       DefaultValuedAttr<TypedArrayAttrBase<Shard_AxisAttr, "mesh axes">, "{}">:$axes);
+  let assemblyFormat = "$sym_name $role $type (`of` $bucket^ custom<OptionalAxes>($axes))? attr-dict";
 }
 
 def Shard_BucketViewOp : Op<Shard_Dialect, "bucket_view", [Pure, DeclareOpInterfaceMethods<MeshEvaluateOpInterface>]> {

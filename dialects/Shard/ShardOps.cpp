@@ -69,6 +69,21 @@ static void printAxes(OpAsmPrinter &printer, Operation *, ArrayAttr axes) {
   printer << '}';
 }
 
+/// over {"dp_shard"}, or nothing
+static ParseResult parseOptionalAxes(OpAsmParser &parser, ArrayAttr &axes) {
+  if (succeeded(parser.parseOptionalKeyword("over")))
+    return parseAxes(parser, axes);
+  axes = parser.getBuilder().getArrayAttr({});
+  return success();
+}
+
+static void printOptionalAxes(OpAsmPrinter &printer, Operation *op, ArrayAttr axes) {
+  if (axes.empty())
+    return;
+  printer << "over ";
+  printAxes(printer, op, axes);
+}
+
 //===----------------------------------------------------------------------===//
 // Mesh and global view
 //===----------------------------------------------------------------------===//
@@ -329,9 +344,13 @@ LogicalResult StateOp::verifySymbolUses(SymbolTableCollection &tables) {
   if (!bucket)
     return emitOpError() << "bucket " << getBucketAttr() << " does not exist";
   MeshOp mesh = lookupMesh(*this, bucket.getMeshAttr());
-  Result<AxisList> axes = mesh ? resolveAxes(mesh.getMesh(), bucket.getAxes()) : Result<AxisList>(AxisList());
-  int64_t parts = getSharded() && axes ? axesSize(*axes) : 1;
-  if (type.getNumElements() != static_cast<int64_t>(bucket.getLength()) / parts) // state_c2
+  ArrayRef<Attribute> own = getAxes().getValue(), whole = bucket.getAxes().getValue();
+  if (own.size() > whole.size() || own != whole.take_front(own.size())) // state_c2
+    return emitOpError() << "is cut over " << getAxes() << ", with which the axes of bucket " << getBucketAttr() << ", " << bucket.getAxes()
+                         << ", do not begin";
+  Result<AxisList> axes = mesh ? resolveAxes(mesh.getMesh(), getAxes()) : Result<AxisList>(AxisList());
+  int64_t parts = axes ? axesSize(*axes) : 1;
+  if (type.getNumElements() != static_cast<int64_t>(bucket.getLength()) / parts) // state_c3
     return emitOpError() << "has " << type.getNumElements() << " elements, bucket " << getBucketAttr() << " asks for "
                          << bucket.getLength() / parts;
   return success();

@@ -69,6 +69,8 @@ training (compile)
   --dp-replicate N, --dp-shard N
                          data parallelism: whole copies, shards; with --tp N the mesh
   --zero-dp-strategy N   what is sharded: 0 nothing, 1 and 2 optimizer state and gradients, 3 parameters too (default)
+  --outer-dp-sharding-strategy no_shard|optim
+                         what dp_replicate cuts: nothing (default), or optimizer state and main parameters
   --reshard-after-forward true|false|N
                          gather parameters again for the backward pass, from groups of N ranks; default: but for the last layer
   --activation-checkpointing none|selective|full|auto
@@ -296,6 +298,7 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     if (name == "--dp-replicate") return integer(train.dpReplicate, 1);
     if (name == "--dp-shard") return integer(train.dpShard, 1);
     if (name == "--zero-dp-strategy") return integer(pipeline.zeroDpStrategy, 0);
+    if (name == "--outer-dp-sharding-strategy") return string(pipeline.outerDpShardingStrategy);
     if (name == "--reshard-after-forward") return string(pipeline.reshardAfterForward);
     if (name == "--activation-checkpointing") return string(pipeline.activationCheckpointing);
     if (name == "--memory-limit") return string(text) && parseSize(args, name, text, train.memoryLimit);

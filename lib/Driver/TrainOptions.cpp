@@ -45,6 +45,23 @@ static int64_t axisSize(const PipelineOptions &pipeline, StringRef axis) {
   return 1;
 }
 
+/// Names, or numbers as in Megatron-FSDP.
+static llvm::Error checkOuterStrategy(PipelineOptions &pipeline) {
+  std::string &name = pipeline.outerDpShardingStrategy.getValue();
+  name = name == "0" ? "no_shard" : name == "1" ? "optim" : name;
+  if (name == "no_shard")
+    return llvm::Error::success();
+  auto refuseOptim = [](const llvm::Twine &why) { return refuse("--outer-dp-sharding-strategy optim " + why); };
+  if (name != "optim")
+    return refuse("--outer-dp-sharding-strategy \"" + name + "\" is not no_shard (0) or optim (1)");
+  if (pipeline.zeroDpStrategy != 3)
+    return refuseOptim("needs --zero-dp-strategy 3, not " + llvm::Twine(pipeline.zeroDpStrategy));
+  int64_t replicas = axisSize(pipeline, "dp_replicate"), shards = axisSize(pipeline, "dp_shard");
+  if (replicas < 2 || shards < 2)
+    return refuseOptim("needs replicas of shards; dp_replicate is " + llvm::Twine(replicas) + ", dp_shard " + llvm::Twine(shards));
+  return llvm::Error::success();
+}
+
 /// What each strategy of the seeds allows (semantics.md §5.6, §7, §8).
 static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pipeline) {
   auto has = [&](StringRef option) { return train.given.contains(option); };
@@ -54,7 +71,7 @@ static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pip
       return refuse("--strategy ddp: tensor parallelism is not supported, tp is " + llvm::Twine(tp) + "; use fsdp2");
     if (pipeline.sequenceParallel)
       return refuse("--strategy ddp: --sequence-parallel needs tensor parallelism");
-    for (StringRef option : {"--reshard-after-forward", "--zero-dp-strategy"})
+    for (StringRef option : {"--reshard-after-forward", "--zero-dp-strategy", "--outer-dp-sharding-strategy"})
       if (has(option))
         return refuse("--strategy ddp: " + option + " does not apply, nothing is sharded");
     pipeline.zeroDpStrategy = 0;
@@ -66,8 +83,9 @@ static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pip
     return refuse("--strategy \"" + strategy + "\" is not fsdp2, megatron_fsdp or ddp");
   if (pipeline.sequenceParallel)
     return refuse("--strategy megatron_fsdp: --sequence-parallel is not supported; use fsdp2");
-  if (int64_t size = axisSize(pipeline, "dp_replicate"); size > 1)
-    return refuse("--strategy megatron_fsdp: dp_replicate of size " + llvm::Twine(size) + " is not supported (data parallelism has one axis); use fsdp2");
+  if (int64_t size = axisSize(pipeline, "dp_replicate"); size > 1 && !has("--outer-dp-sharding-strategy"))
+    return refuse("--strategy megatron_fsdp: dp_replicate of size " + llvm::Twine(size) +
+                  " needs --outer-dp-sharding-strategy (data parallelism has one axis otherwise); or use fsdp2");
   if (pipeline.activationCheckpointing != "none")
     return refuse("--strategy megatron_fsdp: --activation-checkpointing is not supported; use fsdp2");
   return llvm::Error::success();
@@ -83,6 +101,8 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
   if (llvm::Error error = makeMesh(train, pipeline))
     return error;
   if (llvm::Error error = applyStrategy(train, pipeline))
+    return error;
+  if (llvm::Error error = checkOuterStrategy(pipeline))
     return error;
   auto isOneOf = [](StringRef value, std::initializer_list<StringRef> values) { return llvm::is_contained(values, value); };
   if (!isOneOf(train.schedule, {"constant", "linear", "cosine"}))
@@ -152,6 +172,7 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
                       {"strategy", train.strategy},
                       {"param_dtype", pipeline.paramDtype.getValue()},
                       {"zero_dp_strategy", pipeline.zeroDpStrategy.getValue()},
+                      {"outer_dp_sharding_strategy", pipeline.outerDpShardingStrategy.getValue()},
                       {"activation_checkpointing", pipeline.activationCheckpointing.getValue()},
                       {"checkpointed_layers", pipeline.checkpointLayers.getValue()}};
   std::string text;

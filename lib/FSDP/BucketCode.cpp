@@ -1,7 +1,7 @@
 //===- BucketCode.cpp - what is done with a bucket ----------------------------------------------===//
 //
 // Sums in one order whatever is sharded, so that all ZeRO stages agree bit for bit: over dp_shard, then dp_replicate; the norm in fixed blocks, then
-// over buckets, then over ranks in their order - by an all-reduce, or by adding slot by slot where every rank has all of the gradient.
+// over buckets, then over ranks in the same order - by an all-reduce, or by adding slot by slot where a rank has the parts of several.
 //
 //===----------------------------------------------------------------------===//
 
@@ -36,11 +36,27 @@ static Value overlapped(Value value, bool isBackward = false) {
   return value;
 }
 
+Value BucketCode::castTo(Value value, Type element) {
+  return cast<RankedTensorType>(value.getType()).getElementType() == element
+             ? value
+             : graph::CastOp::create(builder, loc(), value, element).getResult();
+}
+
+Value BucketCode::gatherReplicas(Value owned, const Bucket &bucket) {
+  return overlapped(collective<shard::AllGatherOp>(layout.replicate, "parameters of " + bucket.unit + ", from replicas",
+                                                   flat(bucket.length / layout.parts(), bucket.compute), castTo(owned, bucket.compute), 0));
+}
+
+Value BucketCode::innerShard(const Bucket &bucket) {
+  if (config.keepsCompute(layout))
+    return computeState(bucket);
+  Value owned = entry.state(bucket, "parameter", bucket.element, layout.owned());
+  return layout.cutsReplicas ? gatherReplicas(owned, bucket) : owned;
+}
+
 Value BucketCode::gather(Value shard, const Bucket &bucket, StringRef why, bool isBackward) {
-  auto type = cast<RankedTensorType>(shard.getType());
-  if (type.getElementType() != bucket.compute)
-    shard = graph::CastOp::create(builder, loc(), shard, bucket.compute);
-  if (type.getNumElements() == bucket.length)
+  shard = castTo(shard, bucket.compute);
+  if (cast<RankedTensorType>(shard.getType()).getNumElements() == bucket.length)
     return shard;
   return overlapped(collective<shard::AllGatherOp>(layout.shards, why, flat(bucket.length, bucket.compute), shard, 0), isBackward);
 }
@@ -104,25 +120,42 @@ Value BucketCode::scatterSum(Value sum, const Bucket &bucket) {
 }
 
 Value BucketCode::replicaSum(Value sum, const Bucket &bucket) {
-  return layout.replicate.empty() ? sum
-                                  : overlapped(collective<shard::AllReduceOp>(layout.replicate, "gradients of " + bucket.unit + ", replicas",
-                                                                              cast<RankedTensorType>(sum.getType()), sum, kSum));
+  if (layout.replicate.empty())
+    return sum;
+  auto type = cast<RankedTensorType>(sum.getType());
+  std::string why = "gradients of " + bucket.unit + ", replicas";
+  if (!layout.cutsReplicas)
+    return overlapped(collective<shard::AllReduceOp>(layout.replicate, why, type, sum, kSum));
+  type = flat(type.getNumElements() / layout.replicas(), type.getElementType());
+  return overlapped(collective<shard::ReduceScatterOp>(layout.replicate, why, type, sum, kSum, 0));
 }
 
-/// [parts here, rows, columns]: rows and columns of a shard are the same however many shards are here.
+/// [parts here, rows, columns]: rows and columns of a part are the same however many parts are here.
 Value BucketCode::squares(Value gradient, const Bucket &bucket) {
   constexpr int64_t kColumns = 4096;
   Arithmetic a{builder, loc()};
   Type f32 = builder.getF32Type();
-  int64_t here = layout.isSharded ? 1 : layout.parts(), blocks = bucket.length / layout.parts() / 64, per = 1;
+  int64_t parts = layout.parts() * layout.replicas(), here = parts / axesSize(layout.owned()), blocks = bucket.length / parts / 64, per = 1;
   for (int64_t d = 1; d <= kColumns / 64; ++d)
     if (blocks % d == 0)
       per = d;
-  if (cast<RankedTensorType>(gradient.getType()).getElementType() != f32)
-    gradient = graph::CastOp::create(builder, loc(), gradient, f32);
-  Value rows = graph::ReshapeOp::create(builder, loc(), RankedTensorType::get({here, blocks / per, per * 64}, f32), gradient);
+  Value rows = graph::ReshapeOp::create(builder, loc(), RankedTensorType::get({here, blocks / per, per * 64}, f32), castTo(gradient, f32));
   Value perRow = graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, a.mul(rows, rows), {2});
   return graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, perRow, {1});
+}
+
+/// Adds the `groups` equal parts of `slots`, one by one, as an all-reduce of ranks that have one each would.
+Value BucketCode::addSlots(Value slots, int64_t groups) {
+  if (groups == 1)
+    return slots;
+  int64_t size = cast<RankedTensorType>(slots.getType()).getNumElements() / groups;
+  Value sum;
+  for (int64_t r = 0; r < groups; ++r) {
+    Value slot = graph::SliceOp::create(builder, loc(), flat(size, builder.getF32Type()), slots, builder.getDenseI64ArrayAttr({r * size}),
+                                        builder.getDenseI64ArrayAttr({1}));
+    sum = r ? Arithmetic{builder, loc()}.add(sum, slot) : slot;
+  }
+  return sum;
 }
 
 Value BucketCode::norm(ArrayRef<std::pair<const Bucket *, Value>> squares, Value tokens) {
@@ -140,20 +173,15 @@ Value BucketCode::norm(ArrayRef<std::pair<const Bucket *, Value>> squares, Value
       found->sum = a.add(found->sum, own);
   }
   Value total;
-  auto one = flat(1, builder.getF32Type());
   for (Class &c : classes) {
     Value sum = c.sum;
-    if (layout.isSharded) {
-      sum = collective<shard::AllReduceOp>(layout.shards, "norm of the gradient", one, sum, kSum);
-    } else if (layout.parts() > 1) { // rank by rank, as the all-reduce would
-      Value slots = sum;
-      for (int64_t r = 0; r < layout.parts(); ++r) {
-        Value slot = graph::SliceOp::create(builder, loc(), one, slots, builder.getDenseI64ArrayAttr({r}), builder.getDenseI64ArrayAttr({1}));
-        sum = r ? a.add(sum, slot) : slot;
-      }
-    }
+    auto overRanks = [&](const AxisList &axes) {
+      return collective<shard::AllReduceOp>(axes, "norm of the gradient", cast<RankedTensorType>(sum.getType()), sum, kSum);
+    };
+    sum = layout.isSharded ? overRanks(layout.shards) : addSlots(sum, layout.parts());
+    sum = layout.cutsReplicas ? overRanks(layout.replicate) : addSlots(sum, layout.replicas());
     if (!c.cut.empty())
-      sum = collective<shard::AllReduceOp>(c.cut, "norm of the gradient", one, sum, kSum);
+      sum = overRanks(c.cut);
     total = total ? a.add(total, sum) : sum;
   }
   Value scalar = graph::ReshapeOp::create(builder, loc(), RankedTensorType::get({}, builder.getF32Type()), total);
@@ -176,17 +204,14 @@ Value BucketCode::scale(Value norm, Value tokens) {
 
 void BucketCode::update(const Bucket &bucket, Value gradient, Value scale) {
   Type f32 = builder.getF32Type();
-  auto widen = [&](Value value) {
-    return cast<RankedTensorType>(value.getType()).getElementType() == f32 ? value : graph::CastOp::create(builder, loc(), value, f32).getResult();
-  };
-  SmallVector<Value> before = {entry.state(bucket, "parameter", bucket.element, layout.isSharded)};
+  SmallVector<Value> before = {entry.state(bucket, "parameter", bucket.element, layout.owned())};
   OptimizerSpec spec = bucket.hasMatrices ? config.optimizer : config.optimizer.forOthers();
   UpdateInputs in;
-  in.parameter = widen(before[0]);
-  in.gradient = widen(gradient);
+  in.parameter = castTo(before[0], f32);
+  in.gradient = castTo(gradient, f32);
   for (StringRef role : spec.stateRoles()) {
-    before.push_back(entry.state(bucket, role, bucket.element, layout.isSharded));
-    in.states.push_back(widen(before.back()));
+    before.push_back(entry.state(bucket, role, bucket.element, layout.owned()));
+    in.states.push_back(castTo(before.back(), f32));
   }
   for (StringRef name : spec.scalarNames())
     in.scalars[name] = entry.scalar(name);
@@ -200,9 +225,8 @@ void BucketCode::update(const Bucket &bucket, Value gradient, Value scale) {
       to = graph::CastOp::create(builder, loc(), to, bucket.element);
     entry.setState(from, to);
   }
-  if (keepsCompute())
-    entry.setState(entry.state(bucket, "compute_parameter", bucket.compute, false),
-                   gather(results[0], bucket, "updated parameters of " + bucket.unit));
+  if (config.keepsCompute(layout))
+    entry.setState(computeState(bucket), computeOf(results[0], bucket, "updated parameters of " + bucket.unit));
 }
 
 } // namespace shardc

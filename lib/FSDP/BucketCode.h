@@ -10,6 +10,7 @@ namespace shardc {
 
 struct FSDPConfig {
   int64_t zero = 3;
+  bool cutsReplicas = false; ///< outer_dp_sharding_strategy optim
   enum { Default, Always, Never, Groups } reshard = Default;
   int64_t reshardGroup = 0;
   OptimizerSpec optimizer;
@@ -17,6 +18,10 @@ struct FSDPConfig {
   mlir::Type reduceType;       ///< null: the parameter's
   bool hasSeparateEntries = false;
   bool defersSync = true;      ///< gradients stay unreduced until finish_grad_sync
+
+  /// Keeps gathered parameters between runs? Whole ones (ZeRO 1 and 2), or, where replicas share the optimizer's states, shards for all micro-batches.
+  bool keepsWhole(const ShardLayout &layout) const { return layout.isSharded && zero < 3; }
+  bool keepsCompute(const ShardLayout &layout) const { return keepsWhole(layout) || (cutsReplicas && hasSeparateEntries); }
 };
 
 /// Appends, at the entry's insertion point.
@@ -25,6 +30,9 @@ public:
   BucketCode(EntryFunction &entry, const ShardLayout &layout, const FSDPConfig &config)
       : entry(entry), builder(entry.builder), layout(layout), config(config) {}
 
+  /// This rank's shard of the parameters for gather(): what it owns, or, where replicas share that, gathered over them.
+  mlir::Value innerShard(const Bucket &bucket);
+  mlir::Value gatherReplicas(mlir::Value owned, const Bucket &bucket);
   /// Shard, or whole if it is not cut, in the type of the uses and gathered.
   mlir::Value gather(mlir::Value shard, const Bucket &bucket, llvm::StringRef why, bool isBackward = false);
   /// The copy over groups of reshardGroup ranks, and the way back.
@@ -35,9 +43,9 @@ public:
   mlir::Value pack(const Bucket &bucket, llvm::ArrayRef<mlir::Value> gradients, llvm::ArrayRef<AxisList> pending);
   /// Sum over the ranks of `dp_shard`: this rank's part where gradients are sharded.
   mlir::Value scatterSum(mlir::Value flat, const Bucket &bucket);
-  /// Sum over `dp_replicate`.
+  /// Sum over `dp_replicate`: what this rank owns of it where replicas share the optimizer's states.
   mlir::Value replicaSum(mlir::Value flat, const Bucket &bucket);
-  /// [parts here]: sums of squares in fixed blocks.
+  /// [parts here]: sums of squares in fixed blocks. A part is what one rank of dp_shard and dp_replicate has if both cut the bucket.
   mlir::Value squares(mlir::Value gradient, const Bucket &bucket);
   /// Global norm of sum / tokens; `squares` by bucket.
   mlir::Value norm(llvm::ArrayRef<std::pair<const Bucket *, mlir::Value>> squares, mlir::Value tokens);
@@ -45,12 +53,19 @@ public:
   mlir::Value scale(mlir::Value norm, mlir::Value tokens);
   /// Updates parameter and optimizer states.
   void update(const Bucket &bucket, mlir::Value gradient, mlir::Value scale);
-  /// Keeps whole parameters between steps (ZeRO 1 and 2)?
-  bool keepsCompute() const { return layout.isSharded && config.zero < 3; }
+  /// What is gathered once for all runs (FSDPConfig::keepsCompute), and how.
+  mlir::Value computeState(const Bucket &bucket) {
+    return entry.state(bucket, "compute_parameter", bucket.compute, config.keepsWhole(layout) ? AxisList() : layout.inner());
+  }
+  mlir::Value computeOf(mlir::Value owned, const Bucket &bucket, llvm::StringRef why) {
+    return config.keepsWhole(layout) ? gather(owned, bucket, why) : gatherReplicas(owned, bucket);
+  }
 
 private:
   template <typename Op, typename... Args>
   mlir::Value collective(const AxisList &over, llvm::StringRef why, mlir::RankedTensorType type, mlir::Value input, Args... args);
+  mlir::Value castTo(mlir::Value value, mlir::Type element);
+  mlir::Value addSlots(mlir::Value slots, int64_t groups);
   mlir::Value onlyFirst(mlir::Value gradient, const AxisList &axes);
   AxisList groupAxes();
   mlir::Location loc() { return entry.loc(); }

@@ -55,7 +55,7 @@ struct BucketPlan {
   llvm::StringMap<bool> isLast;
 };
 
-/// `parts`: how many shards a bucket has. `noDecay`: names without weight decay; null: none. `splitMatrices`: matrices of layers have buckets of their own.
+/// `parts`: into how many parts a bucket can be cut. `noDecay`: names without weight decay; null: none. `splitMatrices`: matrices of layers have buckets of their own.
 mlir::FailureOr<BucketPlan> planBuckets(mlir::func::FuncOp entry, const Mesh &mesh, int64_t parts, const llvm::Regex *noDecay, bool splitMatrices);
 
 } // namespace shardc

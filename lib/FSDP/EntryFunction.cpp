@@ -6,12 +6,22 @@ using namespace mlir;
 
 namespace shardc {
 
-ShardLayout::ShardLayout(shard::MeshOp meshOp, bool isSharded)
-    : meshOp(meshOp), mesh(meshOp.getMesh()), symbol(FlatSymbolRefAttr::get(meshOp.getSymNameAttr())), isSharded(isSharded) {
+ShardLayout::ShardLayout(shard::MeshOp meshOp, bool isSharded, bool cutsReplicas)
+    : meshOp(meshOp), mesh(meshOp.getMesh()), symbol(FlatSymbolRefAttr::get(meshOp.getSymNameAttr())), isSharded(isSharded),
+      cutsReplicas(cutsReplicas) {
   for (auto [n, axis] : llvm::enumerate(mesh.axes))
     if (StringRef(axis.name).starts_with("dp") && axis.size > 1)
       (axis.name == "dp_replicate" ? replicate : shards).push_back(wholeAxis(mesh, static_cast<int>(n)));
   this->isSharded &= !shards.empty();
+  this->cutsReplicas &= !replicate.empty();
+}
+
+/// The parts of the replicas are parts of a shard: it is gathered over them alone.
+AxisList ShardLayout::owned() const {
+  AxisList axes = inner();
+  if (cutsReplicas)
+    llvm::append_range(axes, replicate);
+  return axes;
 }
 
 NamedAttrList ShardLayout::wholeScalar() const {
@@ -47,7 +57,8 @@ Value EntryFunction::scalar(StringRef name) {
   return argument;
 }
 
-Value EntryFunction::addState(StringRef name, StringRef role, RankedTensorType type, FlatSymbolRefAttr bucket, bool sharded, const Sharding &sharding) {
+Value EntryFunction::addState(StringRef name, StringRef role, RankedTensorType type, FlatSymbolRefAttr bucket, const AxisList &cut,
+                              const Sharding &sharding) {
   Value &argument = arguments[name];
   if (!argument) {
     auto symbolName = builder.getStringAttr(name);
@@ -58,7 +69,7 @@ Value EntryFunction::addState(StringRef name, StringRef role, RankedTensorType t
         at = at->getNextNode();
       OpBuilder b(at->getContext());
       b.setInsertionPointAfter(at);
-      shard::StateOp::create(b, loc(), symbolName, b.getStringAttr(role.split('/').first), TypeAttr::get(type), bucket, sharded ? b.getUnitAttr() : UnitAttr());
+      shard::StateOp::create(b, loc(), symbolName, b.getStringAttr(role.split('/').first), TypeAttr::get(type), bucket, layout.axes(cut));
     }
     NamedAttrList attrs;
     attrs.append(shard::ShardDialect::kStateAttr, symbolName);
@@ -73,19 +84,18 @@ Value EntryFunction::addState(StringRef name, StringRef role, RankedTensorType t
   return update == updates.end() ? argument : update->second;
 }
 
-Value EntryFunction::state(const Bucket &bucket, StringRef role, Type element, bool sharded, const AxisList &pending) {
+Value EntryFunction::state(const Bucket &bucket, StringRef role, Type element, const AxisList &cut, const AxisList &pending) {
   Sharding sharding = Sharding::replicated(1);
   sharding.dims[0].axes = bucket.cut;
   llvm::append_range(sharding.dims[0].axes, pending);
-  if (sharded)
-    llvm::append_range(sharding.dims[0].axes, layout.shards);
-  auto type = RankedTensorType::get({bucket.length / (sharded ? layout.parts() : 1)}, element);
-  return addState((role + "/" + bucket.name).str(), role, type, FlatSymbolRefAttr::get(builder.getContext(), bucket.name), sharded, sharding);
+  llvm::append_range(sharding.dims[0].axes, cut);
+  auto type = RankedTensorType::get({bucket.length / axesSize(cut)}, element);
+  return addState((role + "/" + bucket.name).str(), role, type, FlatSymbolRefAttr::get(builder.getContext(), bucket.name), cut, sharding);
 }
 
 Value EntryFunction::scalarState(StringRef name) {
   // Zeroed with the gradients and, like them, in no checkpoint, so that programs with and without it exchange checkpoints.
-  return addState(("gradient/" + name).str(), "gradient", RankedTensorType::get({}, builder.getF32Type()), {}, false, Sharding::replicated(0));
+  return addState(("gradient/" + name).str(), "gradient", RankedTensorType::get({}, builder.getF32Type()), {}, {}, Sharding::replicated(0));
 }
 
 void EntryFunction::finish(StringRef name) {

@@ -11,15 +11,21 @@ namespace shardc {
 
 /// The data-parallel axes of a mesh, and what one state of a bucket is called and looks like.
 struct ShardLayout {
-  ShardLayout(shard::MeshOp meshOp, bool isSharded);
+  ShardLayout(shard::MeshOp meshOp, bool isSharded, bool cutsReplicas);
 
   shard::MeshOp meshOp;
   Mesh mesh;
   mlir::FlatSymbolRefAttr symbol;
   AxisList shards, replicate; ///< of size above 1
   bool isSharded;             ///< states of buckets are cut along `shards`
+  bool cutsReplicas;          ///< ... what the optimizer owns also along `replicate` (outer optimizer sharding)
 
   int64_t parts() const { return axesSize(shards); }
+  int64_t replicas() const { return axesSize(replicate); }
+  /// What cuts gathered parameters' shards and scattered gradients.
+  AxisList inner() const { return isSharded ? shards : AxisList(); }
+  /// What cuts main parameters, reduced gradients and the optimizer's states.
+  AxisList owned() const;
   mlir::ArrayAttr axes(const AxisList &list) const { return shard::axesAttr(symbol.getContext(), mesh, list); }
   mlir::NamedAttrList wholeScalar() const; ///< argument attributes
 };
@@ -35,8 +41,9 @@ public:
   /// A named input, f32 [].
   mlir::Value scalar(llvm::StringRef name);
   /// The state's value now: what was last set, or what it has at the start.
-  /// `role`: what is before a '/' is the state's role, the whole its name. `pending`: axes along which ranks hold terms of a sum.
-  mlir::Value state(const Bucket &bucket, llvm::StringRef role, mlir::Type element, bool sharded, const AxisList &pending = {});
+  /// `role`: what is before a '/' is the state's role, the whole its name. `cut`: axes that cut it. `pending`: those along which ranks hold
+  /// terms of a sum.
+  mlir::Value state(const Bucket &bucket, llvm::StringRef role, mlir::Type element, const AxisList &cut, const AxisList &pending = {});
   mlir::Value scalarState(llvm::StringRef name);
   void setState(mlir::Value before, mlir::Value now) { updates[before] = now; }
   void output(llvm::StringRef name, mlir::Value value) { outputs.push_back({name.str(), value}); }
@@ -49,7 +56,7 @@ public:
 
 private:
   mlir::Value addArgument(mlir::RankedTensorType type, mlir::NamedAttrList attrs);
-  mlir::Value addState(llvm::StringRef name, llvm::StringRef role, mlir::RankedTensorType type, mlir::FlatSymbolRefAttr bucket, bool sharded,
+  mlir::Value addState(llvm::StringRef name, llvm::StringRef role, mlir::RankedTensorType type, mlir::FlatSymbolRefAttr bucket, const AxisList &cut,
                        const Sharding &sharding);
 
   const ShardLayout &layout;

@@ -28,7 +28,7 @@ namespace {
 class FSDPBuilder {
 public:
   FSDPBuilder(func::FuncOp main, shard::MeshOp meshOp, const FSDPConfig &config, BucketPlan &plan)
-      : main(main), layout(meshOp, config.zero > 0), config(config), plan(plan) {}
+      : main(main), layout(meshOp, config.zero > 0, config.cutsReplicas), config(config), plan(plan) {}
   void run();
 
 private:
@@ -44,17 +44,17 @@ private:
   void buildZeroGrad();
   void buildGather();
   bool defers() const { return config.defersSync && layout.isSharded; }
+  /// The last sum makes it smaller.
+  bool keepsReducedApart() const { return defers() || layout.cutsReplicas; }
   /// What a bucket's gradient is between entries: whole and unreduced if it is deferred, in the type of the reduction.
   Value gradientState(EntryFunction &entry, const Bucket &bucket, bool reduced) {
     Type element = BucketCode(entry, layout, config).reduceType(bucket);
-    if (!reduced || !defers()) {
-      bool isScattered = layout.isSharded && !defers();
-      AxisList pending = layout.replicate;
-      if (!isScattered)
-        llvm::append_range(pending, layout.shards);
-      return entry.state(bucket, "gradient", element, isScattered, pending);
-    }
-    return entry.state(bucket, "gradient/reduced", element, true);
+    if (reduced && keepsReducedApart())
+      return entry.state(bucket, "gradient/reduced", element, layout.owned());
+    AxisList cut = defers() ? AxisList() : layout.inner(), pending = layout.replicate;
+    if (cut.empty())
+      llvm::append_range(pending, layout.shards);
+    return entry.state(bucket, "gradient", element, cut, pending);
   }
 
   func::FuncOp main;
@@ -81,8 +81,11 @@ void FSDPBuilder::addBuckets() {
         attrs.append("sharding", shard::ShardingAttr::get(layout.symbol, layout.mesh, item->sharding));
       items.push_back(attrs.getDictionary(b.getContext()));
     }
+    AxisList axes = layout.shards;
+    if (layout.cutsReplicas)
+      axes = layout.owned();
     shard::BucketOp::create(b, main.getLoc(), b.getStringAttr(bucket.name), b.getStringAttr(bucket.unit), TypeAttr::get(bucket.element),
-                            b.getI64IntegerAttr(bucket.length), layout.symbol, layout.axes(layout.shards), b.getArrayAttr(items));
+                            b.getI64IntegerAttr(bucket.length), layout.symbol, layout.axes(axes), b.getArrayAttr(items));
   }
 }
 
@@ -136,9 +139,9 @@ void FSDPBuilder::replaceParameters(EntryFunction &entry, const Bucket &bucket) 
     return; // nobody reads it
   BucketCode code(entry, layout, config);
   entry.builder.setInsertionPoint(first);
-  if (code.keepsCompute())
-    return replaceUses(entry, bucket, entry.state(bucket, "compute_parameter", bucket.compute, false), all, first);
-  Value shard = entry.state(bucket, "parameter", bucket.element, layout.isSharded);
+  if (config.keepsWhole(layout))
+    return replaceUses(entry, bucket, code.computeState(bucket), all, first);
+  Value shard = code.innerShard(bucket);
   Value whole = code.gather(shard, bucket, "parameters of " + bucket.unit);
   bool again = layout.isSharded && isLayerUnit(bucket.unit) && config.reshard != FSDPConfig::Never &&
                (config.reshard != FSDPConfig::Default || !plan.isLast.lookup(bucket.unit));
@@ -257,7 +260,7 @@ void FSDPBuilder::buildFinishGradSync() {
       if (defers() || !layout.isSharded)
         sum = code.scatterSum(sum, bucket);
       sum = code.replicaSum(sum, bucket);
-      if (sum != from || defers())
+      if (sum != from || keepsReducedApart())
         entry.setState(gradientState(entry, bucket, true), sum);
     }
   entry.finish("finish_grad_sync");
@@ -299,14 +302,14 @@ void FSDPBuilder::buildGather() {
   EntryFunction entry = EntryFunction::create("gather", main, layout);
   BucketCode code(entry, layout, config);
   for (const Bucket &bucket : plan.buckets)
-    entry.setState(entry.state(bucket, "compute_parameter", bucket.compute, false),
-                   code.gather(entry.state(bucket, "parameter", bucket.element, true), bucket, "parameters of " + bucket.unit));
+    entry.setState(code.computeState(bucket),
+                   code.computeOf(entry.state(bucket, "parameter", bucket.element, layout.owned()), bucket, "parameters of " + bucket.unit));
   entry.finish("gather");
 }
 
 void FSDPBuilder::run() {
   addBuckets();
-  if (layout.isSharded && config.zero < 3)
+  if (config.keepsCompute(layout))
     buildGather();
   if (!config.hasSeparateEntries)
     return buildStep();
@@ -342,6 +345,13 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
     }
     if (zero != 3 && config.reshard != FSDPConfig::Default && config.reshard != FSDPConfig::Never)
       return error() << "reshard: needs zero 3, where parameters are sharded; zero is " << zero.getValue();
+    if (outer != "no_shard" && outer != "optim")
+      return error() << "outer: \"" << outer << "\" is not no_shard or optim";
+    config.cutsReplicas = outer == "optim";
+    if (config.cutsReplicas && zero != 3)
+      return error() << "outer: optim needs zero 3, where replicas are of shards; zero is " << zero.getValue();
+    if (config.cutsReplicas && (layout.replicas() == 1 || parts == 1))
+      return error() << "outer: optim needs replicas of shards; dp_replicate is " << layout.replicas() << ", dp_shard " << parts;
     llvm::Expected<OptimizerSpec> spec = parseOptimizer(optimizer);
     if (!spec)
       return error() << llvm::toString(spec.takeError());
@@ -366,7 +376,7 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
       module.emitError() << "needs one shard.mesh and a differentiated function @" << entry;
       return signalPassFailure();
     }
-    ShardLayout layout(meshOp, true);
+    ShardLayout layout(meshOp, true, true);
     FailureOr<FSDPConfig> config = readOptions(layout);
     if (failed(config))
       return signalPassFailure();
@@ -376,7 +386,7 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
       module.emitError() << "no-decay: \"" << noDecay << "\" is not a regular expression: " << error;
       return signalPassFailure();
     }
-    FailureOr<BucketPlan> plan = planBuckets(function, layout.mesh, layout.parts(), noDecay.empty() ? nullptr : &pattern,
+    FailureOr<BucketPlan> plan = planBuckets(function, layout.mesh, layout.parts() * layout.replicas(), noDecay.empty() ? nullptr : &pattern,
                                              config->optimizer.kind == OptimizerSpec::Muon);
     if (failed(plan))
       return signalPassFailure();

@@ -183,8 +183,8 @@ double Orthogonaliser::factorOf(const TrainedParameter &parameter) const {
 
 Value Orthogonaliser::run(Value momentum) {
   Value flat = castTo(momentum, element);
-  if (layout.isSharded)
-    flat = collective<shard::AllGatherOp>(layout.shards, "momentum", {bucket.length}, flat, 0);
+  if (AxisList owned = layout.owned(); !owned.empty())
+    flat = collective<shard::AllGatherOp>(owned, "momentum", {bucket.length}, flat, 0);
   llvm::MapVector<std::pair<int64_t, int64_t>, SmallVector<Item>> byShape;
   for (const TrainedParameter *parameter : bucket.items) {
     int64_t rows = parameter->global.getDimSize(0), columns = parameter->global.getDimSize(1);
@@ -220,9 +220,10 @@ Value Orthogonaliser::run(Value momentum) {
   Value packed =
       shard::BucketPackOp::create(builder, loc, RankedTensorType::get({bucket.length}, f32), parts,
                                   builder.getDenseI64ArrayAttr(offsets));
-  return layout.isSharded
-             ? collective<shard::SliceOp>(layout.shards, "directions", shapeOf(momentum), packed, 0)
-             : packed;
+  AxisList owned = layout.owned();
+  return owned.empty()
+             ? packed
+             : collective<shard::SliceOp>(owned, "directions", shapeOf(momentum), packed, 0);
 }
 
 Value orthogonalise(OpBuilder &builder, Location loc, const ShardLayout &layout,

@@ -101,6 +101,7 @@ static void buildFSDP(OpPassManager &pm, const PipelineOptions &options) {
     return;
   FSDPPassOptions fsdp;
   fsdp.zero = options.zeroDpStrategy;
+  fsdp.outer = options.outerDpShardingStrategy;
   fsdp.reshard = options.reshardAfterForward;
   fsdp.optimizer = options.optimizer;
   fsdp.noDecay = options.noDecay;

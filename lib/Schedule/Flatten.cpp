@@ -525,7 +525,10 @@ LogicalResult Flattener::addStates() {
     int buffer = newBuffer(op.getSymName().str(), cast<RankedTensorType>(op.getType()), BufferKind::State);
     stateBuffers[op.getSymName()] = buffer;
     int bucket = op.getBucket() ? bucketNumbers.lookup(*op.getBucket()) : -1;
-    program.states.push_back({op.getSymName().str(), op.getRole().str(), buffer, bucket, op.getSharded()});
+    Result<AxisList> axes = shard::resolveAxes(program.mesh, op.getAxes());
+    if (!axes)
+      return op.emitOpError() << axes.error;
+    program.states.push_back({op.getSymName().str(), op.getRole().str(), buffer, bucket, *axes});
   }
   return success();
 }

@@ -4,7 +4,8 @@
 // (`shard.overlap`) are started and waited for.
 //
 //   1. A gather of parameters starts when the gather `prefetch` units before it has ended, so that it runs behind the computation of those
-//      units; what makes its source (a cast of the shard) goes with it. It ends where it stood.
+//      units; what makes its source (a cast of the shard) goes with it. It ends where it stood. A gather over replicas that makes its source
+//      starts one unit earlier, and ends where this one starts.
 //   2. A reduction starts where it stands. It ends when `reductions` later ones want to start, or where its result is first needed after
 //      the last of them; what depends on it until then (a part of the norm) is done behind its end.
 //   3. Small collectives that nobody asked to overlap (loss, token counts) move down to where their result is needed.
@@ -42,6 +43,12 @@ private:
     llvm::SmallDenseSet<int> sources; ///< that delayed commands read
   };
 
+  /// A gather of parameters, and what makes its source of states: a cast, a gather over the replicas that share the optimizer's states.
+  struct Fetch {
+    size_t gather;
+    std::optional<size_t> outer, cast;
+  };
+
   int wholeOf(int buffer) const { return program.wholeOf(buffer); }
   bool isState(int buffer) const { return program.buffers[wholeOf(buffer)].kind == BufferKind::State; }
   /// On GPUs there is one staging area: what goes through it completes where it stands.
@@ -62,6 +69,7 @@ private:
     return wait;
   }
   void sinkSmallCollectives();
+  std::vector<Fetch> findFetches() const;
   void prefetchGathers();
   size_t earliest(size_t gather, size_t first) const;
   void spreadReductions();
@@ -110,44 +118,69 @@ size_t Overlapper::earliest(size_t gather, size_t first) const {
   return first;
 }
 
+/// Gathers into temporaries, in order.
+std::vector<Overlapper::Fetch> Overlapper::findFetches() const {
+  const std::vector<ProgramCommand> &commands = entry.commands;
+  std::vector<Fetch> fetches;
+  for (size_t n = 0; n < commands.size(); ++n) {
+    if (!isGather(commands[n]) || isState(commands[n].buffers[1]))
+      continue;
+    if (n > 0 && !fetches.empty() && fetches.back().gather == n - 1 && commands[n - 1].buffers[1] == commands[n].buffers[0]) {
+      fetches.back().outer = n - 1;
+      fetches.back().gather = n;
+      continue;
+    }
+    fetches.push_back({n, {}, {}});
+    if (n > 0 && commands[n - 1].kind == CommandKind::Launch && commands[n - 1].writes() == ArrayRef<int>(commands[n].buffers[0]) &&
+        llvm::all_of(commands[n - 1].reads(), [&](int b) { return isState(b); }))
+      fetches.back().cast = n - 1;
+  }
+  return fetches;
+}
+
 void Overlapper::prefetchGathers() {
   const std::vector<ProgramCommand> &commands = entry.commands;
-  std::vector<size_t> gathers;
-  for (size_t n = 0; n < commands.size(); ++n)
-    if (isGather(commands[n]) && !isState(commands[n].buffers[1]))
-      gathers.push_back(n);
-  std::vector<SmallVector<size_t>> startingAt(commands.size() + 1);
+  std::vector<Fetch> fetches = findFetches();
+  enum Action { Move, Start, Wait };
+  std::vector<SmallVector<std::pair<size_t, Action>>> at(commands.size() + 1); ///< in front of a command
   std::vector<bool> isMoved(commands.size());
-  for (size_t k = 0; k < gathers.size(); ++k) {
-    size_t g = gathers[k];
-    size_t depth = commands[g].isBackward ? options.backwardPrefetch : options.forwardPrefetch;
+  for (size_t k = 0; k < fetches.size(); ++k) {
+    const Fetch &fetch = fetches[k];
+    size_t depth = commands[fetch.gather].isBackward ? options.backwardPrefetch : options.forwardPrefetch;
     if (depth == 0)
       continue;
-    size_t target = k < depth ? 0 : gathers[k - depth] + 1;
-    // The launch that casts the shard goes along, if it reads states only.
-    if (g > 0 && commands[g - 1].kind == CommandKind::Launch && commands[g - 1].writes() == ArrayRef<int>(commands[g].buffers[0]) &&
-        llvm::all_of(commands[g - 1].reads(), [&](int b) { return isState(b); })) {
-      startingAt[target].push_back(g - 1);
-      isMoved[g - 1] = true;
-      startingAt[target].push_back(g);
-    } else {
-      startingAt[earliest(g, target)].push_back(g);
+    auto behind = [&](size_t before) { return k < before ? 0 : fetches[k - before].gather + 1; };
+    // What its source comes from over the replicas is one unit further ahead.
+    size_t target = behind(depth), first = fetch.outer ? behind(depth + 1) : target;
+    if (fetch.cast)
+      at[first].push_back({*fetch.cast, Move});
+    else if (!fetch.outer)
+      target = earliest(fetch.gather, target);
+    else
+      first = earliest(*fetch.outer, first);
+    if (fetch.outer) {
+      target = std::max(target, first);
+      at[first].push_back({*fetch.outer, Start});
+      at[target].push_back({*fetch.outer, Wait});
     }
-    isMoved[g] = true;
+    at[target].push_back({fetch.gather, Start});
+    for (std::optional<size_t> moved : {fetch.cast, fetch.outer, std::optional<size_t>(fetch.gather)})
+      if (moved)
+        isMoved[*moved] = true;
   }
   std::vector<ProgramCommand> out;
   llvm::DenseMap<size_t, ProgramCommand> started;
   for (size_t n = 0; n <= commands.size(); ++n) {
-    for (size_t moved : startingAt[n])
-      if (isGather(commands[moved]))
-        out.push_back(started[moved] = start(commands[moved]));
+    for (auto [moved, action] : at[n])
+      if (action == Wait)
+        out.push_back(waitFor(started[moved]));
       else
-        out.push_back(commands[moved]);
+        out.push_back(action == Start ? started[moved] = start(commands[moved]) : commands[moved]);
     if (n == commands.size())
       break;
     if (!isMoved[n])
       out.push_back(commands[n]);
-    else if (isGather(commands[n]))
+    else if (llvm::any_of(fetches, [&](const Fetch &fetch) { return fetch.gather == n; }))
       out.push_back(waitFor(started[n]));
   }
   entry.commands = std::move(out);

@@ -235,7 +235,7 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
                                     {"buffer", state.buffer},
                                     {"role", state.role},
                                     {"bucket", state.bucket < 0 ? json::Value(nullptr) : json::Value(state.bucket)},
-                                    {"sharded", state.isSharded}};
+                                    {"shard", toJson(state.axes)}};
               }));
   os << "  \"entries\": [";
   for (const ProgramEntry &entry : program.entries) {

@@ -29,11 +29,19 @@ static void append(std::vector<BucketRun> &runs, const BucketRun &run) {
     runs.push_back(run);
 }
 
+int64_t shardrt::heldLength(const Bucket &bucket, const SubAxes &shard) {
+  return bucket.length / sizeOf(shard);
+}
+
+int64_t shardrt::firstElement(const Mesh &mesh, int64_t rank, const Bucket &bucket,
+                              const SubAxes &shard) {
+  return mesh.indexAlong(rank, shard) * heldLength(bucket, shard);
+}
+
 std::vector<BucketRun> shardrt::bucketRuns(const Mesh &mesh, int64_t rank, const Bucket &bucket,
-                                           const BucketItem &item, bool sharded,
+                                           const BucketItem &item, const SubAxes &shard,
                                            const Shape &whole) {
-  int64_t held = sharded ? bucket.shardLength() : bucket.length;
-  int64_t first = sharded ? mesh.indexAlong(rank, bucket.shard) * held : 0;
+  int64_t held = heldLength(bucket, shard), first = firstElement(mesh, rank, bucket, shard);
   Slices slices = slicesOf(mesh, rank, item.shape, item.sharding);
   Shape strides = rowMajorStrides(whole);
   int64_t base = item.segment.dim < 0 ? 0 : item.segment.offset * strides[item.segment.dim];
@@ -57,14 +65,13 @@ std::vector<BucketRun> shardrt::bucketRuns(const Mesh &mesh, int64_t rank, const
   return runs;
 }
 
-bool shardrt::ownsItem(const Mesh &mesh, int64_t rank, const Bucket &bucket, const BucketItem &item,
-                       bool sharded) {
+bool shardrt::ownsItem(const Mesh &mesh, int64_t rank, const BucketItem &item,
+                       const SubAxes &shard) {
   auto same = [&](int64_t other) {
-    if (sharded && mesh.indexAlong(rank, bucket.shard) != mesh.indexAlong(other, bucket.shard))
-      return false;
-    return std::all_of(item.sharding.begin(), item.sharding.end(), [&](const SubAxes &axes) {
-      return mesh.indexAlong(rank, axes) == mesh.indexAlong(other, axes);
-    });
+    return mesh.indexAlong(rank, shard) == mesh.indexAlong(other, shard) &&
+           std::all_of(item.sharding.begin(), item.sharding.end(), [&](const SubAxes &axes) {
+             return mesh.indexAlong(rank, axes) == mesh.indexAlong(other, axes);
+           });
   };
   for (int64_t other = 0; other < rank; ++other)
     if (same(other))

@@ -17,11 +17,13 @@ static std::string nameOf(StateRole role, const std::string &weight) {
   }
 }
 
-/// A bucket may have gradients that are still to be reduced beside those that were: the shards.
+/// A bucket may have gradients that are still to be reduced beside those that were, which are cut
+/// over more axes.
 static bool isSuperseded(const Program &program, const State &state) {
-  return state.role == StateRole::Gradient && !state.sharded &&
+  return state.role == StateRole::Gradient &&
          std::any_of(program.states.begin(), program.states.end(), [&](const State &other) {
-           return other.role == state.role && other.bucket == state.bucket && other.sharded;
+           return other.role == state.role && other.bucket == state.bucket &&
+                  other.shard.size() > state.shard.size();
          });
 }
 
@@ -89,10 +91,9 @@ std::vector<BucketRun> shardrt::runsOf(const Program &program, const Mesh &mesh,
                                        const TensorPart &part, const Shape &whole) {
   if (!part.bucket)
     return {{0, 0, *checkedCount(program.buffers[part.state->buffer].shape)}};
-  return bucketRuns(mesh, rank, *part.bucket, *part.item, part.state->sharded, whole);
+  return bucketRuns(mesh, rank, *part.bucket, *part.item, part.state->shard, whole);
 }
 
 bool shardrt::owns(const Mesh &mesh, int64_t rank, const TensorPart &part) {
-  return part.bucket ? ownsItem(mesh, rank, *part.bucket, *part.item, part.state->sharded)
-                     : rank == 0;
+  return part.bucket ? ownsItem(mesh, rank, *part.item, part.state->shard) : rank == 0;
 }

@@ -10,6 +10,7 @@ namespace shardrt {
 struct SubAxis {
   int axis;
   int64_t pre, size;
+  bool operator==(const SubAxis &) const = default;
 };
 /// Major to minor.
 using SubAxes = std::vector<SubAxis>;

@@ -121,7 +121,7 @@ void shardrt::loadStates(const Program &program, const Mesh &mesh, int rank, Wei
         const WeightTensor &source = **tensor++;
         DType from = *source.entry->dtype;
         for (const BucketRun &run :
-             bucketRuns(mesh, rank, bucket, item, state.sharded, source.entry->shape))
+             bucketRuns(mesh, rank, bucket, item, state.shard, source.entry->shape))
           convert(from, source.data + run.tensor * dtypeSize(from), buffer.dtype,
                   dst + run.state * dtypeSize(buffer.dtype), run.count);
         weights.release(source);

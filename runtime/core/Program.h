@@ -73,7 +73,6 @@ struct Bucket {
   int64_t length;
   SubAxes shard;
   std::vector<BucketItem> items; // by offset
-  int64_t shardLength() const { return length / sizeOf(shard); }
 };
 
 enum class StateRole {
@@ -94,8 +93,8 @@ struct State {
   std::string name;
   int buffer;
   StateRole role;
-  int bucket; // -1: none
-  bool sharded;
+  int bucket;    // -1: none
+  SubAxes shard; // that cut it: the first ones of its bucket's
 };
 
 struct Constant {

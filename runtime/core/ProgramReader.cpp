@@ -280,7 +280,7 @@ Program shardrt::readProgram(std::string_view text, const std::string &file, con
   if (root.has("buckets"))
     program.buckets = readBuckets(root.get("buckets"), mesh);
   if (root.has("states"))
-    program.states = readStates(root.get("states"), program);
+    program.states = readStates(root.get("states"), mesh, program);
   if (root.has("init"))
     program.init = readCommands(root.get("init"), program);
   program.entries = readEntries(root.get("entries"), program, mesh);

@@ -16,7 +16,7 @@ SubAxes readSubAxes(const JsonNode &node, const Mesh &mesh);
 Sharding readSharding(const JsonNode &node, const Mesh &mesh, const Shape &shape);
 std::vector<Command> readCommands(const JsonNode &node, const Program &program);
 std::vector<Bucket> readBuckets(const JsonNode &node, const Mesh &mesh);
-std::vector<State> readStates(const JsonNode &node, const Program &program);
+std::vector<State> readStates(const JsonNode &node, const Mesh &mesh, const Program &program);
 Segment readSegment(const JsonNode &node, const Shape &shape); // null: the whole tensor
 /// Throws unless no part of a mesh axis is used twice.
 void checkDisjoint(const JsonNode &node, const SubAxes &axes, const Mesh &mesh);

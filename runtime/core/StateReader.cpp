@@ -2,6 +2,7 @@
 //   1. A bucket's items lie inside it and do not overlap; its length is the same on all ranks.
 //   2. Every part of a tensor has one home, or loading would be fine and saving ambiguous.
 //   3. A state with a bucket has exactly the bucket's elements, or a rank's part of them.
+#include "runtime/core/BucketRuns.h"
 #include "runtime/core/Convert.h"
 #include "runtime/core/ProgramReader.h"
 
@@ -121,27 +122,36 @@ std::vector<Bucket> shardrt::readBuckets(const JsonNode &node, const Mesh &mesh)
   return buckets;
 }
 
+static bool beginsWith(const SubAxes &axes, const SubAxes &first) {
+  return first.size() <= axes.size() && std::equal(first.begin(), first.end(), axes.begin());
+}
+
 static void checkElements(const JsonNode &node, const State &state, const Program &program) {
   const Buffer &buffer = program.buffers[state.buffer];
   const Bucket &bucket = program.buckets[state.bucket];
-  int64_t wanted = state.sharded ? bucket.shardLength() : bucket.length;
+  if (!beginsWith(bucket.shard, state.shard))
+    node.get("shard").fail(cat("state \"", state.name,
+                               "\" is not cut over the first axes of bucket \"", bucket.name,
+                               "\""));
+  int64_t wanted = heldLength(bucket, state.shard);
   if (int64_t count = *checkedCount(buffer.shape); count != wanted)
     node.get("buffer").fail(cat("buffer \"", buffer.name, "\" has ", count, " elements, ",
-                                state.sharded ? "a shard" : "the whole", " of bucket \"",
+                                state.shard.empty() ? "the whole" : "a shard", " of bucket \"",
                                 bucket.name, "\" has ", wanted));
   if (buffer.dtype != bucket.dtype && !(isFloat(buffer.dtype) && isFloat(bucket.dtype)))
     node.get("buffer").fail(cat("buffer \"", buffer.name, "\" is ", dtypeName(buffer.dtype),
                                 ", bucket \"", bucket.name, "\" is ", dtypeName(bucket.dtype)));
 }
 
-static State readState(const JsonNode &node, const Program &program) {
+static State readState(const JsonNode &node, const Mesh &mesh, const Program &program) {
   State state;
   state.name = node.get("name").string();
   state.buffer = node.get("buffer").index(program.buffers.size(), "buffer");
   state.role = readRole(node.get("role"));
   state.bucket =
       node.has("bucket") ? node.get("bucket").index(program.buckets.size(), "bucket") : -1;
-  state.sharded = state.bucket >= 0 && node.get("sharded").boolean();
+  if (state.bucket >= 0)
+    state.shard = readSubAxes(node.get("shard"), mesh);
   const Buffer &buffer = program.buffers[state.buffer];
   if (buffer.kind != BufferKind::State)
     node.get("buffer").fail(cat("buffer \"", buffer.name, "\" is not of kind state"));
@@ -152,12 +162,13 @@ static State readState(const JsonNode &node, const Program &program) {
   return state;
 }
 
-std::vector<State> shardrt::readStates(const JsonNode &node, const Program &program) {
+std::vector<State> shardrt::readStates(const JsonNode &node, const Mesh &mesh,
+                                       const Program &program) {
   std::vector<State> states;
   std::set<std::string> names;
   std::set<std::pair<int, StateRole>> kinds;
   for (size_t i = 0; i < node.size(); ++i) {
-    states.push_back(readState(node.at(i), program));
+    states.push_back(readState(node.at(i), mesh, program));
     const State &state = states.back();
     if (!names.insert(state.name).second)
       node.at(i).get("name").fail(cat("state \"", state.name, "\" appears twice"));

@@ -1,6 +1,7 @@
 // Micro-batch m of step n takes the sequences (n·accumulation + m)·B … + B - 1 of an endless stream
 // that goes through all windows of the data once an epoch, each epoch in another order.
 #include "runtime/train/Trainer.h"
+#include "runtime/core/BucketRuns.h"
 #include "runtime/core/Convert.h"
 #include "runtime/core/Error.h"
 
@@ -201,9 +202,8 @@ std::string Trainer::findNonFinite(StateRole role) const {
     if (state.role != role || state.bucket < 0)
       continue;
     const Bucket &bucket = program.buckets[state.bucket];
-    int64_t held = state.sharded ? bucket.shardLength() : bucket.length, first = 0;
-    if (state.sharded)
-      first = session.bundle.manifest.mesh.indexAlong(session.rank(), bucket.shard) * held;
+    int64_t held = heldLength(bucket, state.shard);
+    int64_t first = firstElement(session.bundle.manifest.mesh, session.rank(), bucket, state.shard);
     const Buffer &buffer = program.buffers[state.buffer];
     int64_t at = -1;
     session.memory().access(

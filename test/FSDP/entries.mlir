@@ -8,11 +8,11 @@
 // Entries of their own, so that gradients of several batches add up. Deferred, they stay whole and unreduced until the last one.
 // RUN: %{build}
 // RUN: FileCheck %s --input-file %t.mlir
-// CHECK-DAG:   shard.state @"parameter/layers.0" "parameter" tensor<64xf32> of @layers.0 sharded
+// CHECK-DAG:   shard.state @"parameter/layers.0" "parameter" tensor<64xf32> of @layers.0 over {"dp_shard"}
 // CHECK-DAG:   shard.state @"gradient/layers.0" "gradient" tensor<128xf32> of @layers.0
 // CHECK-DAG:   shard.state @"gradient/tokens" "gradient" tensor<f32>
-// CHECK-DAG:   shard.state @"gradient/reduced/layers.0" "gradient" tensor<64xf32> of @layers.0 sharded
-// CHECK-DAG:   shard.state @"momentum/layers.0" "momentum" tensor<64xf32> of @layers.0 sharded
+// CHECK-DAG:   shard.state @"gradient/reduced/layers.0" "gradient" tensor<64xf32> of @layers.0 over {"dp_shard"}
+// CHECK-DAG:   shard.state @"momentum/layers.0" "momentum" tensor<64xf32> of @layers.0 over {"dp_shard"}
 
 // Adds the gradients of a batch to the states, each of which holds another term of the sum on every rank.
 // CHECK-LABEL: func.func @forward_backward(
@@ -72,6 +72,29 @@
 // REPLICAS-LABEL: func.func @finish_grad_sync(
 // REPLICAS-COUNT-3: "gradients of {{.*}}, replicas"
 // RUN: %{run} | diff %t.two -
+// Replicas share what the optimizer owns: a state more than the gradients that are still to be summed over them, and shards of the parameters that
+// all micro-batches gather from.
+// REDEFINE: %{fsdp} = zero=3 defer-grad-sync=false outer=optim
+// REDEFINE: %{entries} = gather zero_grad forward_backward forward_backward finish_grad_sync optimizer_step
+// RUN: %{build}
+// RUN: FileCheck %s --input-file %t.mlir --check-prefix=OUTER
+// OUTER-DAG:   shard.state @"parameter/layers.0" "parameter" tensor<64xf32> of @layers.0 over {"dp_shard", "dp_replicate"}
+// OUTER-DAG:   shard.state @"compute_parameter/layers.0" "compute_parameter" tensor<128xf32> of @layers.0 over {"dp_shard"}
+// OUTER-DAG:   shard.state @"gradient/layers.0" "gradient" tensor<128xf32> of @layers.0 over {"dp_shard"}
+// OUTER-DAG:   shard.state @"gradient/reduced/layers.0" "gradient" tensor<64xf32> of @layers.0 over {"dp_shard", "dp_replicate"}
+// OUTER-LABEL: func.func @forward_backward(
+// OUTER-NOT:     over {"dp_replicate"}
+// OUTER-LABEL: func.func @finish_grad_sync(
+// OUTER-COUNT-3: shard.reduce_scatter {{.*}} over {"dp_replicate"} {{.*}} tensor<128xf32> -> tensor<64xf32>
+// OUTER-LABEL: func.func @optimizer_step(
+// OUTER-COUNT-3: shard.all_gather {{.*}} over {"dp_replicate"} {{.*}} tensor<64xf32> -> tensor<128xf32>
+// OUTER-LABEL: func.func @gather(
+// RUN: %{run} | diff %t.two -
+// REDEFINE: %{fsdp} = zero=3 outer=optim
+// RUN: %{build}
+// RUN: %{run} | diff %t.two -
+// REDEFINE: %{fsdp} = zero=3 defer-grad-sync=false
+// REDEFINE: %{entries} = zero_grad forward_backward forward_backward finish_grad_sync optimizer_step
 // REDEFINE: %{mesh} = "dp_shard" = 1
 // REDEFINE: %{batch} = "dp_shard"
 // RUN: %{build}

@@ -14,6 +14,15 @@
 // REDEFINE: %{fsdp} = reshard=true zero=2
 // RUN: %{run} KEPT
 // KEPT: error: reshard: needs zero 3, where parameters are sharded; zero is 2
+// REDEFINE: %{fsdp} = outer=optim zero=2
+// RUN: %{run} OUTER-ZERO
+// OUTER-ZERO: error: outer: optim needs zero 3, where replicas are of shards; zero is 2
+// REDEFINE: %{fsdp} = outer=optim
+// RUN: %{run} OUTER-MESH
+// OUTER-MESH: error: outer: optim needs replicas of shards; dp_replicate is 1, dp_shard 2
+// REDEFINE: %{fsdp} = outer=1
+// RUN: %{run} OUTER-WORD
+// OUTER-WORD: error: outer: "1" is not no_shard or optim
 // REDEFINE: %{fsdp} = optimizer=lion
 // RUN: %{run} OPTIMIZER
 // OPTIMIZER: error: optimizer: "lion" is not adamw, sgd or muon

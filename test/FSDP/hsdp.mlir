@@ -3,15 +3,20 @@
 
 // Replicas of sharded parameters: gathers stay among the ranks of a replica, gradients are scattered there, and the parts summed over replicas.
 // RUN: %{build} | FileCheck %s
-// CHECK:       shard.bucket @layers.0 "layers.0" f32 length 128 over {"dp_shard"} of @mesh
+// CHECK:       shard.bucket @layers.0 "layers.0" f32 length 256 over {"dp_shard"} of @mesh
 // CHECK-LABEL: func.func @step
 // CHECK:       shard.all_gather {{.*}} over {"dp_shard"} {{.*}} "parameters of layers.0"
-// CHECK:       %[[S:.*]] = shard.reduce_scatter {{.*}} over {"dp_shard"} of @mesh sum dim 0 {shard.origin = "gradients of layers.1", shard.overlap} : tensor<128xf32> -> tensor<64xf32>
-// CHECK-NEXT:  shard.all_reduce %[[S]] over {"dp_replicate"} of @mesh sum {shard.origin = "gradients of layers.1, replicas", shard.overlap} : tensor<64xf32> -> tensor<64xf32>
-// The norm: over the shards; of what tensor parallelism cuts over its ranks too; nothing twice for replicas.
-// CHECK:       %[[CUT:.*]] = shard.all_reduce %{{.*}} over {"dp_shard"} of @mesh sum {shard.origin = "norm of the gradient"}
-// CHECK-NEXT:  %[[ALL:.*]] = shard.all_reduce %[[CUT]] over {"tp"} of @mesh sum {shard.origin = "norm of the gradient"}
-// CHECK:       %[[UNCUT:.*]] = shard.all_reduce %{{.*}} over {"dp_shard"} of @mesh sum {shard.origin = "norm of the gradient"}
+// CHECK:       %[[S:.*]] = shard.reduce_scatter {{.*}} over {"dp_shard"} of @mesh sum dim 0 {shard.origin = "gradients of layers.1", shard.overlap} : tensor<256xf32> -> tensor<128xf32>
+// CHECK-NEXT:  shard.all_reduce %[[S]] over {"dp_replicate"} of @mesh sum {shard.origin = "gradients of layers.1, replicas", shard.overlap} : tensor<128xf32> -> tensor<128xf32>
+// The norm: over the shards; over the two parts that replicas would have if they shared a shard, in the same order (outer.mlir); of what tensor
+// parallelism cuts over its ranks too; nothing twice for replicas.
+// CHECK:       %[[CUT:.*]] = shard.all_reduce %{{.*}} over {"dp_shard"} of @mesh sum {shard.origin = "norm of the gradient"} : tensor<2xf32>
+// CHECK-NEXT:  %[[A:.*]] = graph.slice %[[CUT]]
+// CHECK-NEXT:  %[[B:.*]] = graph.slice %[[CUT]]
+// CHECK-NEXT:  %[[SUM:.*]] = graph.add %[[A]], %[[B]]
+// CHECK-NEXT:  %[[ALL:.*]] = shard.all_reduce %[[SUM]] over {"tp"} of @mesh sum {shard.origin = "norm of the gradient"}
+// CHECK-NEXT:  shard.all_reduce %{{.*}} over {"dp_shard"} of @mesh sum {shard.origin = "norm of the gradient"}
+// CHECK:       %[[UNCUT:.*]] = graph.add
 // CHECK-NEXT:  graph.add %[[ALL]], %[[UNCUT]]
 
 // Without sharding both sums are whole, and the norm adds up in the same order without a word.
@@ -19,8 +24,8 @@
 // RUN: %{build} | FileCheck %s --check-prefix=WHOLE
 // WHOLE-LABEL: func.func @step
 // WHOLE-NOT:   shard.all_gather {{.*}} "parameters
-// WHOLE:       %[[S:.*]] = shard.all_reduce {{.*}} over {"dp_shard"} of @mesh sum {shard.origin = "gradients of layers.1", shard.overlap} : tensor<128xf32> -> tensor<128xf32>
-// WHOLE-NEXT:  shard.all_reduce %[[S]] over {"dp_replicate"} of @mesh sum {shard.origin = "gradients of layers.1, replicas", shard.overlap} : tensor<128xf32> -> tensor<128xf32>
+// WHOLE:       %[[S:.*]] = shard.all_reduce {{.*}} over {"dp_shard"} of @mesh sum {shard.origin = "gradients of layers.1", shard.overlap} : tensor<256xf32> -> tensor<256xf32>
+// WHOLE-NEXT:  shard.all_reduce %[[S]] over {"dp_replicate"} of @mesh sum {shard.origin = "gradients of layers.1, replicas", shard.overlap} : tensor<256xf32> -> tensor<256xf32>
 // WHOLE:       graph.slice
 // WHOLE-NOT:   shard.all_reduce {{.*}} over {"dp_shard"} of @mesh sum {shard.origin = "norm of the gradient"}
 // WHOLE:       return

@@ -36,7 +36,7 @@ func.func private @layer(%x: tensor<2x4xf32>, %wide: tensor<2x4xf32>, %tall: ten
 // REDEFINE: %{mesh} = "dp_shard" = 2
 // REDEFINE: %{fsdp} = newton-schulz-steps=2
 // RUN: %{build} | FileCheck %s
-// CHECK:      shard.state @"momentum/layers.0" "momentum" tensor<64xf32> of @layers.0 sharded
+// CHECK:      shard.state @"momentum/layers.0" "momentum" tensor<64xf32> of @layers.0 over {"dp_shard"}
 // CHECK-LABEL: func.func @step(
 // CHECK:      %[[ALL:.*]] = shard.all_gather %{{.*}} : tensor<64xbf16> -> tensor<128xbf16>
 // CHECK-DAG:  shard.bucket_view %[[ALL]] at 0 : tensor<128xbf16> -> tensor<2x4xbf16>

@@ -8,9 +8,9 @@ shard.mesh @mesh ["dp_shard" = 2]
 // CHECK-SAME:   [{offset = 0 : i64, tensor = "layers.0.w", type = tensor<2x4xf32>}, {offset = 64 : i64, tensor = "layers.0.b", type = tensor<2xf32>}]
 // CHECK-NEXT: shard.bucket @layers.1 "layers.1" f32 length 128
 // CHECK-NEXT: shard.bucket @head "head" f32 length 128 over {"dp_shard"} of @mesh [{offset = 0 : i64, tensor = "head", type = tensor<4xf32>}]
-// CHECK-NEXT: shard.state @"parameter/layers.0" "parameter" tensor<64xf32> of @layers.0 sharded
-// CHECK-NEXT: shard.state @"parameter/layers.1" "parameter" tensor<64xf32> of @layers.1 sharded
-// CHECK-NEXT: shard.state @"parameter/head" "parameter" tensor<64xf32> of @head sharded
+// CHECK-NEXT: shard.state @"parameter/layers.0" "parameter" tensor<64xf32> of @layers.0 over {"dp_shard"}
+// CHECK-NEXT: shard.state @"parameter/layers.1" "parameter" tensor<64xf32> of @layers.1 over {"dp_shard"}
+// CHECK-NEXT: shard.state @"parameter/head" "parameter" tensor<64xf32> of @head over {"dp_shard"}
 // CHECK-NOT:  shard.state
 
 // Inputs stay; the step's scalars and the states are arguments more. A state that changes is a result too.

@@ -93,6 +93,9 @@
 // REDEFINE: %{differentiate} = checkpoint=full
 // RUN: %{build}
 // RUN: %{run} | diff %t.three -
+// REDEFINE: %{fsdp} = zero=3 outer=optim
+// RUN: %{build}
+// RUN: %{run} | diff %t.three -
 // REDEFINE: %{differentiate} = checkpoint=selective
 // REDEFINE: %{steps} = gather step step step
 // REDEFINE: %{fsdp} = zero=1

@@ -49,6 +49,14 @@ def test_fsdp2():
     assert "--sequence-parallel" in words
 
 
+def test_outer_sharding_is_an_option_of_its_own():
+    sizes = dict(dp_size=4, dp_replicate_size=2)
+    for given in (1, "optim"):  # as Megatron-FSDP numbers and names it
+        words = from_setup(FSDP2Config(), sizes, outer_dp_sharding_strategy=given).arguments("m.onnx", "m.train")
+        assert words[words.index("--outer-dp-sharding-strategy") + 1] == str(given)
+    assert "--outer-dp-sharding-strategy" not in from_setup(FSDP2Config(), sizes).arguments("m.onnx", "m.train")
+
+
 def test_megatron_and_ddp():
     options = from_setup(MegatronFSDPConfig(grad_reduce_in_fp32=True, overlap_param_gather=False, overlap_grad_reduce=False), dict(dp_size=2))
     assert (options.strategy, options.zero_dp_strategy, options.reduce_dtype) == ("megatron_fsdp", 3, "f32")

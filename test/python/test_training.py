@@ -51,9 +51,9 @@ def toy(write_bundle):
         dict(tensor="v", shape=[7], segment=None, shard=[[]], offset=60, dtype="f32"),
     ]
     states = [
-        dict(name="params", buffer=0, role="parameter", bucket=0, sharded=True),
-        dict(name="reduced", buffer=1, role="gradient", bucket=0, sharded=True),
-        dict(name="gradients", buffer=2, role="gradient", bucket=0, sharded=False),
+        dict(name="params", buffer=0, role="parameter", bucket=0, shard=AXIS),
+        dict(name="reduced", buffer=1, role="gradient", bucket=0, shard=AXIS),
+        dict(name="gradients", buffer=2, role="gradient", bucket=0, shard=[]),
     ]
     schedule = dict(name="linear", warmup_steps=2, decay_steps=0, minimum=0)
     training = dict(

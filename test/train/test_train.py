@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import reference_data
 import shardc
-from harness import compile_training, train
+from harness import Failed, call, compile_training, train
 
 TOLERANCE = 1e-4  # relative, of losses; of a gradient, relative to its largest magnitude
 FAMILIES = ("llama", "gpt2", "qwen3_moe", "gemma2", "nemotron_h")
@@ -33,6 +34,7 @@ CHECKPOINTING = {kind: ("--activation-checkpointing", kind) for kind in ("select
 PREFETCH = {f"prefetch{n}": ("--forward-prefetch", str(n), "--backward-prefetch", str(n), "--reductions-in-flight", str(n))
             for n in (0, 2)}  # fmt: skip
 RESHARD = {f"reshard-{value}": ("--reshard-after-forward", value) for value in ("true", "false")}
+OUTER = ("--outer-dp-sharding-strategy", "optim")
 LOSS_CHUNKS = ("--loss-chunks", "4")
 # Numbers stay the same, bit for bit.
 NEUTRAL = {**ZERO, **CHECKPOINTING, **PREFETCH, **RESHARD, "zero1-full": (*ZERO["zero1"], *CHECKPOINTING["full"])}
@@ -84,6 +86,8 @@ def cases_against_torch(everything: bool) -> list[Case]:
         # A head, a tied one with and without a soft cap in front of the loss.
         if family in ("llama", "gpt2", "gemma2"):
             cases += [Case(family, mesh).with_options("chunks", LOSS_CHUNKS) for mesh in ("1", "dp2-tp2")]
+        outer = Case(family, "replicate2-shard2").with_options("outer", OUTER)
+        cases += [outer, *accumulated_cases(outer)] if everything or family == FAMILIES[0] else []
     llama = Case("llama", "dp2-tp2")
     cases += [Case("llama", mesh, run="muon_float32") for mesh in MESHES]
     return cases + [dataclasses.replace(llama, run=run) for run in ("sgd", "unclipped", "cosine")]
@@ -111,6 +115,11 @@ def neutral_cases(everything: bool) -> list[tuple[Case, Case]]:
                     ]
     muon = Case("llama", "dp2-tp2", run="muon_float32")
     pairs += [(muon, muon.with_options(name, NEUTRAL[name])) for name in ("zero0", "zero1-full", "zero2")]
+    for family in FAMILIES if everything else FAMILIES[:2]:
+        base = Case(family, "replicate2-shard2")
+        pairs += [(case, case.with_options("outer", OUTER)) for case in (base, *accumulated_cases(base))]
+    muon = Case("llama", "replicate2-shard2", run="muon_float32")
+    pairs.append((muon, muon.with_options("outer", OUTER)))
     chunked = Case("llama", "dp2-tp2").with_options("chunks", LOSS_CHUNKS)
     pairs += [(chunked, chunked.with_options(name, NEUTRAL[name])) for name in ("zero1-full", "selective", "prefetch2")]
     return pairs
@@ -178,6 +187,58 @@ def test_numbers_stay_the_same_bit_for_bit(trained, neutral_pair):
     different = [1 + int(step) for step in np.flatnonzero(other.grad_norms != base.grad_norms)]
     assert not different, f"gradient norms of steps {different}"
     assert other.digest == base.digest, "the checkpoints differ"
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ((*MESHES["replicate2-shard2"], *OUTER, *ZERO["zero2"]), "--outer-dp-sharding-strategy optim needs --zero-dp-strategy 3, not 2"),
+        ((*MESHES["dp2"], *OUTER), "--outer-dp-sharding-strategy optim needs replicas of shards; dp_replicate is 1, dp_shard 2"),
+        (("--outer-dp-sharding-strategy", "2"), '--outer-dp-sharding-strategy "2" is not no_shard (0) or optim (1)'),
+        (("--strategy", "ddp", *OUTER), "--strategy ddp: --outer-dp-sharding-strategy does not apply, nothing is sharded"),
+        ((*MESHES["replicate2-shard2"], "--strategy", "megatron_fsdp"), "dp_replicate of size 2 needs --outer-dp-sharding-strategy"),
+    ],
+)
+def test_options_that_contradict_each_other(tools, tmp_path, options, message):
+    with pytest.raises(Failed) as error:
+        compile_training(tools, reference_data.load("llama"), reference_data.load("llama").runs["adamw"].optimizer, options, tmp_path / "none")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("entries", ["step", "separate"])
+def test_replicas_share_what_the_optimizer_owns(tools, tmp_path, entries):
+    """Memory by Megatron's formula: what the optimizer owns is divided by both axes, gathered shards and gradients by the inner one."""
+    optimizer = reference_data.load("llama").runs["adamw"].optimizer
+    options = (*MESHES["replicate2-shard2"], *(("--separate-entry-points", "--defer-fsdp-grad-sync", "false") if entries == "separate" else ()))
+    states, memory = {}, {}
+    for name, outer in (("no_shard", ()), ("optim", OUTER)):
+        compile_training(tools, reference_data.load("llama"), optimizer, (*options, *outer), tmp_path / name)
+        program = json.loads((tmp_path / name / "program.json").read_text())
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        assert manifest["training"]["outer_dp_sharding_strategy"] == name
+        memory[name], states[name] = manifest["memory"], {}
+        whole = sum(bucket["length"] for bucket in program["buckets"]) * 4
+        for state in program["states"]:
+            if state["bucket"] is not None:
+                held = states[name].setdefault(state["role"], [])
+                held.append(program["buffers"][state["buffer"]]["bytes"])
+        states[name] = {role: sum(held) / whole for role, held in states[name].items()}
+    owned = ("parameter", "exp_avg", "exp_avg_sq")
+    if entries == "step":
+        assert states["no_shard"] == dict.fromkeys(owned, 1 / 2)
+        assert states["optim"] == dict.fromkeys(owned, 1 / 4)
+    else:
+        assert states["no_shard"] == {**dict.fromkeys(owned, 1 / 2), "gradient": 1 / 2}
+        # Gradients that wait for the sum over replicas, and what it leaves; shards that all micro-batches gather from.
+        assert states["optim"] == {**dict.fromkeys(owned, 1 / 4), "gradient": 1 / 2 + 1 / 4, "compute_parameter": 1 / 2}
+    if entries == "step":  # temporaries: the shards that both passes gather from, less of the gradients
+        assert memory["no_shard"]["arena_bytes"] - memory["optim"]["arena_bytes"] >= (3 / 4 - 1 / 2 + 1 / 4) * whole
+        given = train(tools, tmp_path / "no_shard", reference_data.load("llama").runs["adamw"], tmp_path / "run")
+        run = tools / "shard-run"
+        call(run, tmp_path / "optim", "--load", given.checkpoint, "--save", tmp_path / "taken", seconds=60)
+        call(run, tmp_path / "no_shard", "--load", tmp_path / "taken", "--save", tmp_path / "back", seconds=60)
+        files = [folder / "checkpoint.safetensors" for folder in (given.checkpoint, tmp_path / "taken", tmp_path / "back")]
+        assert len({file.read_bytes() for file in files}) == 1
 
 
 @pytest.fixture

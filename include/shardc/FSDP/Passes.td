@@ -29,12 +29,16 @@ def FSDPPass : Pass<"shard-fsdp", "::mlir::ModuleOp"> {
     zero: what is sharded along `dp_shard`. 0: nothing (gradients are all-reduced); 1, 2: gradients and optimizer state, parameters are gathered
     after the step; 3: parameters too. (1 and 2 differ only where gradients are kept between micro-batches.)
 
+    outer: what is sharded along `dp_replicate` too. no_shard: nothing, replicas are copies; optim: what the optimizer owns. Main parameters are then gathered
+    over the replicas before the first gather of a step, reduced gradients are scattered over them. Needs zero 3. Example: test/FSDP/outer.mlir.
+
     Systems: PyTorch FSDP2, Megatron-FSDP (reference/semantics.md §4, §5), ZeRO (arXiv 1910.02054). Example: test/FSDP/step.mlir.
   }];
   let dependentDialects = ["::shardc::graph::GraphDialect", "::shardc::shard::ShardDialect"];
   let options = [
     Option<"entry", "entry", "std::string", "\"main\"", "the differentiated function">,
     Option<"zero", "zero", "int64_t", "3", "zero_dp_strategy: 0 to 3">,
+    Option<"outer", "outer", "std::string", "\"no_shard\"", "outer_dp_sharding_strategy: no_shard or optim">,
     Option<"reshard", "reshard", "std::string", "\"\"", "reshard_after_forward: true, false, or k to keep a copy cut over groups of k ranks; default: true but for "
            "the last layer of a list">,
     Option<"optimizer", "optimizer", "std::string", "\"adamw\"", "adamw, sgd or muon and its options, as in muon,momentum=0.95,weight-decay=0.1">,

@@ -105,7 +105,7 @@ struct ProgramState {
   std::string name, role;
   int buffer;
   int bucket; ///< -1: none
-  bool isSharded;
+  AxisList axes; ///< it is cut over: the first ones of its bucket's
 };
 
 /// A command list that is run by name.

@@ -72,6 +72,7 @@ class TrainOptions(CompileOptions):
 
     strategy: str = "fsdp2"
     zero_dp_strategy: int | None = None
+    outer_dp_sharding_strategy: int | str | None = None
     reshard_after_forward: bool | int | None = None
     activation_checkpointing: str | None = None
     memory_limit: str | None = None

@@ -64,10 +64,18 @@ shard.state @s "gradient" tensor<64xf32> of @b
 // -----
 
 // state_c2
+shard.mesh @mesh ["dp_shard" = 2, "tp" = 2]
+shard.bucket @b "b" f32 length 128 over {"dp_shard"} of @mesh []
+// expected-error@+1 {{is cut over [#shard.axis<"tp">], with which the axes of bucket @b, [#shard.axis<"dp_shard">], do not begin}}
+shard.state @s "gradient" tensor<64xf32> of @b over {"tp"}
+
+// -----
+
+// state_c3
 shard.mesh @mesh ["dp_shard" = 2]
 shard.bucket @b "b" f32 length 128 over {"dp_shard"} of @mesh []
 // expected-error@+1 {{has 128 elements, bucket @b asks for 64}}
-shard.state @s "gradient" tensor<128xf32> of @b sharded
+shard.state @s "gradient" tensor<128xf32> of @b over {"dp_shard"}
 
 // -----
 

@@ -13,8 +13,8 @@ shard.bucket @layers.0 "layers.0" f32 length 256 over {"dp_shard"} of @mesh
      {tensor = "layers.0.norm", type = tensor<8xf32>, segment = array<i64: 0, 4, 8>, offset = 64}]
 // CHECK-NEXT: shard.bucket @none "none" bf16 length 64 over {} of @mesh []
 shard.bucket @none "none" bf16 length 64 over {} of @mesh []
-// CHECK-NEXT: shard.state @"parameter/layers.0" "parameter" tensor<128xf32> of @layers.0 sharded
-shard.state @"parameter/layers.0" "parameter" tensor<128xf32> of @layers.0 sharded
+// CHECK-NEXT: shard.state @"parameter/layers.0" "parameter" tensor<128xf32> of @layers.0 over {"dp_shard"}
+shard.state @"parameter/layers.0" "parameter" tensor<128xf32> of @layers.0 over {"dp_shard"}
 // CHECK-NEXT: shard.state @"gradient/layers.0" "gradient" tensor<256xbf16> of @layers.0
 shard.state @"gradient/layers.0" "gradient" tensor<256xbf16> of @layers.0
 // CHECK-NEXT: shard.state @"gradient/tokens" "gradient" tensor<f32>

@@ -48,12 +48,18 @@ const Damage damages[] = {
      "state \"momentum\" of role momentum has no bucket"},
     {"bucket", [](Json &p) { p["states"][1]["bucket"] = 1; },
      "states[1].bucket: bucket 1 does not exist, there are 1"},
-    {"whole", [](Json &p) { p["states"][0]["sharded"] = false; },
+    {"whole", [](Json &p) { p["states"][0]["shard"] = Json::array(); },
      "buffer \"parameters\" has 64 elements, the whole of bucket \"table\" has 128"},
-    {"shard", [](Json &p) { p["states"][3]["sharded"] = true; },
+    {"shard", [](Json &p) { p["states"][3]["shard"] = p["buckets"][0]["shard"]; },
      "buffer \"gradients\" has 128 elements, a shard of bucket \"table\" has 64"},
-    {"sharded", [](Json &p) { p["states"][3]["sharded"] = 1; },
-     "states[3].sharded: expected true or false, found number"},
+    {"axes", [](Json &p) { p["states"][3]["shard"] = 1; },
+     "states[3].shard: expected an array, found number"},
+    {"other axes",
+     [](Json &p) {
+       p["states"][0]["shard"][0]["axis"] = 1;
+       p["states"][0]["shard"][0]["size"] = 1;
+     },
+     "states[0].shard: state \"parameters\" is not cut over the first axes of bucket \"table\""},
     {"kind", [](Json &p) { p["buffers"][0]["kind"] = "temporary"; },
      "buffer \"parameters\" is not of kind state"},
     {"type", [](Json &p) { p["buffers"][0]["dtype"] = "i32"; },
@@ -141,7 +147,8 @@ TEST(States, ConversionRoundsToNearestEven) {
 
 /// What a rank's state must hold, made with other means: the tensor's local slice, laid into the
 /// whole bucket, of which the rank takes its part.
-std::vector<float> expectedState(const Mesh &mesh, int rank, const Bucket &bucket, bool sharded,
+std::vector<float> expectedState(const Mesh &mesh, int rank, const Bucket &bucket,
+                                 const SubAxes &shard,
                                  const std::map<std::string, std::pair<Shape, float>> &tensors) {
   std::vector<float> all(bucket.length);
   for (const BucketItem &item : bucket.items) {
@@ -154,24 +161,23 @@ std::vector<float> expectedState(const Mesh &mesh, int rank, const Bucket &bucke
                 reinterpret_cast<std::byte *>(values.data() + skip),
                 reinterpret_cast<std::byte *>(all.data() + item.offset));
   }
-  int64_t part = bucket.shardLength();
-  if (!sharded)
-    return all;
-  int64_t index = mesh.indexAlong(rank, bucket.shard);
+  int64_t part = bucket.length / sizeOf(shard), index = mesh.indexAlong(rank, shard);
   return {all.begin() + index * part, all.begin() + (index + 1) * part};
 }
 
-/// Two buckets on replicate × shard × tp, with uneven slices, a scalar, segments, and parts that
-/// cut through rows.
+/// Three buckets on replicate × shard × tp, with uneven slices, a scalar, segments, parts that
+/// cut through rows, and replicas that share shards.
 struct Layout2 {
   Mesh mesh{{{"dp_replicate", 2}, {"dp_shard", 4}, {"tp", 2}}};
   std::map<std::string, std::pair<Shape, float>> tensors = {{"a", {{7, 5}, 1000}},
                                                             {"b", {{4, 3, 5}, 2000}},
                                                             {"scale", {{}, 3000}},
+                                                            {"c", {{3, 20}, 5000}},
                                                             {"qkv", {{9, 4}, 4000}}};
   std::vector<Bucket> buckets;
   Layout2() {
-    SubAxes tp = {{2, 1, 2}}, shard = {{1, 1, 4}}, half = {{1, 2, 2}};
+    SubAxes tp = {{2, 1, 2}}, shard = {{1, 1, 4}}, half = {{1, 2, 2}},
+            both = {{1, 1, 4}, {0, 1, 2}};
     Segment none{-1, 0, 0};
     buckets.push_back({"first",
                        SHARDRT_F32,
@@ -186,6 +192,13 @@ struct Layout2 {
                        half,
                        {{"qkv", SHARDRT_F32, {6, 4}, {0, 0, 6}, {{}, {tp}}, 4},
                         {"qkv", SHARDRT_F32, {3, 4}, {0, 6, 3}, {{tp}, {}}, 30}}});
+    buckets.push_back(
+        {"third", SHARDRT_F32, 64, both, {{"c", SHARDRT_F32, {3, 20}, none, {{}, tp}, 3}}});
+  }
+  /// The first axes of a bucket's.
+  SubAxes cut(int bucket, size_t axes) const {
+    const SubAxes &all = buckets[bucket].shard;
+    return {all.begin(), all.begin() + std::min(axes, all.size())};
   }
 };
 
@@ -200,25 +213,25 @@ TEST(States, WeightsAreLoadedItemByItem) {
   }
   writeText(directory / "w.safetensors", safetensorsText(file));
   WeightFiles weights(directory / "w.safetensors");
-  for (bool sharded : {true, false})
+  for (size_t axes : {0, 1, 2})
     for (int rank = 0; rank < 16; ++rank) {
       Program program;
       program.buckets = layout.buckets;
       int64_t at = 0;
-      for (int b = 0; b < 2; ++b) {
-        int64_t count = sharded ? layout.buckets[b].shardLength() : layout.buckets[b].length;
+      for (int b = 0; b < 3; ++b) {
+        SubAxes cut = layout.cut(b, axes);
+        int64_t count = heldLength(layout.buckets[b], cut);
         program.buffers.push_back(
             {"state", SHARDRT_F32, {count}, at * 4, count * 4, BufferKind::State});
-        program.states.push_back(
-            {"state" + std::to_string(b), b, StateRole::Parameter, b, sharded});
+        program.states.push_back({"state" + std::to_string(b), b, StateRole::Parameter, b, cut});
         at += count;
       }
       std::vector<float> arena(at);
       HostMemory memory(reinterpret_cast<std::byte *>(arena.data()));
       loadStates(program, layout.mesh, rank, weights, memory);
-      for (int b = 0; b < 2; ++b) {
-        std::vector<float> expected =
-            expectedState(layout.mesh, rank, layout.buckets[b], sharded, layout.tensors);
+      for (int b = 0; b < 3; ++b) {
+        std::vector<float> expected = expectedState(layout.mesh, rank, layout.buckets[b],
+                                                    layout.cut(b, axes), layout.tensors);
         EXPECT_EQ(std::vector<float>(arena.begin() + program.buffers[b].offset / 4,
                                      arena.begin() + program.buffers[b].offset / 4 +
                                          static_cast<int64_t>(expected.size())),
@@ -231,16 +244,17 @@ TEST(States, WeightsAreLoadedItemByItem) {
 /// The owners' runs cover every element of every tensor exactly once.
 TEST(States, EveryElementHasOneOwner) {
   Layout2 layout;
-  for (bool sharded : {true, false}) {
+  for (size_t axes : {0, 1, 2}) {
     std::map<std::string, std::vector<int>> owners;
     for (const auto &[name, tensor] : layout.tensors)
       owners[name].resize(*checkedCount(tensor.first));
     for (int rank = 0; rank < 16; ++rank)
-      for (const Bucket &bucket : layout.buckets)
-        for (const BucketItem &item : bucket.items)
-          if (ownsItem(layout.mesh, rank, bucket, item, sharded))
-            for (const BucketRun &run : bucketRuns(layout.mesh, rank, bucket, item, sharded,
-                                                   layout.tensors[item.tensor].first))
+      for (int b = 0; b < 3; ++b)
+        for (const BucketItem &item : layout.buckets[b].items)
+          if (ownsItem(layout.mesh, rank, item, layout.cut(b, axes)))
+            for (const BucketRun &run :
+                 bucketRuns(layout.mesh, rank, layout.buckets[b], item, layout.cut(b, axes),
+                            layout.tensors[item.tensor].first))
               for (int64_t i = 0; i < run.count; ++i)
                 ++owners[item.tensor][run.tensor + i];
     for (const auto &[name, counts] : owners)
@@ -252,7 +266,7 @@ TEST(States, RowsThatTouchAreOneRun) {
   Mesh mesh{{{"dp", 2}, {"tp", 1}}};
   Bucket bucket{"b", SHARDRT_F32, 64, {{0, 1, 2}}, {}};
   BucketItem item{"w", SHARDRT_F32, {6, 10}, {-1, 0, 0}, {{}, {}}, 2};
-  std::vector<BucketRun> runs = bucketRuns(mesh, 1, bucket, item, true, {6, 10});
+  std::vector<BucketRun> runs = bucketRuns(mesh, 1, bucket, item, bucket.shard, {6, 10});
   ASSERT_EQ(runs.size(), 1u);
   EXPECT_EQ(runs[0].state, 0);
   EXPECT_EQ(runs[0].tensor, 30);

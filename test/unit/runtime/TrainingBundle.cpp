@@ -37,7 +37,7 @@ private:
                                          {"buffer", buffer},
                                          {"role", role},
                                          {"bucket", hasBucket ? Json(0) : Json()},
-                                         {"sharded", count != length}});
+                                         {"shard", count != length ? dpAxes() : Json::array()}});
     return buffer;
   }
 
@@ -59,9 +59,9 @@ private:
     momentum = state("momentum", "momentum", part);
     reduced = state("reduced", "gradient", part);
     gradients = state("gradients", "gradient", length);
-    if (part == length) // one shard: a flag that says "sharded" all the same
+    if (part == length) // one shard: cut over an axis of size 1 all the same
       for (int i : {0, 1, 2})
-        builder.program["states"][i]["sharded"] = true;
+        builder.program["states"][i]["shard"] = dpAxes();
     counted = state("counted", "gradient", 1, /*hasBucket=*/false);
     if (setup.isGathered)
       gathered = state("gathered", "compute_parameter", length);
