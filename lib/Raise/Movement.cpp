@@ -1,11 +1,14 @@
-//===- Movement.cpp - shorter ways to move elements ---------------------------------------------------------------===//
+//===- Movement.cpp - Shorter ways to move elements -----------------------===//
 //
-// Exporters split, scatter and join where nothing moves, and flatten batch and positions around each product. These
-// patterns undo that, so that the subjects' patterns and sharding see one plain form:
+// Exporters split, scatter and join where nothing moves, and flatten batch and positions around
+// each product. These patterns undo that, so that the subjects' patterns and sharding see one plain
+// form:
 // 1. concat of neighbouring slices, slice of a concat
 // 2. scatter_nd of contiguous rows -> concat
 // 3. transpose of a concat whose parts are transposed anyway
 // 4. einsum and elementwise ops on flattened rows -> on the rows' own dimensions
+// 5. gather of rows that are known and follow each other -> slice; slices of a transposed packed
+// value -> of the value
 //
 //===----------------------------------------------------------------------===//
 
@@ -37,7 +40,8 @@ Value emitSlice(Value input, int64_t dim, int64_t start, int64_t size, OpMaker &
 /// The only dimension that a slice cuts, or -1.
 int64_t cutDim(SliceOp op) {
   int64_t cut = -1;
-  for (auto [dim, sizes] : llvm::enumerate(llvm::zip_equal(op.getType().getShape(), getShape(op.getInput())))) {
+  for (auto [dim, sizes] :
+       llvm::enumerate(llvm::zip_equal(op.getType().getShape(), getShape(op.getInput())))) {
     if (std::get<0>(sizes) == std::get<1>(sizes))
       continue;
     if (cut >= 0)
@@ -55,8 +59,8 @@ struct JoinSlices : OpRewritePattern<ConcatOp> {
     Value source;
     for (Value input : op.getInputs()) {
       auto slice = definedBy<SliceOp>(input);
-      if (!slice || (source && slice.getInput() != source) || !hasUnitStrides(slice) || cutDim(slice) != dim ||
-          slice.getStarts()[dim] != next)
+      if (!slice || (source && slice.getInput() != source) || !hasUnitStrides(slice) ||
+          cutDim(slice) != dim || slice.getStarts()[dim] != next)
         return rewriter.notifyMatchFailure(op, "inputs are not neighbouring slices of one value");
       source = slice.getInput();
       next += slice.getType().getDimSize(dim);
@@ -68,14 +72,16 @@ struct JoinSlices : OpRewritePattern<ConcatOp> {
   }
 };
 
-/// A slice within one input of a concat -> slice of that input; over whole inputs -> concat of those
+/// A slice within one input of a concat -> slice of that input; over whole inputs -> concat of
+/// those
 struct SliceOfConcat : OpRewritePattern<SliceOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(SliceOp op, PatternRewriter &rewriter) const override {
     auto concat = definedBy<ConcatOp>(op.getInput());
     if (!concat || !hasUnitStrides(op) || cutDim(op) != static_cast<int64_t>(concat.getDim()))
       return rewriter.notifyMatchFailure(op, "not a slice of a concat along its dimension");
-    int64_t dim = concat.getDim(), begin = op.getStarts()[dim], end = begin + op.getType().getDimSize(dim), at = 0;
+    int64_t dim = concat.getDim(), begin = op.getStarts()[dim],
+            end = begin + op.getType().getDimSize(dim), at = 0;
     SmallVector<Value> covered;
     OpMaker maker(rewriter, op);
     for (Value input : concat.getInputs()) {
@@ -100,12 +106,63 @@ struct SliceOfConcat : OpRewritePattern<SliceOp> {
   }
 };
 
+/// gather(x, [i, i + 1, …]) -> slice, reshaped for a single index
+struct GatherOfKnownRows : OpRewritePattern<GatherOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(GatherOp op, PatternRewriter &rewriter) const override {
+    auto indices = constantValue(op.getIndices());
+    int64_t axis = op.getAxis(), rows = getShape(op.getData())[axis];
+    if (!indices || indices->rank() > 1 || indices->i.empty())
+      return rewriter.notifyMatchFailure(op, "indices are not a known list");
+    int64_t first = indices->i.front(), count = indices->i.size();
+    for (auto [n, index] : llvm::enumerate(indices->i))
+      if (index != first + static_cast<int64_t>(n))
+        return rewriter.notifyMatchFailure(op, "indices do not follow each other");
+    if (first < 0 || first + count > rows) // reads zeros there
+      return rewriter.notifyMatchFailure(op, "indices are out of range");
+    OpMaker maker(rewriter, op);
+    Value slice = emitSlice(op.getData(), axis, first, count, maker);
+    rewriter.replaceOp(op, slice.getType() == op.getType()
+                               ? slice
+                               : maker.create<ReshapeOp>(op.getType(), slice).getResult());
+    return success();
+  }
+};
+
+/// slice(transpose(x)) -> transpose(slice(x)) where x is sliced along that dimension elsewhere, and
+/// its transpose is only sliced: x is packed, and exporters take its pieces in different ways
+/// (multi-query attention's heads of q, and its one of k and v).
+struct SliceOfTransposedPacked : OpRewritePattern<SliceOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(SliceOp op, PatternRewriter &rewriter) const override {
+    auto transpose = definedBy<TransposeOp>(op.getInput());
+    int64_t cut = cutDim(op);
+    if (!transpose || cut < 0 || !hasUnitStrides(op))
+      return rewriter.notifyMatchFailure(op, "not a slice of a transposed value");
+    Value packed = transpose.getInput();
+    int64_t dim = transpose.getPermutation()[cut];
+    auto cutsHere = [](Operation *user, int64_t dim) {
+      auto slice = dyn_cast<SliceOp>(user);
+      return slice && hasUnitStrides(slice) && cutDim(slice) == dim;
+    };
+    if (llvm::none_of(packed.getUsers(), [&](Operation *user) { return cutsHere(user, dim); }) ||
+        !llvm::all_of(transpose->getUsers(), [&](Operation *user) { return cutsHere(user, cut); }))
+      return rewriter.notifyMatchFailure(op, "its value is not a packed one");
+    OpMaker maker(rewriter, op);
+    Value slice = emitSlice(packed, dim, op.getStarts()[cut], op.getType().getDimSize(cut), maker);
+    rewriter.replaceOp(op,
+                       maker.create<TransposeOp>(op.getType(), slice, transpose.getPermutation()));
+    return success();
+  }
+};
+
 /// scatter_nd of rows n … n + k -> concat of what is before, the updates, and what is after
 struct ScatterRowsToConcat : OpRewritePattern<ScatterNdOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(ScatterNdOp op, PatternRewriter &rewriter) const override {
     auto indices = constantValue(op.getIndices());
-    if (op.getCombine() != Combine::Replace || !indices || indices->rank() != 2 || indices->shape()[1] != 1)
+    if (op.getCombine() != Combine::Replace || !indices || indices->rank() != 2 ||
+        indices->shape()[1] != 1)
       return rewriter.notifyMatchFailure(op, "not a replacement of known rows");
     for (auto [row, index] : llvm::enumerate(indices->i))
       if (index != indices->i[0] + static_cast<int64_t>(row))
@@ -131,14 +188,17 @@ struct TransposeOfConcat : OpRewritePattern<TransposeOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(TransposeOp op, PatternRewriter &rewriter) const override {
     auto concat = definedBy<ConcatOp>(op.getInput());
-    auto isTranspose = [](Value input) { return definedBy<TransposeOp>(input) || splatValue(input); };
+    auto isTranspose = [](Value input) {
+      return definedBy<TransposeOp>(input) || splatValue(input);
+    };
     if (!concat || !concat->hasOneUse() || !llvm::all_of(concat.getInputs(), isTranspose))
       return rewriter.notifyMatchFailure(op, "not a concat of transposes");
     OpMaker maker(rewriter, op);
     SmallVector<Value> inputs;
     for (Value input : concat.getInputs())
       inputs.push_back(maker.create<TransposeOp>(input, op.getPermutation()));
-    int64_t dim = llvm::find(op.getPermutation(), static_cast<int64_t>(concat.getDim())) - op.getPermutation().begin();
+    int64_t dim = llvm::find(op.getPermutation(), static_cast<int64_t>(concat.getDim())) -
+                  op.getPermutation().begin();
     rewriter.replaceOp(op, maker.create<ConcatOp>(op.getType(), inputs, dim));
     return success();
   }
@@ -148,15 +208,16 @@ struct TransposeOfConcat : OpRewritePattern<TransposeOp> {
 // Flattened rows
 //===----------------------------------------------------------------------===//
 
-/// The input of a reshape [a, b, …, n] -> [a * b, …, n] that only merges leading dimensions, or nothing.
+/// The input of a reshape [a, b, …, n] -> [a * b, …, n] that only merges leading dimensions, or
+/// nothing.
 Value matchFlattened(Value value) {
   auto reshape = definedBy<ReshapeOp>(value);
   if (!reshape)
     return {};
   ArrayRef<int64_t> from = getShape(reshape.getInput()), to = reshape.getType().getShape();
-  bool merges = !to.empty() && from.size() > to.size() &&
-                from.take_back(to.size() - 1) == to.drop_front() &&
-                llvm::none_of(from.drop_back(to.size() - 1), [](int64_t size) { return size == 1; });
+  bool merges =
+      !to.empty() && from.size() > to.size() && from.take_back(to.size() - 1) == to.drop_front() &&
+      llvm::none_of(from.drop_back(to.size() - 1), [](int64_t size) { return size == 1; });
   return merges ? reshape.getInput() : Value();
 }
 
@@ -171,14 +232,16 @@ struct EinsumOfFlattened : OpRewritePattern<EinsumOp> {
       if (!rows || other.contains(own[0]) || letters.result.empty() || letters.result[0] != own[0])
         continue;
       std::string unflattened = freshLetters(op.getSpec(), getShape(rows).size() - own.size() + 1);
-      std::string mine = unflattened + own.drop_front().str(), result = unflattened + letters.result.drop_front().str();
+      std::string mine = unflattened + own.drop_front().str(),
+                  result = unflattened + letters.result.drop_front().str();
       std::string spec = side ? other.str() + "," + mine : mine + "," + other.str();
       SmallVector<int64_t> shape(getShape(rows).take_front(unflattened.size()));
       llvm::append_range(shape, op.getType().getShape().drop_front());
       Value operands[] = {op.getLhs(), op.getRhs()};
       operands[side] = rows;
       OpMaker maker(rewriter, op);
-      Value product = maker.create<EinsumOp>(op.getType().clone(shape), spec + "->" + result, operands[0], operands[1]);
+      Value product = maker.create<EinsumOp>(op.getType().clone(shape), spec + "->" + result,
+                                             operands[0], operands[1]);
       rewriter.replaceOp(op, maker.reshape(product, op.getType().getShape()));
       return success();
     }
@@ -195,7 +258,8 @@ private:
   }
 };
 
-/// An elementwise op on flattened rows -> flattened op on rows, if its other operands are flattened alike or repeat
+/// An elementwise op on flattened rows -> flattened op on rows, if its other operands are flattened
+/// alike or repeat
 struct ElementwiseOfFlattened : RewritePattern {
   ElementwiseOfFlattened(MLIRContext *context) : RewritePattern(MatchAnyOpTypeTag(), 1, context) {}
   LogicalResult matchAndRewrite(Operation *op, PatternRewriter &rewriter) const override {
@@ -221,7 +285,8 @@ struct ElementwiseOfFlattened : RewritePattern {
     for (auto [operand, view] : llvm::zip_equal(op->getOperands(), views)) {
       auto type = getType(operand).clone(getShape(rows));
       auto splat = splatValue(operand);
-      mapping.map(operand, splat ? Value(ConstantOp::splat(rewriter, op->getLoc(), type, *splat)) : view.materialize(maker));
+      mapping.map(operand, splat ? Value(ConstantOp::splat(rewriter, op->getLoc(), type, *splat))
+                                 : view.materialize(maker));
     }
     Operation *clone = rewriter.clone(*op, mapping);
     auto type = getType(op->getResult(0));
@@ -234,6 +299,8 @@ struct ElementwiseOfFlattened : RewritePattern {
 } // namespace
 
 void raise::populateMovementPatterns(RewritePatternSet &patterns) {
-  patterns.add<JoinSlices, SliceOfConcat, ScatterRowsToConcat, TransposeOfConcat, EinsumOfFlattened,
-               ElementwiseOfFlattened>(patterns.getContext());
+  patterns
+      .add<JoinSlices, SliceOfConcat, ScatterRowsToConcat, GatherOfKnownRows,
+           SliceOfTransposedPacked, TransposeOfConcat, EinsumOfFlattened, ElementwiseOfFlattened>(
+          patterns.getContext());
 }

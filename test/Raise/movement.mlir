@@ -39,3 +39,33 @@ func.func @other_rows(%x: tensor<2x3x4xf32>, %z: tensor<6x4xf32>) -> tensor<6x4x
   %y = graph.add %f, %z : tensor<6x4xf32>
   return %y : tensor<6x4xf32>
 }
+
+// Falcon's packed heads: queries by a slice, the one key and value of all of them by indices of the
+// transposed product.
+// CHECK-LABEL: @packed_heads
+// CHECK-NEXT: %[[Q:.*]] = graph.slice %arg0 [0, 0, 0] {{.*}} -> tensor<3x8x4xf32>
+// CHECK-NEXT: %[[K:.*]] = graph.slice %arg0 [0, 8, 0] {{.*}} -> tensor<3x1x4xf32>
+// CHECK-NEXT: %[[KT:.*]] = graph.transpose %[[K]] [1, 0, 2]
+// CHECK-NEXT: %[[V:.*]] = graph.slice %arg0 [0, 9, 0] {{.*}} -> tensor<3x1x4xf32>
+// CHECK-NEXT: %[[VT:.*]] = graph.transpose %[[V]] [1, 0, 2]
+// CHECK-NEXT: return %[[Q]], %[[KT]], %[[VT]]
+func.func @packed_heads(%x: tensor<3x10x4xf32>) -> (tensor<3x8x4xf32>, tensor<1x3x4xf32>, tensor<1x3x4xf32>) {
+  %q = graph.slice %x [0, 0, 0] step [1, 1, 1] : tensor<3x10x4xf32> -> tensor<3x8x4xf32>
+  %t = graph.transpose %x [1, 0, 2] : tensor<3x10x4xf32> -> tensor<10x3x4xf32>
+  %i = graph.constant dense<8> : tensor<1xi64>
+  %j = graph.constant dense<9> : tensor<1xi64>
+  %k = graph.gather %t, %i axis 0 : tensor<10x3x4xf32>, tensor<1xi64> -> tensor<1x3x4xf32>
+  %v = graph.gather %t, %j axis 0 : tensor<10x3x4xf32>, tensor<1xi64> -> tensor<1x3x4xf32>
+  return %q, %k, %v : tensor<3x8x4xf32>, tensor<1x3x4xf32>, tensor<1x3x4xf32>
+}
+
+// Rows that do not follow each other, or lie outside, are gathered.
+// CHECK-LABEL: @gathered_rows
+// CHECK-COUNT-2: graph.gather
+func.func @gathered_rows(%x: tensor<5x4xf32>) -> (tensor<2x4xf32>, tensor<1x4xf32>) {
+  %i = graph.constant dense<[2, 1]> : tensor<2xi64>
+  %j = graph.constant dense<5> : tensor<1xi64>
+  %a = graph.gather %x, %i axis 0 : tensor<5x4xf32>, tensor<2xi64> -> tensor<2x4xf32>
+  %b = graph.gather %x, %j axis 0 : tensor<5x4xf32>, tensor<1xi64> -> tensor<1x4xf32>
+  return %a, %b : tensor<2x4xf32>, tensor<1x4xf32>
+}
