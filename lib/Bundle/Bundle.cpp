@@ -172,7 +172,7 @@ static json::Array valuesJson(ArrayRef<ProgramValue> values, bool outputs) {
                         {"shape", toJson(value.type.getShape())},
                         {"shard", parsed(shardingJson(value.sharding))}};
     if (outputs)
-      object["alias"] = nullptr;
+      object["alias"] = value.alias.empty() ? json::Value(nullptr) : json::Value(value.alias);
     array.push_back(std::move(object));
   }
   return array;
@@ -181,17 +181,17 @@ static json::Array valuesJson(ArrayRef<ProgramValue> values, bool outputs) {
 /// One entry per collective, in the order of the commands' "origin".
 static json::Array collectivesJson(const Program &program, int64_t &bytes) {
   json::Array array;
-  SmallVector<const std::vector<ProgramCommand> *> lists = {&program.init};
+  SmallVector<std::pair<StringRef, const std::vector<ProgramCommand> *>> lists = {{"init", &program.init}};
   for (const ProgramEntry &entry : program.entries)
-    lists.push_back(&entry.commands);
-  for (const auto *list : lists)
+    lists.push_back({entry.name, &entry.commands});
+  for (auto [entry, list] : lists)
     for (const ProgramCommand &command : *list) {
       if (!isCommunication(command.kind))
         continue;
       int64_t own = largerBytes(program, command);
       bytes += list != &program.init ? own : 0;
       array.push_back(json::Object{{"op", str(command.kind)}, {"group", groupText(program, command.group)},
-                                   {"ranks", axesSize(program.groups[command.group])}, {"bytes", own}, {"layer", command.layer},
+                                   {"ranks", axesSize(program.groups[command.group])}, {"bytes", own}, {"entry", entry}, {"layer", command.layer},
                                    {"path", command.path}, {"origin", command.origin}});
     }
   return array;
@@ -217,8 +217,11 @@ static std::string manifestJson(ModuleOp module, const Program &program, const B
   int64_t bytes = 0, launches = 0, communications = 0;
   json::Array collectives = collectivesJson(program, bytes);
   json::Array entries;
-  for (const ProgramEntry &entry : program.entries)
+  json::Array interfaces;
+  for (const ProgramEntry &entry : program.entries) {
     entries.push_back(entry.name);
+    interfaces.push_back(json::Object{{"name", entry.name}, {"inputs", valuesJson(entry.inputs, false)}, {"outputs", valuesJson(entry.outputs, true)}});
+  }
   for (const ProgramEntry &entry : program.entries)
     for (const ProgramCommand &command : entry.commands) {
     launches += command.kind == CommandKind::Launch;
@@ -234,6 +237,7 @@ static std::string manifestJson(ModuleOp module, const Program &program, const B
       {"ranks", program.mesh.deviceCount()},
       {"inputs", valuesJson(program.entries.front().inputs, false)},
       {"outputs", valuesJson(program.entries.front().outputs, true)},
+      {"entries", std::move(interfaces)},
       {"kernels", std::move(kernels)},
       {"memory", json::Object{{"arena_bytes", program.arenaBytes},
                               {"parameter_bytes", program.bytesOf(BufferKind::Parameter)},

@@ -8,6 +8,7 @@
 #include "shardc/Driver/Driver.h"
 #include "shardc/FSDP/Optimizer.h"
 
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSwitch.h"
 
 using namespace mlir;
@@ -31,6 +32,9 @@ usage: shardc COMMAND ...
 model (compile, verify, export-plan)
   MODEL                  .onnx, or .mlir of the graph dialect
   --dim NAME=N           size of a dynamic dimension (repeatable)
+  --shape-instance NAME=N,...
+                         further sizes, for which the bundle gets an entry point of its own, with the same weights and caches; who
+                         runs it chooses by the inputs' shapes (compile, verify; repeatable)
   --constant NAME=FILE.npy
                          compile with this value of an input, which then is none any more: what shapes depend on
   --cache NAME=N         dimension NAME is the length of a key/value cache to which each run appends: room for N entries. The
@@ -213,6 +217,23 @@ static bool parseDim(Arguments &args, const std::string &text, llvm::StringMap<i
   return true;
 }
 
+/// NAME=N,NAME=N: sizes instead of those of --dim.
+static bool parseInstance(Arguments &args, const std::string &text, std::vector<ShapeInstance> &instances) {
+  ShapeInstance instance{text, {}};
+  for (llvm::StringRef part : llvm::split(llvm::StringRef(text), ',')) {
+    auto [name, size] = part.split('=');
+    int64_t value = 0;
+    if (name.empty() || size.getAsInteger(10, value) || value < 1)
+      return args.fail("--shape-instance \"" + text + "\" is not of the form NAME=N,NAME=N with each N at least 1");
+    if (!instance.dims.try_emplace(name, value).second)
+      return args.fail("--shape-instance \"" + text + "\": \"" + name + "\" is given twice");
+  }
+  if (llvm::any_of(instances, [&](const ShapeInstance &other) { return other.name == text; }))
+    return args.fail("--shape-instance \"" + text + "\" is given twice");
+  instances.push_back(std::move(instance));
+  return true;
+}
+
 /// NAME=VALUE, of an input, into a map.
 static bool parsePair(Arguments &args, llvm::StringRef option, llvm::StringRef form, const std::string &text, llvm::StringMap<std::string> &map) {
   auto [name, value] = llvm::StringRef(text).split('=');
@@ -363,6 +384,8 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     int64_t tp = 0;
     if (name == "--dim")
       return args.value(name, inlined, has, text) && parseDim(args, text, p.model().import.dims);
+    if (name == "--shape-instance" && p.command != "export-plan")
+      return args.value(name, inlined, has, text) && parseInstance(args, text, p.model().instances);
     if (name == "--constant")
       return args.value(name, inlined, has, text) && parsePair(args, name, "NAME=FILE.npy", text, p.model().import.constants);
     if (name == "--carry")

@@ -1,6 +1,6 @@
 //===- Compile.cpp - shardc compile ------------------------------------------------------------------===//
 
-#include "shardc/Driver/Driver.h"
+#include "Instances.h"
 
 #include "shardc/Bundle/Bundle.h"
 
@@ -37,6 +37,10 @@ static LogicalResult checkOptions(const CompileOptions &options) {
     llvm::errs() << "error: " << (import.cacheCapacity ? "--cache" : "--carry") << " does not apply to --train\n";
     return failure();
   }
+  if (options.train.enabled && !options.model.instances.empty()) {
+    llvm::errs() << "error: --shape-instance does not apply to --train\n";
+    return failure();
+  }
   if (options.stopAfter.empty())
     return success();
   if (!options.output.empty()) {
@@ -69,6 +73,26 @@ static BundleOptions bundleOptions(const CompileOptions &options) {
   return bundle;
 }
 
+/// From the imported model to the local view, or as far as is asked for.
+static LogicalResult runStages(CompileOptions &options, Model &model, const ScheduleOptions &schedule, Progress &progress, bool &isDone) {
+  progress.done("import", std::to_string(model.weights.all().size()) + " weights");
+  if ((isDone = options.stopAfter == "import"))
+    return success();
+  for (const Stage &stage : pipelineStages()) {
+    PassManager pm(model.context.get());
+    stage.build(pm, options.model.pipeline);
+    if (failed(pm.run(*model.module)))
+      return failure();
+    progress.done(stage.name);
+    if (stage.name == "outline" && failed(fitMemory(*model.module, options.train, options.model.pipeline, schedule)))
+      return failure();
+    bool isPlan = stage.name == "annotate" && options.output.empty() && options.stopAfter.empty(); // --print-plan alone
+    if ((isDone = isPlan || stage.name == options.stopAfter))
+      return success();
+  }
+  return success();
+}
+
 int compileCommand(CompileOptions &options) {
   if (failed(checkOptions(options)))
     return kUsage;
@@ -95,22 +119,18 @@ int compileCommand(CompileOptions &options) {
   FailureOr<Model> model = loadModel(options.model);
   if (failed(model))
     return kFailed;
-  progress.done("import", std::to_string(model->weights.all().size()) + " weights");
-  if (options.stopAfter == "import")
+  bool isDone = false; // before a bundle is due
+  if (failed(runStages(options, *model, bundle.schedule, progress, isDone)))
+    return kFailed;
+  if (isDone)
     return kOk;
-
-  for (const Stage &stage : pipelineStages()) {
-    PassManager pm(model->context.get());
-    stage.build(pm, options.model.pipeline);
-    if (failed(pm.run(*model->module)))
+  options.model.pipeline.printPlan = false; // said once
+  for (const ShapeInstance &instance : options.model.instances) {
+    FailureOr<Model> other = loadModel(options.model, &instance, model->context);
+    if (failed(other) || failed(runStages(options, *other, bundle.schedule, progress, isDone)) ||
+        failed(mergeInstance(*model->module, *other->module, instance)))
       return kFailed;
-    progress.done(stage.name);
-    if (stage.name == "outline" && failed(fitMemory(*model->module, options.train, options.model.pipeline, bundle.schedule)))
-      return kFailed;
-    if (stage.name == options.stopAfter)
-      return kOk;
-    if (stage.name == "annotate" && options.output.empty() && options.stopAfter.empty())
-      return kOk; // --print-plan alone
+    mergeWeights(model->weights, other->weights);
   }
 
   bundle.weights = &model->weights;

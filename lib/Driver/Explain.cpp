@@ -15,7 +15,7 @@ namespace shardc {
 /// Collectives that are the same but for the layer that they are in.
 namespace {
 struct Line {
-  std::string op, group, path, origin;
+  std::string entry, op, group, path, origin;
   int64_t bytes = 0, count = 0;
   double micros = 0; ///< each
 };
@@ -33,9 +33,9 @@ static std::vector<Line> collectLines(const json::Array &collectives, const Cost
     const json::Object *entry = value.getAsObject();
     if (!entry)
       continue;
-    Line line{text(*entry, "op"), text(*entry, "group"), text(*entry, "path"), text(*entry, "origin"),
+    Line line{text(*entry, "entry"), text(*entry, "op"), text(*entry, "group"), text(*entry, "path"), text(*entry, "origin"),
               entry->getInteger("bytes").value_or(0), 1, microsOf(costs, *entry)};
-    std::string key = line.op + "|" + line.group + "|" + line.path + "|" + line.origin + "|" + std::to_string(line.bytes);
+    std::string key = line.entry + "|" + line.op + "|" + line.group + "|" + line.path + "|" + line.origin + "|" + std::to_string(line.bytes);
     auto [found, isNew] = known.try_emplace(key, lines.size());
     if (isNew)
       lines.push_back(line);
@@ -69,7 +69,22 @@ int explainCommand(const std::string &bundle, const std::string &costsFile, bool
   }
   int64_t total = 0, count = 0;
   double micros = 0;
+  const json::Array *entries = root.getArray("entry_points");
+  bool hasSeveral = entries && entries->size() > 1;
+  std::string entry;
+  auto finish = [&] { // an entry point's
+    if (!hasSeveral || count)
+      llvm::outs() << count << " collectives" << (hasSeveral ? " in " + entry : "") << ", " << total << " bytes sent a rank in a run"
+                   << llvm::format(", %.1f us one after the other (", micros) << costs->describe() << ")\n" << (hasSeveral ? "\n" : "");
+    total = count = 0;
+    micros = 0;
+  };
   for (const Line &line : collectLines(*collectives, *costs)) {
+    if (hasSeveral && line.entry != entry) {
+      finish();
+      entry = line.entry;
+      llvm::outs() << entry << ":\n";
+    }
     total += line.bytes * line.count;
     micros += line.micros * line.count;
     count += line.count;
@@ -81,8 +96,7 @@ int explainCommand(const std::string &bundle, const std::string &costsFile, bool
     for (llvm::StringRef reason : reasons)
       llvm::outs() << "    " << reason << "\n";
   }
-  llvm::outs() << count << " collectives, " << total << " bytes sent a rank in a run"
-               << llvm::format(", %.1f us one after the other (", micros) << costs->describe() << ")\n";
+  finish();
   return kOk;
 }
 
@@ -114,8 +128,18 @@ int inspectCommand(const std::string &bundle, bool asJson) {
     llvm::outs() << llvm::left_justify(title, 10) << llvm::left_justify(machine, 12) << text(image, "file") << "\n";
     title = "";
   }
-  printValues(root, "inputs", "inputs");
-  printValues(root, "outputs", "outputs");
+  const json::Array *entries = root.getArray("entries");
+  if (entries && entries->size() > 1) {
+    for (const json::Value &value : *entries) {
+      const json::Object &entry = *value.getAsObject();
+      llvm::outs() << "entry     " << text(entry, "name") << "\n";
+      printValues(entry, "inputs", "  inputs");
+      printValues(entry, "outputs", "  outputs");
+    }
+  } else {
+    printValues(root, "inputs", "inputs");
+    printValues(root, "outputs", "outputs");
+  }
   for (llvm::StringRef section : {"memory", "communication"})
     if (const json::Object *object = root.getObject(section))
       for (const auto &[key, value] : *object)

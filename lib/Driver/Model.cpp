@@ -61,12 +61,12 @@ std::unique_ptr<MLIRContext> makeContext() {
   return context;
 }
 
-FailureOr<Model> loadModel(const ModelOptions &options) {
+FailureOr<Model> loadModel(const ModelOptions &options, const ShapeInstance *instance, std::shared_ptr<MLIRContext> context) {
   Model model;
-  model.context = makeContext();
+  model.context = context ? std::move(context) : makeContext();
   if (llvm::sys::path::extension(options.import.path) == ".mlir") {
     const ImportOptions &import = options.import;
-    const char *given = import.cacheCapacity ? "--cache" : !import.carried.empty() ? "--carry" : !import.dims.empty() ? "--dim" : !import.constants.empty() ? "--constant" : nullptr;
+    const char *given = import.cacheCapacity ? "--cache" : !import.carried.empty() ? "--carry" : !import.dims.empty() ? "--dim" : !import.constants.empty() ? "--constant" : !options.instances.empty() ? "--shape-instance" : nullptr;
     if (given) {
       llvm::errs() << "error: " << given << " applies to ONNX files, " << import.path << " is imported already\n";
       return failure();
@@ -77,6 +77,9 @@ FailureOr<Model> loadModel(const ModelOptions &options) {
   } else {
     // Its own plan, unless another one is chosen.
     ImportOptions import = options.import;
+    if (instance)
+      for (const auto &dim : instance->dims)
+        import.dims[dim.first()] = dim.second;
     StringRef plan = options.pipeline.plan.getValue();
     import.readDevices = plan.empty() || plan == "onnx" || plan.consume_front("onnx:");
     import.deviceConfiguration = plan.str() == "onnx" ? "" : plan.str();

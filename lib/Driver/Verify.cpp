@@ -227,11 +227,9 @@ int Verification::report() const {
   return ok ? kOk : kMismatch;
 }
 
-int verifyCommand(const VerifyOptions &options) {
-  FailureOr<Model> model = loadModel(options.model);
-  if (failed(model))
-    return kFailed;
-  Verification verification(options, *model);
+/// One model: all stages, and what its bundle computes.
+static int verifyModel(const VerifyOptions &options, Model &model) {
+  Verification verification(options, model);
   if (failed(verification.runReference()))
     return kFailed;
   for (const Stage &stage : pipelineStages())
@@ -240,6 +238,30 @@ int verifyCommand(const VerifyOptions &options) {
   if (options.compiled && failed(verification.runCompiled()))
     return kFailed;
   return verification.report();
+}
+
+int verifyCommand(const VerifyOptions &options) {
+  std::vector<const ShapeInstance *> instances = {nullptr};
+  for (const ShapeInstance &instance : options.model.instances)
+    instances.push_back(&instance);
+  if (instances.size() > 1 && (options.json || !options.inputs.empty())) {
+    llvm::errs() << "error: " << (options.json ? "--json" : "--input") << " does not apply to --shape-instance, which verifies several programs\n";
+    return kUsage;
+  }
+  int status = kOk;
+  for (const ShapeInstance *instance : instances) {
+    FailureOr<Model> model = loadModel(options.model, instance);
+    if (failed(model))
+      return kFailed;
+    if (instances.size() > 1)
+      llvm::outs() << (instance ? "main@" + instance->name : "main") << ":\n";
+    if (int code = verifyModel(options, *model)) {
+      if (code != kMismatch)
+        return code;
+      status = code;
+    }
+  }
+  return status;
 }
 
 } // namespace shardc

@@ -16,6 +16,7 @@
 #include "shardc/Schedule/Program.h"
 #include "shardc/Support/Alias.h"
 #include "llvm/ADT/ScopeExit.h"
+#include "llvm/ADT/StringSet.h"
 
 using namespace mlir;
 
@@ -52,6 +53,7 @@ private:
   FailureOr<int> visitView(Value input, RankedTensorType type, int64_t begin, Frame &frame);
   LogicalResult visitPack(shard::BucketPackOp pack, Frame &frame);
   std::vector<ProgramCommand> &commands() { return program.entries.back().commands; }
+  LogicalResult addReplaced(func::FuncOp main, ProgramValue &input);
   LogicalResult addInputs(func::FuncOp main, SmallVectorImpl<Place> &places);
   LogicalResult addOutputs(func::FuncOp main, ArrayRef<Place> results);
   LogicalResult addReplacement(func::FuncOp main, ProgramValue output);
@@ -64,6 +66,7 @@ private:
   llvm::DenseMap<Attribute, int> constantBuffers, axisBuffers;
   llvm::StringMap<int> kernelNumbers;
   llvm::StringMap<int> stateBuffers, bucketNumbers;
+  llvm::StringSet<> replacedInputs; ///< by outputs of any entry
   SmallVector<func::FuncOp> stack;
   int64_t layer = -1, layers = 0;
 };
@@ -366,6 +369,24 @@ static std::string nameOr(Attribute attr, const char *fallback, int64_t number) 
   return fallback + std::to_string(number);
 }
 
+/// An input that an output replaces has one buffer for all entries.
+LogicalResult Flattener::addReplaced(func::FuncOp main, ProgramValue &input) {
+  for (const ProgramEntry &entry : program.entries)
+    for (const ProgramValue &known : entry.inputs) {
+      if (known.name != input.name)
+        continue;
+      if (known.type != input.type || !(known.sharding == input.sharding))
+        return main.emitError() << "input \"" << input.name << "\" is " << input.type << " in \"" << main.getSymName() << "\" and " << known.type
+                                << " in \"" << entry.name << "\"" << (known.type == input.type ? ", cut otherwise" : "")
+                                << "; what an output replaces is the same in all entry points";
+      input.buffer = known.buffer;
+      return success();
+    }
+  RankedTensorType local = input.type.clone(localShape(input.sharding, Shape(input.type.getShape())));
+  input.buffer = newBuffer(input.name, local, BufferKind::State);
+  return success();
+}
+
 LogicalResult Flattener::addInputs(func::FuncOp main, SmallVectorImpl<Place> &places) {
   for (BlockArgument argument : main.getArguments()) {
     unsigned i = argument.getArgNumber();
@@ -385,13 +406,15 @@ LogicalResult Flattener::addInputs(func::FuncOp main, SmallVectorImpl<Place> &pl
     if (Shape local = localShape(*sharding, Shape(global.getShape())); ArrayRef<int64_t>(local) != type.getShape())
       return main.emitError() << "input \"" << name << "\" of local type " << type << " does not follow from its global type " << global
                               << " and its sharding";
-    bool isReplaced = llvm::any_of(llvm::seq(main.getNumResults()), [&](unsigned n) {
-      auto alias = main.getResultAttrOfType<StringAttr>(n, kAliasAttr);
-      return alias && alias.getValue() == name;
-    });
-    int buffer = newBuffer(name, type, isReplaced ? BufferKind::State : BufferKind::Input);
-    program.entries.back().inputs.push_back({name, buffer, global, *sharding});
-    places.push_back({buffer});
+    ProgramValue input{name, -1, global, *sharding};
+    if (replacedInputs.contains(name)) {
+      if (failed(addReplaced(main, input)))
+        return failure();
+    } else {
+      input.buffer = newBuffer(name, type, BufferKind::Input);
+    }
+    places.push_back({input.buffer});
+    program.entries.back().inputs.push_back(std::move(input));
   }
   return success();
 }
@@ -557,6 +580,10 @@ LogicalResult Flattener::run() {
     program.mesh = meshes[0].getMesh();
   if (failed(addBuckets()) || failed(addStates()))
     return failure();
+  for (func::FuncOp entry : entries)
+    for (unsigned i = 0; i < entry.getNumResults(); ++i)
+      if (auto alias = entry.getResultAttrOfType<StringAttr>(i, kAliasAttr))
+        replacedInputs.insert(alias.getValue());
   for (func::FuncOp entry : entries)
     if (failed(flattenEntry(entry)))
       return failure();

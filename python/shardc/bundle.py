@@ -97,6 +97,7 @@ class Bundle:
         self._cuda_graph = cuda_graph is not False
         self._nccl_ub, self._share_device = nccl_ub, share_device
         self._job: Job | None = None
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of the inputs that have a value
         self._handle: c_void_p | None = None
         self._runtime = runtime = _runtime.runtime(_tools.runtime_library(build))
         self._handle = runtime.open_bundle(self.path, isa)
@@ -129,8 +130,31 @@ class Bundle:
         """One run: input values (numpy arrays, DLPack tensors on the CPU, lists) by name, whole outputs by name.
 
         An input keeps its value for later runs; one that an output replaces (a KV cache) carries that over, and starts
-        as zeros. One run at a time."""
-        return self.run_entry(next(iter(self.entries)), inputs, **named)
+        as zeros. One run at a time. Of a model that was compiled for several shapes the entry point is taken that the
+        inputs fit."""
+        given = {**(inputs or {}), **named}
+        return self.run_entry(self._fitting(given), given)
+
+    def _fitting(self, given: Mapping[str, Any]) -> str:
+        """The first entry point that takes the values given, and for the others the shapes that they have."""
+        names = list(self.entries)
+        if len(names) == 1 or self.manifest.get("training"):
+            return names[0]
+        shapes = {**self._shapes, **{name: as_array(value).shape for name, value in given.items()}}
+        for entry in self.entries.values():
+            if all(name not in entry.inputs or entry.inputs[name].shape == shape for name, shape in shapes.items()):
+                return entry.name
+        differing = [name for name in self.inputs if len({self._shape(e, name) for e in self.entries.values()}) > 1]
+        wanted = [
+            f"{entry.name} takes " + ", ".join(str(entry.inputs[name]) for name in differing if name in entry.inputs)
+            for entry in self.entries.values()
+        ]
+        have = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items() if name in differing)
+        raise ValueError(f"the inputs ({have}) fit no instance of the model: {'; '.join(wanted)}")
+
+    @staticmethod
+    def _shape(entry: Entry, name: str) -> tuple[int, ...] | None:
+        return entry.inputs[name].shape if name in entry.inputs else None
 
     def run_entry(self, entry: str, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, np.ndarray]:
         """As `run`, for an entry point by name."""
@@ -141,6 +165,7 @@ class Bundle:
         wanted = [v for v in which.outputs.values() if self._wanted is None or v.name in self._wanted]
         results = {v.name: np.empty(v.shape, numpy_dtype(v.dtype)) for v in wanted}
         self._on_ranks(lambda job: job.run(entry, arrays, results))
+        self._shapes.update({name: array.shape for name, (_, array) in arrays.items()})
         return results
 
     def _on_ranks(self, call) -> None:
@@ -187,6 +212,7 @@ class Bundle:
 
     # ---- life ------------------------------------------------------------------------------------------------------
     def _stop(self) -> None:
+        self._shapes = {}
         if self._job is not None:
             self._job.close()
             self._job = None

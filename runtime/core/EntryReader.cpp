@@ -54,21 +54,55 @@ static void checkAliases(const JsonNode &node, const Entry &entry) {
   }
 }
 
-/// Callers set an input once for all entries that have it.
-static void checkSameInputs(const JsonNode &node, const std::vector<Entry> &entries) {
-  std::map<std::string, std::pair<const Entry *, const Value *>> seen;
+static std::string typeOf(const Value &value) {
+  return cat(dtypeName(value.dtype), " ", shapeString(value.shape));
+}
+
+/// Callers set an input once for all entries that have it. Where it stays between runs, in a buffer
+/// of kind state, that is one buffer, or an entry would not go on where another has ended;
+/// elsewhere its shape may differ by entry.
+static void checkSameInputs(const JsonNode &node, const std::vector<Entry> &entries,
+                            const Program &program) {
+  std::map<std::string, std::vector<std::pair<const Entry *, const Value *>>> seen;
   for (size_t i = 0; i < entries.size(); ++i)
     for (const Value &input : entries[i].inputs) {
-      auto [it, isNew] = seen.try_emplace(input.name, &entries[i], &input);
-      const Value &first = *it->second.second;
-      if (!isNew &&
-          (first.dtype != input.dtype || first.shape != input.shape ||
-           localShape(first.shape, first.sharding) != localShape(input.shape, input.sharding)))
-        node.at(i).get("inputs").fail(cat(
-            "input \"", input.name, "\" is ", dtypeName(input.dtype), " ", shapeString(input.shape),
-            ", in entry \"", it->second.first->name, "\" it is ", dtypeName(first.dtype), " ",
-            shapeString(first.shape), ", or they are sharded differently"));
+      for (const auto &[entry, other] : seen[input.name]) {
+        bool stays = false;
+        for (const Value *value : {&input, other})
+          stays |= program.buffers[value->buffer].kind == BufferKind::State;
+        bool sameShape = other->shape == input.shape,
+             sameParts = localShape(other->shape, other->sharding) ==
+                         localShape(input.shape, input.sharding);
+        if (other->dtype != input.dtype || (sameShape ? !sameParts : stays))
+          node.at(i).get("inputs").fail(cat("input \"", input.name, "\" is ", typeOf(input),
+                                            ", in entry \"", entry->name, "\" it is ",
+                                            typeOf(*other), ", or they are sharded differently"));
+        if (stays && other->buffer != input.buffer)
+          node.at(i).get("inputs").fail(cat("input \"", input.name,
+                                            "\" stays between runs in buffer ", input.buffer,
+                                            ", in entry \"", entry->name, "\" in ", other->buffer));
+      }
+      seen[input.name].push_back({&entries[i], &input});
     }
+}
+
+std::string Program::listInstances() const {
+  std::string text;
+  for (const Entry &entry : entries) {
+    std::string inputs;
+    for (const Value &input : entry.inputs)
+      for (const Entry &other : entries) {
+        auto differs = [&](const Value &value) {
+          return value.name == input.name && value.shape != input.shape;
+        };
+        if (std::none_of(other.inputs.begin(), other.inputs.end(), differs))
+          continue;
+        inputs += cat(inputs.empty() ? "" : ", ", input.name, " ", typeOf(input));
+        break;
+      }
+    text += cat(text.empty() ? "" : "; ", entry.name, " takes ", inputs);
+  }
+  return text;
 }
 
 std::vector<Entry> shardrt::readEntries(const JsonNode &node, const Program &program,
@@ -91,6 +125,6 @@ std::vector<Entry> shardrt::readEntries(const JsonNode &node, const Program &pro
   }
   if (entries.empty())
     node.fail("there is no entry");
-  checkSameInputs(node, entries);
+  checkSameInputs(node, entries, program);
   return entries;
 }

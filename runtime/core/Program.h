@@ -123,7 +123,9 @@ struct Command {
   Collective collective;          // pointers are filled in by the executor
 };
 
-/// What a caller can run. An input that several entries have is the same value in all of them.
+/// What a caller can run. An input that several entries have is one value, which is set once;
+/// entries may want it in different shapes: of a program without training they are the same model
+/// for inputs of different shapes, and the value's own shape says which of them can run.
 struct Entry {
   std::string name;
   std::vector<Value> inputs, outputs;
@@ -146,6 +148,10 @@ struct Program {
   std::vector<Entry> entries;       // at least one; names differ
 
   bool isTraining() const { return !states.empty(); }
+  /// Whether the entries are one model for several shapes.
+  bool hasInstances() const { return entries.size() > 1 && !isTraining(); }
+  /// "main takes x f32 [2, 16]; main@seq=1 takes x f32 [2, 1]": the inputs in which they differ.
+  std::string listInstances() const;
   /// Null if there is none of this name; the first one for an empty name.
   const Entry *findEntry(const std::string &name) const {
     for (const Entry &entry : entries)

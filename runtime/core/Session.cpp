@@ -97,42 +97,56 @@ static const Value *replacementOf(const Entry &entry, const Value &input) {
   return nullptr;
 }
 
-Session::Input::Input(const Value &value, const Mesh &mesh, int rank)
+Session::Form::Form(const Value &value, const Mesh &mesh, int rank)
     : value(&value), part(slicesOf(mesh, rank, value.shape, value.sharding),
                           rowMajorStrides(value.shape), dtypeSize(value.dtype)),
       bytes(localBytes(value)) {}
+
+/// The input of that name, which has the value's shape as one of its forms then.
+Session::Input &Session::describe(const Value &value) {
+  auto input = std::find_if(inputs.begin(), inputs.end(),
+                            [&](const Input &known) { return known.name() == value.name; });
+  if (input == inputs.end())
+    input = inputs.emplace(inputs.end());
+  if (std::none_of(input->forms.begin(), input->forms.end(),
+                   [&](const Form &form) { return form.value->shape == value.shape; }))
+    input->forms.emplace_back(value, bundle.manifest.mesh, rank());
+  return *input;
+}
 
 void Session::describeInputs() {
   const std::vector<Entry> &entries = bundle.program.entries;
   for (const Entry &entry : entries)
     for (const Value &value : entry.inputs) {
+      Input &input = describe(value);
       const Value *replacement = replacementOf(entry, value);
-      auto known = std::find_if(inputs.begin(), inputs.end(), [&](const Input &input) {
-        return input.value->name == value.name;
-      });
-      if (known != inputs.end()) {
-        known->hasValue |= replacement != nullptr;
-        continue;
-      }
-      Input input(value, bundle.manifest.mesh, rank());
-      input.hasValue = replacement != nullptr;
-      // Other entries may use the same part of the arena for other things.
-      input.resident = replacement && entries.size() == 1 &&
-                       offsetOf(replacement->buffer) == offsetOf(value.buffer);
-      if (input.resident)
-        memory().zero(offsetOf(value.buffer), input.bytes);
-      else
-        input.staged = memory().allocateBlock(input.bytes);
-      inputs.push_back(std::move(input));
+      input.hasValue |= replacement != nullptr;
+      // Of a buffer that is no state, other entries may use the same part of the arena for other
+      // things.
+      bool isState = bundle.program.buffers[value.buffer].kind == BufferKind::State;
+      input.resident |= replacement && (isState || entries.size() == 1) &&
+                        offsetOf(replacement->buffer) == offsetOf(value.buffer);
     }
+  for (Input &input : inputs) {
+    int64_t bytes = 0;
+    for (const Form &form : input.forms)
+      bytes = std::max(bytes, form.bytes);
+    if (input.resident)
+      memory().zero(offsetOf(input.now().value->buffer), bytes);
+    else
+      input.staged = memory().allocateBlock(bytes);
+  }
 }
 
 Session::Runner Session::makeRunner(const Entry &entry) {
   Runner runner{&entry, {}, nullptr, nullptr};
   for (const Value &value : entry.inputs) {
     const Value *replacement = replacementOf(entry, value);
-    runner.bindings.push_back(
-        {inputIndex(value.name), value.buffer, replacement ? replacement->buffer : -1});
+    Runner::Binding binding{inputIndex(value.name), 0, value.buffer,
+                            replacement ? replacement->buffer : -1};
+    while (inputs[binding.input].forms[binding.form].value->shape != value.shape)
+      ++binding.form;
+    runner.bindings.push_back(binding);
   }
   runner.executable = backend->prepare(entry.commands, entry.name.c_str());
   return runner;
@@ -140,7 +154,7 @@ Session::Runner Session::makeRunner(const Entry &entry) {
 
 size_t Session::inputIndex(const std::string &name) const {
   for (size_t i = 0; i < inputs.size(); ++i)
-    if (inputs[i].value->name == name)
+    if (inputs[i].name() == name)
       return i;
   throw Error(SHARDRT_BAD_INPUT, cat("the model has no input \"", name, "\""));
 }
@@ -160,41 +174,80 @@ const Value &Session::output(const std::string &name) const {
 
 void Session::setInput(const std::string &name, DType dtype, const Shape &shape, const void *data) {
   size_t index = inputIndex(name);
-  const Value &value = *inputs[index].value;
-  if (dtype != value.dtype || shape != value.shape)
-    throw Error(SHARDRT_BAD_INPUT, cat("input \"", name, "\" is ", dtypeName(value.dtype), " ",
-                                       shapeString(value.shape), ", given ", dtypeName(dtype), " ",
-                                       shapeString(shape)));
+  Input &input = inputs[index];
+  auto form = std::find_if(input.forms.begin(), input.forms.end(), [&](const Form &known) {
+    return known.value->dtype == dtype && known.value->shape == shape;
+  });
+  if (form == input.forms.end()) {
+    const Value &value = *input.forms.front().value;
+    std::string wanted = input.forms.size() == 1
+                             ? cat("is ", dtypeName(value.dtype), " ", shapeString(value.shape))
+                             : cat("fits no instance: ", bundle.program.listInstances());
+    throw Error(SHARDRT_BAD_INPUT, cat("input \"", name, "\" ", wanted, ", given ",
+                                       dtypeName(dtype), " ", shapeString(shape)));
+  }
+  input.form = form - input.forms.begin();
   setInput(index, data);
 }
 
 void Session::setInput(size_t index, const void *data) {
   Input &input = inputs[index];
+  const Form &form = input.now();
   const std::byte *whole = static_cast<const std::byte *>(data);
   if (input.resident)
-    memory().access(offsetOf(input.value->buffer), input.bytes, Memory::Write,
-                    [&](std::byte *local) { input.part.toLocal(whole, local); });
+    memory().access(offsetOf(form.value->buffer), form.bytes, Memory::Write,
+                    [&](std::byte *local) { form.part.toLocal(whole, local); });
   else
-    input.part.toLocal(whole, input.staged.get());
+    form.part.toLocal(whole, input.staged.get());
   input.hasValue = true;
 }
 
+const Entry &Session::chooseEntry() const {
+  const std::vector<Entry> &entries = bundle.program.entries;
+  if (!bundle.program.hasInstances())
+    return entries.front();
+  for (const Runner &runner : runners)
+    if (std::all_of(runner.bindings.begin(), runner.bindings.end(),
+                    [&](const Runner::Binding &binding) {
+                      const Input &input = inputs[binding.input];
+                      return input.hasValue && input.form == binding.form;
+                    }))
+      return *runner.entry;
+  std::string given;
+  for (const Input &input : inputs)
+    if (input.forms.size() > 1)
+      given += cat(given.empty() ? "" : ", ", input.name(), " ",
+                   input.hasValue ? shapeString(input.now().value->shape) : "not set");
+  throw Error(SHARDRT_BAD_INPUT, cat("no instance takes the inputs as they are (", given,
+                                     "): ", bundle.program.listInstances()));
+}
+
 void Session::run(const std::string &name) {
-  const Entry *entry = bundle.program.findEntry(name);
+  const Entry *entry = name.empty() ? &chooseEntry() : bundle.program.findEntry(name);
   if (!entry)
     throw Error(SHARDRT_INVALID_ARGUMENT, cat("the bundle has no entry point \"", name, "\""));
   run(*entry);
 }
 
+/// That it has a value, in the shape that the entry takes.
+void Session::checkInput(const Entry &entry, const Runner::Binding &binding) const {
+  const Input &input = inputs[binding.input];
+  if (!input.hasValue)
+    throw Error(SHARDRT_BAD_INPUT, cat("input \"", input.name(), "\" was not set"));
+  if (input.form != binding.form)
+    throw Error(SHARDRT_BAD_INPUT,
+                cat("input \"", input.name(), "\" is ", shapeString(input.now().value->shape),
+                    ", entry point \"", entry.name, "\" takes ",
+                    shapeString(input.forms[binding.form].value->shape)));
+}
+
 void Session::run(const Entry &entry) {
   Runner &runner = runners[&entry - bundle.program.entries.data()];
   for (const Runner::Binding &binding : runner.bindings)
-    if (!inputs[binding.input].hasValue)
-      throw Error(SHARDRT_BAD_INPUT,
-                  cat("input \"", inputs[binding.input].value->name, "\" was not set"));
+    checkInput(entry, binding);
   for (const Runner::Binding &binding : runner.bindings)
-    if (const Input &input = inputs[binding.input]; !input.resident && input.bytes)
-      memory().startWrite(offsetOf(binding.buffer), input.staged.get(), input.bytes);
+    if (const Input &input = inputs[binding.input]; !input.resident && input.now().bytes)
+      memory().startWrite(offsetOf(binding.buffer), input.staged.get(), input.now().bytes);
   current = &entry;
   if (trace)
     trace->nextRun();
@@ -204,8 +257,8 @@ void Session::run(const Entry &entry) {
     trace->add({entry.name.c_str(), Trace::Entries, begin, nowNs(), {}});
   for (const Runner::Binding &binding : runner.bindings)
     if (Input &input = inputs[binding.input];
-        binding.replacement >= 0 && !input.resident && input.bytes)
-      memory().read(offsetOf(binding.replacement), input.staged.get(), input.bytes);
+        binding.replacement >= 0 && !input.resident && input.now().bytes)
+      memory().read(offsetOf(binding.replacement), input.staged.get(), input.now().bytes);
 }
 
 void Session::readLocal(const Value &value, void *dst) const {

@@ -18,10 +18,13 @@ public:
 
   /// Entries share inputs by name. Throws SHARDRT_BAD_INPUT if none has it.
   size_t inputIndex(const std::string &name) const;
+  /// Throws SHARDRT_BAD_INPUT unless some entry takes that.
   void setInput(const std::string &name, DType dtype, const Shape &shape, const void *data);
-  /// `data` is the whole tensor.
+  /// `data` is the whole tensor, of the same shape as before.
   void setInput(size_t index, const void *data);
-  void run(const std::string &entry); // empty: the first entry point
+  /// Empty: the first entry point; where entries are for different shapes, the first that takes the
+  /// inputs as they were set.
+  void run(const std::string &entry);
   void run(const Entry &entry);
   /// Collective, after the parameters were changed from outside: runs the entry "gather", if there
   /// is one.
@@ -48,11 +51,18 @@ public:
   const Bundle &bundle;
 
 private:
-  struct Input {
-    Input(const Value &value, const Mesh &mesh, int rank);
+  /// A shape in which entries take an input.
+  struct Form {
+    Form(const Value &value, const Mesh &mesh, int rank);
     const Value *value; // of the first entry that has it
     LocalCopy part;
-    int64_t bytes;         // of the part
+    int64_t bytes; // of the part
+  };
+  struct Input {
+    const std::string &name() const { return forms.front().value->name; }
+    const Form &now() const { return forms[form]; }
+    std::vector<Form> forms;
+    size_t form = 0;       // of the value
     bool resident = false; // its storage is its own, and an output replaces it there
     bool hasValue = false; // was set, or starts as zeros because an output replaces it
     Memory::Block staged;  // its storage may be reused during a run
@@ -61,7 +71,7 @@ private:
   struct Runner {
     const Entry *entry;
     struct Binding {
-      size_t input;
+      size_t input, form;
       int buffer, replacement; // the buffer that takes its place after a run, or -1
     };
     std::vector<Binding> bindings;
@@ -70,6 +80,9 @@ private:
   };
   void load(const std::string &weights);
   void describeInputs();
+  Input &describe(const Value &value);
+  const Entry &chooseEntry() const;
+  void checkInput(const Entry &entry, const Runner::Binding &binding) const;
   Runner makeRunner(const Entry &entry);
 
   Progress &progress;

@@ -81,3 +81,27 @@ func.func @main(%b: tensor<4x16xf32> {graph.name = "b"}, %a: tensor<1x16xf32> {g
   %a1 = graph.slice %b [3, 0] step [1, 1] : tensor<4x16xf32> -> tensor<1x16xf32>
   return %b1, %a1 : tensor<4x16xf32>, tensor<1x16xf32>
 }
+
+// -----
+
+// Two entry points that carry the same input on: one buffer. One that only reads it: the same.
+// CHECK-LABEL: exec.program @main
+// CHECK: exec.buffer state "past" at [[PLACE:[0-9]+]] size 32
+// CHECK-LABEL: exec.program @"main@seq=2"
+// CHECK: exec.buffer state "past" at [[PLACE]] size 32
+// CHECK-LABEL: exec.program @read
+// CHECK: exec.buffer state "past" at [[PLACE]] size 32
+func.func @main(%past: tensor<4x2xf32> {graph.name = "past"}, %at: tensor<1x2xi64> {graph.name = "at"}, %x: tensor<1x2xf32> {graph.name = "x"})
+    -> (tensor<4x2xf32> {graph.name = "present", graph.alias = "past"}) {
+  %p = graph.scatter_elements replace %past, %at, %x axis 0 : tensor<4x2xf32>, tensor<1x2xi64>, tensor<1x2xf32>
+  return %p : tensor<4x2xf32>
+}
+func.func @"main@seq=2"(%past: tensor<4x2xf32> {graph.name = "past"}, %at: tensor<2x2xi64> {graph.name = "at"}, %x: tensor<2x2xf32> {graph.name = "x"})
+    -> (tensor<4x2xf32> {graph.name = "present", graph.alias = "past"}) {
+  %p = graph.scatter_elements replace %past, %at, %x axis 0 : tensor<4x2xf32>, tensor<2x2xi64>, tensor<2x2xf32>
+  return %p : tensor<4x2xf32>
+}
+func.func @read(%past: tensor<4x2xf32> {graph.name = "past"}) -> (tensor<4xf32> {graph.name = "y"}) {
+  %y = graph.reduce sum %past [1] : tensor<4x2xf32> -> tensor<4xf32>
+  return %y : tensor<4xf32>
+}

@@ -69,3 +69,25 @@ func.func @main(%x: tensor<2xf32> {graph.name = "x", graph.global_type = tensor<
   %y = shard.all_gather %x over {"tp"} of @mesh dim 0 : tensor<2xf32> -> tensor<4xf32>
   return %y : tensor<4xf32>
 }
+
+// -----
+
+func.func @main(%x: tensor<4xf32> {graph.name = "x"}) -> (tensor<4xf32> {graph.name = "y", graph.alias = "x"}) {
+  return %x : tensor<4xf32>
+}
+// expected-error@+1 {{input "x" is 'tensor<2xf32>' in "other" and 'tensor<4xf32>' in "main"; what an output replaces is the same in all entry points}}
+func.func @other(%x: tensor<2xf32> {graph.name = "x"}) -> (tensor<2xf32> {graph.name = "y", graph.alias = "x"}) {
+  return %x : tensor<2xf32>
+}
+
+// -----
+
+shard.mesh @mesh ["tp" = 2]
+func.func @main(%x: tensor<2xf32> {graph.name = "x", graph.global_type = tensor<4xf32>, shard.sharding = #shard.sharding<@mesh, [{"tp"}]>})
+    -> (tensor<2xf32> {graph.name = "y", graph.alias = "x", graph.global_type = tensor<4xf32>, shard.sharding = #shard.sharding<@mesh, [{"tp"}]>}) {
+  return %x : tensor<2xf32>
+}
+// expected-error@+1 {{input "x" is 'tensor<4xf32>' in "other" and 'tensor<4xf32>' in "main", cut otherwise}}
+func.func @other(%x: tensor<4xf32> {graph.name = "x"}) -> (tensor<4xf32> {graph.name = "z"}) {
+  return %x : tensor<4xf32>
+}

@@ -25,7 +25,7 @@ data
   -o, --output [NAME=]FILE write a model output as .npy; without NAME if the model has only one
       --weights PATH       weights from a .safetensors file, a *.index.json, or a directory with one of these,
                            instead of the bundle's own
-      --entry NAME         entry point to run (default: the first)
+      --entry NAME         entry point to run (default: the first; of a model for several shapes the one that the inputs fit)
 
 training
       --data FILE          a flat file of token numbers

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <set>
 #include <unistd.h>
 
@@ -41,6 +42,38 @@ static std::string openInput(const Value &value, const std::string &path, InputF
     return cat("\"", value.name, "\" needs ", bytes, " bytes of data, ", path, " has ", present);
   input.data = input.file->data() + header.dataOffset;
   return "";
+}
+
+/// What is wrong with other things than shapes is openInputs' to say.
+static bool takes(const Entry &entry, const std::map<std::string, NpyHeader> &headers) {
+  return std::all_of(headers.begin(), headers.end(), [&](const auto &given) {
+    const Value *value = findValue(entry.inputs, given.first);
+    return !value || value->shape == given.second.shape;
+  });
+}
+
+const Entry &shardrt::chooseEntry(const Program &program, const RunOptions &options) {
+  if (options.entry.empty() && program.hasInstances()) {
+    std::map<std::string, NpyHeader> headers;
+    std::string given;
+    for (const auto &[name, path] : options.inputs) {
+      NpyHeader header = readNpyHeader(MappedFile(path).text(), path);
+      given += cat(given.empty() ? "" : ", ", name, " ", shapeString(header.shape));
+      headers.emplace(name, std::move(header));
+    }
+    for (const Entry &entry : program.entries)
+      if (takes(entry, headers))
+        return entry;
+    throw Error(SHARDRT_BAD_INPUT, cat("the inputs (", given, ") fit no instance of the model: ",
+                                       program.listInstances()));
+  }
+  if (const Entry *entry = program.findEntry(options.entry))
+    return *entry;
+  std::string names;
+  for (const Entry &entry : program.entries)
+    names += (names.empty() ? "" : ", ") + entry.name;
+  throw Error(SHARDRT_INVALID_ARGUMENT, cat("--entry: the bundle has no entry point \"",
+                                            options.entry, "\", it has ", names));
 }
 
 std::vector<InputFile> shardrt::openInputs(const Entry &entry, const RunOptions &options) {

@@ -12,6 +12,11 @@ struct InputFile {
   const std::byte *data;
 };
 
+/// The entry that is asked for; else the first, or of a model for several shapes the first that
+/// takes the input files as they are. Throws SHARDRT_BAD_INPUT that lists the instances if none
+/// does.
+const Entry &chooseEntry(const Program &program, const RunOptions &options);
+
 /// Throws SHARDRT_BAD_INPUT that lists every input that is missing, unknown, or of the wrong dtype
 /// or shape.
 std::vector<InputFile> openInputs(const Entry &entry, const RunOptions &options);

@@ -19,16 +19,6 @@ static void checkRanks(const Bundle &bundle, const RunOptions &options, const La
                                         launch.launcher, " started ", launch.ranks));
 }
 
-static const Entry &chosenEntry(const Bundle &bundle, const RunOptions &options) {
-  if (const Entry *entry = bundle.program.findEntry(options.entry))
-    return *entry;
-  std::string names;
-  for (const Entry &entry : bundle.program.entries)
-    names += (names.empty() ? "" : ", ") + entry.name;
-  throw Error(SHARDRT_INVALID_ARGUMENT, cat("--entry: the bundle has no entry point \"",
-                                            options.entry, "\", it has ", names));
-}
-
 /// GPUs of several machines meet over TCP. Otherwise under mpirun MPI, if its shim was built, or
 /// shared memory, which reaches one machine only.
 static std::unique_ptr<Channel> joinChannel(const Job &job, const Launch &launch) {
@@ -50,7 +40,7 @@ static std::unique_ptr<Channel> joinChannel(const Job &job, const Launch &launch
   return createShmChannel(options);
 }
 
-static int run(const RunOptions &options) {
+static int run(RunOptions options) {
   int64_t start = nowNs();
   Launch launch = detectLaunch();
   std::unique_ptr<Bundle> bundle = openBundle(options.bundle, options.isa);
@@ -64,7 +54,8 @@ static int run(const RunOptions &options) {
   if (isTraining) {
     data = prepareTraining(*bundle, options);
   } else {
-    const Entry &entry = chosenEntry(*bundle, options);
+    const Entry &entry = chooseEntry(bundle->program, options);
+    options.entry = entry.name;
     inputs = openInputs(entry, options);
     outputs = resolveOutputs(entry, options);
   }

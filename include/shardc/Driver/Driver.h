@@ -18,16 +18,23 @@ namespace shardc {
 /// Exit statuses, for scripts.
 enum ExitCode { kOk = 0, kFailed = 1, kUsage = 2, kMismatch = 3 };
 
+/// Further sizes of dimensions for which a bundle has an entry point.
+struct ShapeInstance {
+  std::string name; ///< as it was given: "batch=1,seq=1"; the entry point is "main@batch=1,seq=1"
+  llvm::StringMap<int64_t> dims;
+};
+
 /// What a model is compiled from and for.
 struct ModelOptions {
   ImportOptions import;
+  std::vector<ShapeInstance> instances; ///< beside the one that `import` describes
   std::string weights; ///< safetensors file, index or folder; empty: the model's own
   PipelineOptions pipeline;
 };
 
 /// A model in memory: its IR and where its weights are.
 struct Model {
-  std::unique_ptr<mlir::MLIRContext> context;
+  std::shared_ptr<mlir::MLIRContext> context;
   WeightStore weights;
   mlir::OwningOpRef<mlir::ModuleOp> module;
 };
@@ -49,8 +56,10 @@ private:
 /// Context with the compiler's dialects.
 std::unique_ptr<mlir::MLIRContext> makeContext();
 
-/// Imports an .onnx (or parses an .mlir) model and fills its weights. Failure has been reported.
-mlir::FailureOr<Model> loadModel(const ModelOptions &options);
+/// Imports an .onnx (or parses an .mlir) model and fills its weights. Failure has been reported. `instance`: sizes instead of those
+/// of --dim. `context`: null for one of its own.
+mlir::FailureOr<Model> loadModel(const ModelOptions &options, const ShapeInstance *instance = nullptr,
+                                 std::shared_ptr<mlir::MLIRContext> context = nullptr);
 
 struct CompileOptions {
   ModelOptions model;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,8 @@ class CompileOptions:
     plan: {module pattern: style}, a file, a built-in plan's name, or an import path; None chooses by name and role.
     sequence_parallel: cut the residual stream along the sequence over tp.
     dims: sizes of dynamic dimensions.
+    shape_instances: further sizes of dimensions; the bundle gets an entry point for each, with the same weights and
+        caches, and a run takes the one that its inputs fit.
     cache: {dimension: N}; the length of a key/value cache to which each run appends, with room for N entries.
     weights: .safetensors, index or folder, for a model that was exported without.
     costs: a table of `shardc profile`, by which shardings, routes and schedule are chosen.
@@ -153,6 +155,7 @@ class CompileOptions:
     plan: Mapping[str, str] | str | Path | None = None
     sequence_parallel: bool = False
     dims: Mapping[str, int] = field(default_factory=dict)
+    shape_instances: Sequence[Mapping[str, int]] = ()
     cache: Mapping[str, int] = field(default_factory=dict)
     weights: str | Path | None = None
     costs: str | Path | None = None
@@ -178,7 +181,7 @@ class CompileOptions:
         if len(self.cache) > 1:
             raise ValueError(f"CompileOptions.cache: {', '.join(self.cache)} are {len(self.cache)} dimensions; a cache has one length")
         sizes = {"mesh": self.mesh or {}, "dims": self.dims, "cache": self.cache, "tp": {"tp": 1 if self.tp is None else self.tp}}
-        for name, values in sizes.items():
+        for name, values in [*sizes.items(), *(("shape_instances", instance) for instance in self.shape_instances)]:
             for key, size in values.items():
                 if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                     raise ValueError(f"CompileOptions.{name}: {key} is {size!r}, not a whole number of at least 1")
@@ -218,6 +221,8 @@ class CompileOptions:
             words += ["--plan", str(plan or self.plan)]
         for name, size in self.dims.items():
             words += ["--dim", f"{name}={size}"]
+        for instance in self.shape_instances:
+            words += ["--shape-instance", ",".join(f"{name}={size}" for name, size in instance.items())]
         for name, size in self.cache.items():
             words += ["--cache", f"{name}={size}"]
         if self.weights is not None:

@@ -43,6 +43,13 @@ class Gpus:
         command = [str(self.build / "bin/shard-run"), *map(str, arguments)]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
 
+    def python(self, program, *arguments):
+        """A program that uses the package, in a process of its own, as the fake libraries are found when it starts."""
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(self.folder), "PYTHONPATH": str(TEST.parent / "python"), **self.settings}
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+
     def run(self, *arguments, fails=False):
         """What it wrote on stdout; on stderr, with its exit status, if it fails."""
         process = self.start(*arguments)

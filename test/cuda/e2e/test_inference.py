@@ -52,6 +52,27 @@ def test_one_file(gpus, compiled, tmp_path):
     assert difference(model.read(result), model.logits) < TOLERANCE["static-op20"]
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_instances_share_a_cache(gpus, tmp_path, ranks):
+    """A prompt of 16, then single tokens: the cache stays in the GPUs' memory from one entry point to the other."""
+    path = FIXTURES.parent / "python/caches/llama-op20.onnx"
+    with np.load(path.with_suffix(".npz")) as arrays:
+        ids, logits = arrays["input_ids"], arrays["logits"]
+    sizes = ["--dim", "batch=2", "--dim", "seq=16", "--cache", "past=24", "--shape-instance", "seq=1"]
+    bundle = gpus.compile(path, "--tp", ranks, *sizes, bundle=tmp_path / "bundle")
+    np.savez(tmp_path / "in.npz", ids=ids)
+    program = """
+import sys, numpy as np, shardc
+ids, got = np.load(sys.argv[2])["ids"], []
+with shardc.load(sys.argv[1], build=sys.argv[4], outputs=["logits"]) as bundle:
+    for begin, end in [(0, 16)] + [(i, i + 1) for i in range(16, 24)]:
+        got.append(bundle.run(input_ids=ids[:, begin:end])["logits"])
+np.save(sys.argv[3], np.concatenate(got, 1))
+"""
+    gpus.python(program, bundle, tmp_path / "in.npz", tmp_path / "out.npy", gpus.build)
+    assert difference(np.load(tmp_path / "out.npy"), logits) < TOLERANCE["static-op20"]
+
+
 OPTIONS = ["--no-cuda-graph", "--nccl-ub register", "--nccl-ub window", "--poison", "--in-process", "--trace trace.json"]
 
 

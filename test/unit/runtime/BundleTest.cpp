@@ -75,10 +75,28 @@ const Damage damages[] = {
      [](BundleBuilder &b) {
        Json entry = b.program["entries"][0];
        entry["name"] = "step";
+       entry["inputs"][0]["dtype"] = "i32";
+       b.program["entries"].push_back(entry);
+     },
+     "entries[1].inputs: input \"x\" is i32 [6], in entry \"main\" it is f32 [6]"},
+    {"input that stays",
+     [](BundleBuilder &b) {
+       Json entry = b.program["entries"][0];
+       b.program["buffers"][0]["kind"] = "state";
+       entry["name"] = "step";
        entry["inputs"][0]["shape"] = Json::array({5});
        b.program["entries"].push_back(entry);
      },
      "entries[1].inputs: input \"x\" is f32 [5], in entry \"main\" it is f32 [6]"},
+    {"input that stays elsewhere",
+     [](BundleBuilder &b) {
+       int other = b.buffer("x", "f32", {8}, "state");
+       Json entry = b.program["entries"][0];
+       entry["name"] = "step";
+       entry["inputs"][0]["buffer"] = other;
+       b.program["entries"].push_back(entry);
+     },
+     "entries[1].inputs: input \"x\" stays between runs in buffer"},
     {"offset", [](BundleBuilder &b) { b.program["buffers"][0]["offset"] = 8; },
      "buffers[0].offset: offset 8 of buffer \"x\" is not a multiple of 64"},
     {"range", [](BundleBuilder &b) { b.program["buffers"][2]["offset"] = 256; },

@@ -153,6 +153,50 @@ TEST(Session, OutputsReplaceInputs) {
   EXPECT_EQ(second, (std::vector<float>{13, 16, 19, 22}));
 }
 
+/// Entries for two shapes of x: whoever runs without a name gets the one that x fits, and `sum` goes on
+/// from one to the other.
+TEST(Session, EntriesForSeveralShapes) {
+  BundleBuilder builder({{"tp", 2}});
+  Json whole = Json::array({Json::array()});
+  int sum = builder.buffer("sum", "f32", {4}, "state");
+  for (int size : {4, 2}) {
+    if (size == 2)
+      builder.beginEntry("main@2");
+    int x = builder.buffer("x", "f32", {size}, "input");
+    builder.input("x", x, {size}, whole);
+    builder.input("sum", sum, {4}, whole);
+    builder.output("next", sum, {4}, whole, "sum");
+    int64_t bytes = 4 * size;
+    builder.command({{"op", "copy"}, {"src", x}, {"dst", sum}, {"bytes", bytes}});
+  }
+  Job job(builder);
+  std::vector<float> next(4);
+  auto step = [&](const std::vector<float> &x, const char *entry) {
+    return job.run([&](shardrt_session session, int rank) {
+      shardrt_status status = setFloats(session, "x", {4}, {1, 2, 3, 4});
+      if (status == SHARDRT_OK)
+        status = shardrt_session_run(session, nullptr);
+      if (status == SHARDRT_OK)
+        status = setFloats(session, "x", {static_cast<int64_t>(x.size())}, x);
+      if (status == SHARDRT_OK)
+        status = shardrt_session_run(session, entry);
+      return status == SHARDRT_OK ? getFloats(session, "next", rank, next) : status;
+    });
+  };
+  EXPECT_EQ(step({5, 6}, nullptr), "");
+  EXPECT_EQ(next, (std::vector<float>{5, 6, 3, 4}));
+  EXPECT_EQ(step({5, 6, 7, 8}, nullptr), "");
+  EXPECT_EQ(next, (std::vector<float>{5, 6, 7, 8}));
+  EXPECT_EQ(step({5, 6, 7}, nullptr), "input \"x\" fits no instance: main takes x f32 [4]; main@2 takes "
+                                      "x f32 [2], given f32 [3]");
+  EXPECT_EQ(step({5, 6}, "main"), "input \"x\" is [2], entry point \"main\" takes [4]");
+  EXPECT_EQ(job.run([&](shardrt_session session, int) {
+    return shardrt_session_run(session, nullptr);
+  }),
+            "no instance takes the inputs as they are (x not set): main takes x f32 [4]; main@2 takes x "
+            "f32 [2]");
+}
+
 /// Weights, constants, slice, gather, all_to_all, permute, broadcast and tickets in one program.
 TEST(Session, EveryKindOfCommand) {
   BundleBuilder builder({{"tp", 2}});
