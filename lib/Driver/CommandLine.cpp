@@ -75,6 +75,8 @@ training (compile)
   --zero-dp-strategy N   what is sharded: 0 nothing, 1 and 2 optimizer state and gradients, 3 parameters too (default)
   --outer-dp-sharding-strategy no_shard|optim
                          what dp_replicate cuts: nothing (default), or optimizer state and main parameters
+  --check-for-nan-in-grad
+                         check each rank's gradients in the step: what is not finite is named, and the update changes nothing
   --reshard-after-forward true|false|N
                          gather parameters again for the backward pass, from groups of N ranks; default: but for the last layer
   --activation-checkpointing none|selective|full|auto
@@ -320,6 +322,7 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     if (name == "--dp-shard") return integer(train.dpShard, 1);
     if (name == "--zero-dp-strategy") return integer(pipeline.zeroDpStrategy, 0);
     if (name == "--outer-dp-sharding-strategy") return string(pipeline.outerDpShardingStrategy);
+    if (name == "--check-for-nan-in-grad") return pipeline.checkForNanInGrad = true;
     if (name == "--reshard-after-forward") return string(pipeline.reshardAfterForward);
     if (name == "--activation-checkpointing") return string(pipeline.activationCheckpointing);
     if (name == "--memory-limit") return string(text) && parseSize(args, name, text, train.memoryLimit);

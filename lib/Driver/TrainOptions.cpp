@@ -4,6 +4,7 @@
 
 #include "dialects/Graph/Graph.h"
 #include "shardc/FSDP/Optimizer.h"
+#include "shardc/FSDP/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -175,6 +176,12 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
                       {"outer_dp_sharding_strategy", pipeline.outerDpShardingStrategy.getValue()},
                       {"activation_checkpointing", pipeline.activationCheckpointing.getValue()},
                       {"checkpointed_layers", pipeline.checkpointLayers.getValue()}};
+  if (auto names = step ? step->getAttrOfType<ArrayAttr>(kCheckedGradientsAttr) : ArrayAttr()) {
+    json::Array checked;
+    for (StringRef name : names.getAsValueRange<StringAttr>())
+      checked.push_back(name);
+    object["checked_gradients"] = std::move(checked);
+  }
   std::string text;
   llvm::raw_string_ostream(text) << json::Value(std::move(object));
   return text;

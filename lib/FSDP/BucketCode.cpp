@@ -202,7 +202,22 @@ Value BucketCode::scale(Value norm, Value tokens) {
 // Update
 //===----------------------------------------------------------------------===//
 
-void BucketCode::update(const Bucket &bucket, Value gradient, Value scale) {
+Value BucketCode::isFinite(Value value) {
+  Value limit = Arithmetic{builder, loc()}.constant(value.getType(), std::numeric_limits<double>::infinity());
+  return graph::CompareOp::create(builder, loc(), graph::Predicate::LT, graph::AbsOp::create(builder, loc(), value), limit);
+}
+
+Value BucketCode::countNonFinite(Value gradient) {
+  Arithmetic a{builder, loc()};
+  auto type = cast<RankedTensorType>(gradient.getType());
+  auto counts = RankedTensorType::get(type.getShape(), builder.getF32Type());
+  Value bad = graph::SelectOp::create(builder, loc(), isFinite(gradient), a.constant(counts, 0), a.constant(counts, 1));
+  Value rows = graph::ReshapeOp::create(builder, loc(), flat(type.getNumElements(), counts.getElementType()), bad);
+  return graph::ReshapeOp::create(builder, loc(), flat(1, counts.getElementType()),
+                                  graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, rows, {0}));
+}
+
+void BucketCode::update(const Bucket &bucket, Value gradient, Value scale, Value isGood) {
   Type f32 = builder.getF32Type();
   SmallVector<Value> before = {entry.state(bucket, "parameter", bucket.element, layout.owned())};
   OptimizerSpec spec = bucket.hasMatrices ? config.optimizer : config.optimizer.forOthers();
@@ -221,8 +236,9 @@ void BucketCode::update(const Bucket &bucket, Value gradient, Value scale) {
     return orthogonalise(builder, loc(), layout, bucket, spec, momentum);
   });
   for (auto [from, to] : llvm::zip(before, MutableArrayRef<Value>(results))) {
-    if (bucket.element != f32)
-      to = graph::CastOp::create(builder, loc(), to, bucket.element);
+    to = castTo(to, bucket.element);
+    if (isGood)
+      to = graph::SelectOp::create(builder, loc(), graph::broadcastScalar(builder, loc(), isGood, cast<RankedTensorType>(to.getType()).getShape()), to, from);
     entry.setState(from, to);
   }
   if (config.keepsCompute(layout))

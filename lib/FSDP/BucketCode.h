@@ -16,6 +16,7 @@ struct FSDPConfig {
   OptimizerSpec optimizer;
   double clipNorm = 0;
   mlir::Type reduceType;       ///< null: the parameter's
+  bool checksGradients = false; ///< and skips updates by what is not finite
   bool hasSeparateEntries = false;
   bool defersSync = true;      ///< gradients stay unreduced until finish_grad_sync
 
@@ -51,8 +52,11 @@ public:
   mlir::Value norm(llvm::ArrayRef<std::pair<const Bucket *, mlir::Value>> squares, mlir::Value tokens);
   /// What gradients are multiplied by: 1 / tokens, and clipping.
   mlir::Value scale(mlir::Value norm, mlir::Value tokens);
-  /// Updates parameter and optimizer states.
-  void update(const Bucket &bucket, mlir::Value gradient, mlir::Value scale);
+  /// Updates parameter and optimizer states, unless `isGood` (i1 [], or null) says no.
+  void update(const Bucket &bucket, mlir::Value gradient, mlir::Value scale, mlir::Value isGood);
+  /// How many numbers are not finite, f32 [1].
+  mlir::Value countNonFinite(mlir::Value gradient);
+  mlir::Value isFinite(mlir::Value value);
   /// What is gathered once for all runs (FSDPConfig::keepsCompute), and how.
   mlir::Value computeState(const Bucket &bucket) {
     return entry.state(bucket, "compute_parameter", bucket.compute, config.keepsWhole(layout) ? AxisList() : layout.inner());

@@ -30,6 +30,17 @@ NamedAttrList ShardLayout::wholeScalar() const {
   return attrs;
 }
 
+NamedAttrList ShardLayout::perRank(RankedTensorType flat) const {
+  Sharding sharding = Sharding::replicated(1);
+  for (size_t n = 0; n < mesh.axes.size(); ++n)
+    if (mesh.axes[n].size > 1)
+      sharding.dims[0].axes.push_back(wholeAxis(mesh, static_cast<int>(n)));
+  NamedAttrList attrs;
+  attrs.append(shard::ShardDialect::kShardingAttr, shard::ShardingAttr::get(symbol, mesh, sharding));
+  attrs.append(graph::GraphDialect::kGlobalTypeAttr, TypeAttr::get(flat.clone({flat.getNumElements() * axesSize(sharding.dims[0].axes)})));
+  return attrs;
+}
+
 EntryFunction::EntryFunction(func::FuncOp function, const ShardLayout &layout)
     : function(function), builder(function.getBody().front().getTerminator()), block(function.getBody().front()), layout(layout) {}
 
@@ -102,7 +113,8 @@ void EntryFunction::finish(StringRef name) {
   SmallVector<Value> results;
   SmallVector<DictionaryAttr> attrs;
   for (auto &[outputName, value] : outputs) {
-    NamedAttrList list = layout.wholeScalar();
+    auto type = cast<RankedTensorType>(value.getType());
+    NamedAttrList list = type.getRank() == 0 ? layout.wholeScalar() : layout.perRank(type);
     list.append(graph::GraphDialect::kNameAttr, builder.getStringAttr(outputName));
     results.push_back(value);
     attrs.push_back(list.getDictionary(builder.getContext()));

@@ -28,6 +28,7 @@ struct ShardLayout {
   AxisList owned() const;
   mlir::ArrayAttr axes(const AxisList &list) const { return shard::axesAttr(symbol.getContext(), mesh, list); }
   mlir::NamedAttrList wholeScalar() const; ///< argument attributes
+  mlir::NamedAttrList perRank(mlir::RankedTensorType flat) const;
 };
 
 /// One entry of the bundle on its way: arguments and results are added by name, attributes are set at the end.
@@ -46,6 +47,7 @@ public:
   mlir::Value state(const Bucket &bucket, llvm::StringRef role, mlir::Type element, const AxisList &cut, const AxisList &pending = {});
   mlir::Value scalarState(llvm::StringRef name);
   void setState(mlir::Value before, mlir::Value now) { updates[before] = now; }
+  /// A scalar that is the same on all ranks, or a flat tensor of which each rank has its own.
   void output(llvm::StringRef name, mlir::Value value) { outputs.push_back({name.str(), value}); }
   void finish(llvm::StringRef name);
 

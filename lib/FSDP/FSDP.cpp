@@ -37,6 +37,7 @@ private:
   void replaceParameters(EntryFunction &entry, const Bucket &bucket);
   void replaceUses(EntryFunction &entry, const Bucket &bucket, Value whole, ArrayRef<OpOperand *> uses, Operation *before);
   Value packGradients(EntryFunction &entry, const Bucket &bucket);
+  void outputChecks(EntryFunction &entry);
   void buildStep();
   void buildForwardBackward();
   void buildFinishGradSync();
@@ -61,6 +62,8 @@ private:
   ShardLayout layout;
   const FSDPConfig &config;
   BucketPlan &plan;
+  SmallVector<Value> checks;            ///< of each rank's own gradients, as packGradients met them
+  SmallVector<Attribute> checkedNames;
 };
 
 } // namespace
@@ -185,7 +188,25 @@ Value FSDPBuilder::packGradients(EntryFunction &entry, const Bucket &bucket) {
     entry.builder.setInsertionPointAfter(last);
   else
     entry.builder.setInsertionPoint(ret);
+  if (config.checksGradients)
+    for (auto [gradient, item] : llvm::zip(gradients, bucket.items)) {
+      checks.push_back(code.countNonFinite(gradient));
+      checkedNames.push_back(item->name);
+    }
   return code.pack(bucket, gradients, pending);
+}
+
+/// In one buffer: counts are made in place.
+void FSDPBuilder::outputChecks(EntryFunction &entry) {
+  if (!config.checksGradients)
+    return;
+  OpBuilder &b = entry.builder;
+  SmallVector<int64_t> offsets;
+  for (size_t n = 0; n < checks.size(); ++n)
+    offsets.push_back(n * kCountStride);
+  auto type = RankedTensorType::get({static_cast<int64_t>(checks.size()) * kCountStride}, b.getF32Type());
+  entry.output(kNonFiniteOutput, shard::BucketPackOp::create(b, entry.loc(), type, checks, b.getDenseI64ArrayAttr(offsets)));
+  entry.function->setAttr(kCheckedGradientsAttr, b.getArrayAttr(checkedNames));
 }
 
 //===----------------------------------------------------------------------===//
@@ -199,9 +220,9 @@ void FSDPBuilder::buildStep() {
   Value loss = ret->getOperand(0), tokens = ret->getOperand(1);
   for (const Bucket &bucket : plan.buckets)
     replaceParameters(entry, bucket);
-  // Without clipping a bucket is updated as soon as it is reduced, and its gradient is gone.
-  bool atOnce = config.clipNorm <= 0;
-  Value scale;
+  // Without clipping a bucket is updated as soon as it is reduced, and its gradient is gone. (If gradients are checked the norm decides.)
+  bool atOnce = config.clipNorm <= 0 && !config.checksGradients;
+  Value scale, isGood;
   if (atOnce) {
     entry.builder.setInsertionPointAfterValue(tokens);
     scale = code.scale({}, tokens);
@@ -213,18 +234,21 @@ void FSDPBuilder::buildStep() {
       gradients.push_back({&bucket, sum});
       squares.push_back({&bucket, code.squares(sum, bucket)});
       if (atOnce)
-        code.update(bucket, sum, scale);
+        code.update(bucket, sum, scale, isGood);
     }
   entry.builder.setInsertionPoint(ret);
   Value norm = code.norm(squares, tokens);
   if (!atOnce) {
     scale = code.scale(norm, tokens);
+    if (config.checksGradients)
+      isGood = code.isFinite(norm);
     for (auto &[bucket, gradient] : gradients)
-      code.update(*bucket, gradient, scale);
+      code.update(*bucket, gradient, scale, isGood);
   }
   entry.output("loss", loss);
   entry.output("tokens", tokens);
   entry.output("grad_norm", norm);
+  outputChecks(entry);
   entry.finish("step");
 }
 
@@ -248,6 +272,7 @@ void FSDPBuilder::buildForwardBackward() {
   entry.setState(counted, Arithmetic{entry.builder, entry.loc()}.add(counted, tokens));
   entry.output("loss", loss);
   entry.output("tokens", tokens);
+  outputChecks(entry);
   entry.finish("forward_backward");
 }
 
@@ -279,9 +304,9 @@ void FSDPBuilder::buildOptimizerStep() {
       gradients.push_back({&bucket, gradient});
       squares.push_back({&bucket, code.squares(gradient, bucket)});
     }
-  Value norm = code.norm(squares, tokens), scale = code.scale(norm, tokens);
+  Value norm = code.norm(squares, tokens), scale = code.scale(norm, tokens), isGood = config.checksGradients ? code.isFinite(norm) : Value();
   for (auto &[bucket, gradient] : gradients)
-    code.update(*bucket, gradient, scale);
+    code.update(*bucket, gradient, scale, isGood);
   entry.output("grad_norm", norm);
   entry.finish("optimizer_step");
 }
@@ -357,6 +382,7 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
       return error() << llvm::toString(spec.takeError());
     config.optimizer = *spec;
     config.clipNorm = clipNorm;
+    config.checksGradients = checkGradients;
     config.hasSeparateEntries = separateEntries;
     config.defersSync = deferSync;
     Builder b(&getContext());

@@ -102,6 +102,7 @@ static void buildFSDP(OpPassManager &pm, const PipelineOptions &options) {
   FSDPPassOptions fsdp;
   fsdp.zero = options.zeroDpStrategy;
   fsdp.outer = options.outerDpShardingStrategy;
+  fsdp.checkGradients = options.checkForNanInGrad;
   fsdp.reshard = options.reshardAfterForward;
   fsdp.optimizer = options.optimizer;
   fsdp.noDecay = options.noDecay;

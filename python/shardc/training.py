@@ -27,6 +27,7 @@ from . import _runtime
 from .arrays import as_array, dtype_name, numpy_dtype
 from .bundle import Bundle
 
+_COUNT_STRIDE = 64  # docs/contracts.md §5.3: nonfinite_gradients
 _SCALARS = ("learning_rate", "bias_correction1", "bias_correction2")
 
 
@@ -72,7 +73,7 @@ class TrainingBundle(Bundle):
 
     def forward_backward(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, np.ndarray]:
         """Adds this micro-batch's gradients to those since `zero_grad`."""
-        return self.run_entry("forward_backward", inputs, **named)
+        return self._checked(self.run_entry("forward_backward", inputs, **named))
 
     def finish_grad_sync(self) -> None:
         """Reduces what was deferred: after this, `gradients` are those of the whole batch."""
@@ -95,8 +96,24 @@ class TrainingBundle(Bundle):
             for name in _SCALARS:
                 if name in self.entries[entry].inputs:
                     given[name] = np.float32(given.get(name, self.scalar(name, self.steps + 1)))
-        results = self.run_entry(entry, given)
+        results = self._checked(self.run_entry(entry, given))
         self.steps += 1
+        return results
+
+    def _checked(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Raises if the program checks gradients (--check-for-nan-in-grad) and they are not finite; parameters and
+        optimizer states are then what they were."""
+        names = self.manifest["training"].get("checked_gradients")
+        if not names:
+            return results
+        counts = results.pop("nonfinite_gradients", np.zeros(0)).reshape(-1, len(names), _COUNT_STRIDE)[:, :, 0]
+        for rank, parameter in np.argwhere(counts):
+            raise FloatingPointError(
+                f'the gradient of "{names[parameter]}" has {int(counts[rank, parameter])} numbers that are not finite '
+                f"on rank {rank}, as have {np.count_nonzero(counts) - 1} other gradients of ranks"
+            )
+        if not np.isfinite(results.get("grad_norm", 0)):
+            raise FloatingPointError(f"the gradient norm is {results['grad_norm']}")
         return results
 
     # ---- states ----------------------------------------------------------------------------------------------------

@@ -50,6 +50,9 @@ Training shardrt::readTraining(const JsonNode &node) {
     batch.fail("the batch is too large");
   training.accumulation = node.has("accumulation") ? node.get("accumulation").integer(1, most) : 1;
   training.vocabulary = node.get("vocabulary").integer(1, most);
+  if (node.has("checked_gradients"))
+    for (size_t i = 0; i < node.get("checked_gradients").size(); ++i)
+      training.checkedGradients.push_back(node.get("checked_gradients").at(i).string());
   return training;
 }
 

@@ -22,7 +22,12 @@ struct Training {
   std::string labels;
   int64_t sequences = 0, length = 0; // of a global batch
   int64_t accumulation = 1, vocabulary = 0;
+  /// Weights whose gradients the program checks: the output `nonFiniteOutput` counts what is not
+  /// finite in each rank's own, at every `countStride`th element.
+  std::vector<std::string> checkedGradients;
 };
+inline constexpr const char *nonFiniteOutput = "nonfinite_gradients";
+inline constexpr int64_t countStride = 64;
 
 Training readTraining(const JsonNode &node);
 

@@ -24,7 +24,7 @@ TrainingEntries shardrt::chooseEntries(const Bundle &bundle, const TrainerOption
   if (!bundle.manifest.training)
     throw Error(SHARDRT_INVALID_ARGUMENT,
                 cat(bundle.files.path(), ": holds no training program, manifest.json has no "
-                                      "\"training\""));
+                                         "\"training\""));
   TrainingEntries entries;
   entries.accumulation =
       options.accumulation ? options.accumulation : bundle.manifest.training->accumulation;
@@ -49,6 +49,7 @@ Trainer::Trainer(Session &session, const TokenFile &data, const TrainerOptions &
   state.seed = options.seed;
   state.dataFingerprint = data.fingerprint();
   addInputs();
+  prepareCounts();
 }
 
 static bool isBatch(const Value &value, const Training &training) {
@@ -168,6 +169,7 @@ StepReport Trainer::step() {
   report.learningRate = learningRateAt(
       training.schedule, options.learningRate.value_or(training.learningRate), report.step);
   report.tokens = entries.accumulation * training.sequences * training.length;
+  isUnchanged = !counts.empty();
   lossSum = tokenSum = 0;
   setScalars(report.step);
   for (int64_t i = 0; i < entries.accumulation; ++i) {
@@ -175,6 +177,7 @@ StepReport Trainer::step() {
     nextBatch();
     session.run(entry);
     addResults(entry, report);
+    checkCounts(entry, report.step);
   }
   report.loss = lossSum / tokenSum;
   if (!entries.whole) {
@@ -187,7 +190,8 @@ StepReport Trainer::step() {
     addResults(*entries.optimize, report);
     session.run(*entries.zero);
   }
-  if (options.checkNan)
+  isUnchanged = isUnchanged && !std::isfinite(report.gradNorm);
+  if (options.checkNan || !counts.empty()) // a sum of what is finite may not be
     checkReport(report);
   state.step = report.step;
   state.tokens += report.tokens;
@@ -218,6 +222,47 @@ std::string Trainer::findNonFinite(StateRole role) const {
     return cat(bucket.name, " (padding)");
   }
   return "";
+}
+
+/// What the program counted in this rank's own gradients, before anybody else had a part of them.
+void Trainer::checkCounts(const Entry &entry, int64_t step) {
+  auto output = std::find_if(entry.outputs.begin(), entry.outputs.end(),
+                             [](const Value &value) { return value.name == nonFiniteOutput; });
+  if (output == entry.outputs.end())
+    return;
+  const Buffer &buffer = session.bundle.program.buffers[output->buffer];
+  session.memory().read(buffer.offset, counts.data(), // readLocal allocates
+                        static_cast<int64_t>(counts.size() * sizeof(float)));
+  std::string problem;
+  int64_t others = 0;
+  for (size_t i = 0; i < training.checkedGradients.size(); ++i) {
+    int64_t count = static_cast<int64_t>(counts[i * countStride]);
+    if (count > 0 && problem.empty())
+      problem = cat("step ", step, ": the gradient of \"", training.checkedGradients[i], "\" has ",
+                    count, " numbers that are not finite on rank ", session.rank());
+    else
+      others += count > 0;
+  }
+  if (others > 0)
+    problem += cat(", those of ", others, " other parameters have some too");
+  session.exchange().agree(SHARDRT_NOT_FINITE, problem);
+}
+
+/// Room for the counts, if the program makes them.
+void Trainer::prepareCounts() {
+  size_t wanted = training.checkedGradients.size() * countStride;
+  for (const Entry *entry : {entries.whole, entries.forwardBackward})
+    if (entry)
+      for (const Value &value : entry->outputs)
+        if (value.name == nonFiniteOutput) {
+          Shape local = localShape(value.shape, value.sharding);
+          if (value.dtype != SHARDRT_F32 || checkedCount(local) != wanted)
+            throw Error(SHARDRT_BAD_BUNDLE,
+                        cat("output \"", value.name, "\" is ", dtypeName(value.dtype), " ",
+                            shapeString(local), " on a rank, for ", wanted / countStride,
+                            " checked gradients f32 [", wanted, "] is wanted"));
+          counts.resize(wanted);
+        }
 }
 
 void Trainer::checkGradients(int64_t step) {

@@ -40,8 +40,11 @@ public:
   /// `data` is for the bundle's length and vocabulary.
   Trainer(Session &session, const TokenFile &data, const TrainerOptions &options);
 
-  /// Collective. Throws when the data has a bad token, or (checkNan) a number is not finite.
+  /// Collective. Throws when the data has a bad token, or (checkNan, or if the program checks
+  /// gradients) a number is not finite; in the latter case `isUnchanged`.
   StepReport step();
+  /// Whether a step that threw because of such a number left parameters and optimizer states alone.
+  bool isUnchanged = false;
 
   TrainerState state; // may be replaced by a checkpoint's before a step
 
@@ -53,6 +56,8 @@ private:
   void nextBatch();
   void addResults(const Entry &entry, StepReport &report);
   template <typename T> void fill();
+  void prepareCounts();
+  void checkCounts(const Entry &entry, int64_t step);
   void checkGradients(int64_t step);
   void checkReport(const StepReport &report);
   std::string findNonFinite(StateRole role) const;
@@ -77,6 +82,7 @@ private:
   };
   BatchInput tokens, labels;
   DType tokenType = SHARDRT_I64;
+  std::vector<float> counts;        // of what is not finite, by checked gradient
   double lossSum = 0, tokenSum = 0; // over the micro-batches of a step
 };
 

@@ -60,6 +60,9 @@ def test_outer_sharding_is_an_option_of_its_own():
 def test_megatron_and_ddp():
     options = from_setup(MegatronFSDPConfig(grad_reduce_in_fp32=True, overlap_param_gather=False, overlap_grad_reduce=False), dict(dp_size=2))
     assert (options.strategy, options.zero_dp_strategy, options.reduce_dtype) == ("megatron_fsdp", 3, "f32")
+    assert options.check_for_nan_in_grad and "--check-for-nan-in-grad" in options.arguments("m.onnx", "m.train")
+    quiet = from_setup(MegatronFSDPConfig(check_for_nan_in_grad=False), dict(dp_size=2))
+    assert "--check-for-nan-in-grad" not in quiet.arguments("m.onnx", "m.train")
     assert (options.forward_prefetch, options.backward_prefetch, options.reductions_in_flight) == (0, 0, 0)
     assert from_setup(DDPConfig(activation_checkpointing=True), dict(dp_size=2)).activation_checkpointing == "full"
     with pytest.raises(ValueError, match="mesh: given, but the setup decides it"):

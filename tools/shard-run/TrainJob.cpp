@@ -143,11 +143,17 @@ static TrainerState loadIfAsked(const RunOptions &options, Session &session) {
 static void runSteps(const RunOptions &options, Session &session, Trainer &trainer, TrainLog *log,
                      int64_t last, Counter &counter) {
   while (trainer.state.step < last) {
-    counter.during([&] {
-      StepReport report = trainer.step();
-      if (log)
-        log->step(report);
-    });
+    try {
+      counter.during([&] {
+        StepReport report = trainer.step();
+        if (log)
+          log->step(report);
+      });
+    } catch (const Error &error) { // on all ranks, who agreed on it
+      if (error.status() == SHARDRT_NOT_FINITE && trainer.isUnchanged && !options.save.empty())
+        saveCheckpoint(session, options.save, trainer.state);
+      throw;
+    }
     bool isLast = trainer.state.step == last;
     if (!options.save.empty() &&
         (isLast || (options.saveEvery && trainer.state.step % options.saveEvery == 0)))

@@ -39,6 +39,8 @@ def FSDPPass : Pass<"shard-fsdp", "::mlir::ModuleOp"> {
     Option<"entry", "entry", "std::string", "\"main\"", "the differentiated function">,
     Option<"zero", "zero", "int64_t", "3", "zero_dp_strategy: 0 to 3">,
     Option<"outer", "outer", "std::string", "\"no_shard\"", "outer_dp_sharding_strategy: no_shard or optim">,
+    Option<"checkGradients", "check-for-nan-in-grad", "bool", "false", "count numbers that are not finite in each rank's own gradients, an output; an update "
+           "whose gradient norm is not finite changes nothing">,
     Option<"reshard", "reshard", "std::string", "\"\"", "reshard_after_forward: true, false, or k to keep a copy cut over groups of k ranks; default: true but for "
            "the last layer of a list">,
     Option<"optimizer", "optimizer", "std::string", "\"adamw\"", "adamw, sgd or muon and its options, as in muon,momentum=0.95,weight-decay=0.1">,

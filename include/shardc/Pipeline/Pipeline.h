@@ -49,6 +49,8 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<int64_t> zeroDpStrategy{*this, "zero-dp-strategy", llvm::cl::desc("what dp_shard cuts: 0 to 3"), llvm::cl::init(3)};
   Option<std::string> outerDpShardingStrategy{*this, "outer-dp-sharding-strategy", llvm::cl::desc("what dp_replicate cuts: no_shard or optim"),
                                               llvm::cl::init("no_shard")};
+  Option<bool> checkForNanInGrad{*this, "check-for-nan-in-grad", llvm::cl::desc("check gradients, and skip updates by what is not finite"),
+                                 llvm::cl::init(false)};
   Option<std::string> reshardAfterForward{*this, "reshard-after-forward", llvm::cl::desc("true, false or a number of ranks"),
                                           llvm::cl::init("")};
   Option<bool> separateEntries{*this, "separate-entries", llvm::cl::desc("entries of their own for backward pass, synchronisation and optimizer"),

@@ -26,7 +26,6 @@ TRAIN_REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
         "megatron_fsdp_unit_modules": ((MegatronFSDPConfig().megatron_fsdp_unit_modules,), "units are the layers that the export names"),
         "init_fsdp_with_meta_device": ((False, True), "weights are read by each rank, shard by shard"),
         "preserve_fp32_weights": ((False,), "the master copy has the exported model's dtype; export in float32"),
-        "check_for_nan_in_grad": ((False, True), "asked for at run time: shard-run --check-nan"),
         "average_in_collective": ((False,), "the loss is normalised before, so that gradients are summed"),
         "disable_bucketing": ((False,), "a unit's gradients are reduced together"),
         "keep_fp8_transpose_cache": ((False,), "there are no FP8 weights yet"),
@@ -58,9 +57,12 @@ TRAIN_USED: dict[type, tuple[str, ...]] = {
         "fsdp2_backward_prefetch_depth",
         "fsdp2_forward_prefetch_depth",
     ),
-    MegatronFSDPConfig: ("zero_dp_strategy", "grad_reduce_in_fp32", "overlap_grad_reduce", "overlap_param_gather"),
+    MegatronFSDPConfig: ("zero_dp_strategy", "check_for_nan_in_grad", "grad_reduce_in_fp32", "overlap_grad_reduce", "overlap_param_gather"),
     DDPConfig: ("activation_checkpointing",),
 }
+
+
+_FLAGS = ("separate_entry_points", "check_for_nan_in_grad")  # options without a value
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class TrainOptions(CompileOptions):
     gradient_accumulation: int | None = None
     defer_fsdp_grad_sync: bool | None = None
     separate_entry_points: bool = False
+    check_for_nan_in_grad: bool = False
     forward_prefetch: int | None = None
     backward_prefetch: int | None = None
     reductions_in_flight: int | None = None
@@ -131,10 +134,10 @@ class TrainOptions(CompileOptions):
         inherited = {f.name for f in fields(CompileOptions)}
         for own in fields(self):
             value = getattr(self, own.name)
-            if own.name in inherited or value is None or value is False and own.name == "separate_entry_points":
+            if own.name in inherited or value is None or value is False and own.name in _FLAGS:
                 continue
             words.append("--" + own.name.replace("_", "-"))
-            if own.name != "separate_entry_points":
+            if own.name not in _FLAGS:
                 words.append(str(value).lower() if isinstance(value, bool) else str(value))
         return words
 
@@ -178,6 +181,7 @@ def _from_fsdp2(config: FSDP2Config) -> dict[str, Any]:
 
 def _from_megatron(config: MegatronFSDPConfig) -> dict[str, Any]:
     chosen: dict[str, Any] = {"strategy": "megatron_fsdp", "zero_dp_strategy": config.zero_dp_strategy}
+    chosen["check_for_nan_in_grad"] = config.check_for_nan_in_grad
     if config.grad_reduce_in_fp32:
         chosen["reduce_dtype"] = "f32"
     if not config.overlap_grad_reduce:

@@ -67,6 +67,23 @@ def test_order_of_streams_changes_nothing(gpus, compiled, tmp_path):
     assert all(result == results[0] for result in results)
 
 
+def test_gradients_that_are_not_finite(gpus, tmp_path):
+    """Weights that overflow: the step ends with the parameter's name, and what is saved is what was loaded."""
+    reference = reference_data.load("llama")
+    run = reference.runs["adamw"]
+    dims = [word for name, size in reference.dims.items() for word in ("--dim", f"{name}={size}")]
+    options = [*dims, "--plan", "llama", *harness.optimizer_options(run.optimizer), *MESHES["dp2"], "--check-for-nan-in-grad"]
+    bundle = gpus.compile(reference.model, "--train", *options, bundle=tmp_path / "bundle")
+    data = harness.write_data(run, tmp_path / "tokens.bin")
+    common = ["--data", data, "--timeout", 30]
+    gpus.run(bundle, *common, "--steps", 1, "--save", tmp_path / "good", "--learning-rate", "1e9")  # the next step overflows
+    status, ended = gpus.run(bundle, *common, "--steps", 1, "--load", tmp_path / "good", "--save", tmp_path / "kept", fails=True)
+    assert status == 12
+    assert "step 2: the gradient of " in ended and "numbers that are not finite on rank " in ended
+    good, kept = ((tmp_path / name / "checkpoint.safetensors").read_bytes() for name in ("good", "kept"))
+    assert good == kept
+
+
 def test_checkpoints_move_between_targets(gpus, compiled, tmp_path):
     """Two steps on GPUs with tensor parallelism, then two on processors with data parallelism."""
     run, first, data = compiled("llama", "tp2")
