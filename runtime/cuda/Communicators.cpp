@@ -140,8 +140,7 @@ void Communicators::waitUntilReady(const Communicator &communicator, const char 
     if (state == ncclSuccess)
       return;
     if (state != ncclInProgress)
-      throw Error(SHARDRT_DEVICE_FAILED, cat("communicator \"", communicator.name, "\", ", what,
-                                             ": ", ncclMeaning(state)));
+      throw ncclError(cat("communicator \"", communicator.name, "\", ", what), state);
     int64_t now = nowNs();
     if (now - checked > 10'000'000) {
       checked = now;
@@ -184,8 +183,7 @@ void Communicators::checkErrors() const {
     int state = ncclSuccess;
     nccl().ncclCommGetAsyncError(communicator.handle, &state);
     if (nccl().isFailure(state))
-      throw Error(SHARDRT_DEVICE_FAILED,
-                  cat("communicator \"", communicator.name, "\": ", ncclMeaning(state)));
+      throw ncclError(cat("communicator \"", communicator.name, "\""), state);
   }
 }
 

@@ -49,6 +49,14 @@ def test_fsdp2():
     assert "--sequence-parallel" in words
 
 
+def test_offloading_is_not_dropped_silently():
+    config = FSDP2Config(offload_policy=CPUOffloadPolicy(pin_memory=False))
+    from_setup(config)  # ranks are CPUs: shards are where they are asked to be
+    with pytest.raises(UnsupportedError, match="on GPUs all states stay in device memory") as error:
+        from_setup(config, target="cuda")
+    assert error.value.field == "FSDP2Config.offload_policy"
+
+
 def test_outer_sharding_is_an_option_of_its_own():
     sizes = dict(dp_size=4, dp_replicate_size=2)
     for given in (1, "optim"):  # as Megatron-FSDP numbers and names it

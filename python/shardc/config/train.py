@@ -119,6 +119,8 @@ class TrainOptions(CompileOptions):
         for name, (neutral, why) in TRAIN_REFUSED[type(strategy)].items():
             if getattr(strategy, name) not in neutral:
                 raise UnsupportedError(f"{type(strategy).__name__}.{name}", getattr(strategy, name), why)
+        if others.get("target") == "cuda" and getattr(strategy, "offload_policy", None) is not None:
+            raise UnsupportedError("FSDP2Config.offload_policy", strategy.offload_policy, "on GPUs all states stay in device memory")
         chosen: dict[str, Any] = {"mesh": _mesh(setup, strategy)}
         checkpointing = setup.activation_checkpointing or getattr(strategy, "activation_checkpointing", False)
         if checkpointing:

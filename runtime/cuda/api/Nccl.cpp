@@ -31,11 +31,19 @@ static std::string meaningIn(const Library &library, int status) {
   return cat(text ? text : "unknown error", last && *last ? cat(" (", last, ")") : "");
 }
 
-std::string cuda::ncclMeaning(int status) { return meaningIn(nccl(), status); }
-
-void Nccl::fail(const char *symbol, int status) const {
-  throw Error(SHARDRT_DEVICE_FAILED, cat(symbol, ": ", meaningIn(*this, status)));
+/// NCCL has one status for all that the driver refuses; what it was stands in the last message.
+static Error errorIn(const Library &library, const std::string &what, int status) {
+  std::string meaning = meaningIn(library, status);
+  if (meaning.find("out of memory") == std::string::npos)
+    return Error(SHARDRT_DEVICE_FAILED, cat(what, ": ", meaning));
+  return Error(
+      SHARDRT_OUT_OF_MEMORY,
+      cat(what, ": ", meaning, "; NCCL keeps memory of its own beside the program's arena"));
 }
+
+Error cuda::ncclError(const std::string &what, int status) { return errorIn(nccl(), what, status); }
+
+void Nccl::fail(const char *symbol, int status) const { throw errorIn(*this, symbol, status); }
 
 const Nccl &cuda::nccl() {
   static const Nccl instance;

@@ -87,7 +87,7 @@ const Nccl &nccl();
 
 /// "2.28.9"
 std::string ncclVersionText(int version);
-/// What a result means, in NCCL's words.
-std::string ncclMeaning(int status);
+/// That `what` failed with a result, in NCCL's words.
+Error ncclError(const std::string &what, int status);
 
 } // namespace shardrt::cuda

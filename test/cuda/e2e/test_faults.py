@@ -50,6 +50,15 @@ def test_libraries(gpus, arguments, variable, value, text):
     assert code == NO_DEVICE and text in error, error
 
 
+def test_no_room_for_nccl(gpus, bundle, arguments):
+    """The arena fits, what NCCL takes besides does not."""
+    arena = json.loads((bundle / "manifest.json").read_text())["memory"]["arena_bytes"]
+    settings = {"FAKE_CUDA_MEMORY": str(arena + (4 << 20)), "FAKE_NCCL_BUFFERS": str(8 << 20)}
+    code, error = Gpus(gpus.build, settings).run(*arguments, fails=True)
+    assert code == OUT_OF_MEMORY and "out of memory" in error and "NCCL keeps memory of its own beside the program's arena" in error, error
+    Gpus(gpus.build, {**settings, "FAKE_CUDA_MEMORY": str(arena + (64 << 20))}).run(*arguments)
+
+
 def test_later_gpu_takes_ptx(gpus, arguments):
     gpus.having(arch=100).run(*arguments)
 

@@ -75,6 +75,7 @@ FAKE_API int ncclCommInitRankConfig(Handle *handle, int ranks, UniqueId id, int 
     return refuse(InvalidUsage, "rank " + std::to_string(rank) + " joins twice");
   *handle = new CommunicatorPtr(made);
   LogLine("communicator").add("comm", made->id).add("rank", made->rank).add("ranks", made->ranks);
+  made->takeBuffers(setting("FAKE_NCCL_BUFFERS", 0));
   // Who does not block asks ncclCommGetAsyncError until all are there.
   if (!made->blocking)
     return InProgress;
@@ -113,6 +114,7 @@ FAKE_API int ncclCommDestroy(Handle handle) {
   // NCCL waits for what is under way.
   while (!c.error && c.finished != c.started && !currentError())
     usleep(200);
+  c.releaseBuffers();
   delete handle;
   return Success;
 }

@@ -23,6 +23,22 @@ void Communicator::fail(int code, const std::string &message) {
     refuse(code, "rank " + std::to_string(rank) + " of " + std::to_string(ranks) + ": " + message);
 }
 
+/// Where a real one takes them too: while it connects, so that who does not block hears of it
+/// later.
+void Communicator::takeBuffers(uint64_t bytes) {
+  try {
+    buffers = bytes ? allocate(bytes) : 0;
+  } catch (...) {
+    fail(CudaFailed, "Cuda failure 2 'out of memory'");
+  }
+}
+
+void Communicator::releaseBuffers() {
+  if (buffers)
+    release(buffers);
+  buffers = 0;
+}
+
 int Communicator::join() {
   if (joined || error)
     return error;

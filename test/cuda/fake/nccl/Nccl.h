@@ -11,9 +11,9 @@
 #include "driver/Log.h"
 #include <atomic>
 #include <deque>
-#include <set>
 #include <memory>
 #include <mutex>
+#include <set>
 
 namespace fake::nccl {
 
@@ -109,10 +109,13 @@ struct Communicator {
       finished{0}; // operations: they run in the order of the host's calls
   bool joined = false, finalised = false, polled = true;
   uint64_t calls = 0;
+  uint64_t buffers = 0;             // address of what it takes of the device's memory, if anything
   std::set<uint64_t> registrations; // handles
   uint64_t registrationCount = 0;
 
   void fail(int code, const std::string &message);
+  void takeBuffers(uint64_t bytes);
+  void releaseBuffers();
   /// InProgress until all ranks are here.
   int join();
 };
