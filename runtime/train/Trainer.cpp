@@ -224,10 +224,14 @@ std::string Trainer::findNonFinite(StateRole role) const {
   return "";
 }
 
+static std::vector<Value>::const_iterator findCounts(const Entry &entry) {
+  return std::find_if(entry.outputs.begin(), entry.outputs.end(),
+                      [](const Value &value) { return value.name == nonFiniteOutput; });
+}
+
 /// What the program counted in this rank's own gradients, before anybody else had a part of them.
 void Trainer::checkCounts(const Entry &entry, int64_t step) {
-  auto output = std::find_if(entry.outputs.begin(), entry.outputs.end(),
-                             [](const Value &value) { return value.name == nonFiniteOutput; });
+  auto output = findCounts(entry);
   if (output == entry.outputs.end())
     return;
   const Buffer &buffer = session.bundle.program.buffers[output->buffer];
@@ -250,19 +254,23 @@ void Trainer::checkCounts(const Entry &entry, int64_t step) {
 
 /// Room for the counts, if the program makes them.
 void Trainer::prepareCounts() {
-  size_t wanted = training.checkedGradients.size() * countStride;
-  for (const Entry *entry : {entries.whole, entries.forwardBackward})
-    if (entry)
-      for (const Value &value : entry->outputs)
-        if (value.name == nonFiniteOutput) {
-          Shape local = localShape(value.shape, value.sharding);
-          if (value.dtype != SHARDRT_F32 || checkedCount(local) != wanted)
-            throw Error(SHARDRT_BAD_BUNDLE,
-                        cat("output \"", value.name, "\" is ", dtypeName(value.dtype), " ",
-                            shapeString(local), " on a rank, for ", wanted / countStride,
-                            " checked gradients f32 [", wanted, "] is wanted"));
-          counts.resize(wanted);
-        }
+  int64_t wanted = static_cast<int64_t>(training.checkedGradients.size()) * countStride;
+  const Entry &entry = entries.whole ? *entries.whole : *entries.forwardBackward;
+  auto output = findCounts(entry);
+  if (output == entry.outputs.end()) {
+    if (wanted > 0)
+      throw Error(SHARDRT_BAD_BUNDLE,
+                  cat(training.checkedGradients.size(), " gradients are checked, but entry \"",
+                      entry.name, "\" has no output \"", nonFiniteOutput, "\""));
+    return;
+  }
+  Shape local = localShape(output->shape, output->sharding);
+  if (output->dtype != SHARDRT_F32 || checkedCount(local) != wanted)
+    throw Error(SHARDRT_BAD_BUNDLE,
+                cat("output \"", nonFiniteOutput, "\" is ", dtypeName(output->dtype), " ",
+                    shapeString(local), " on a rank, for ", training.checkedGradients.size(),
+                    " checked gradients f32 [", wanted, "] is wanted"));
+  counts.resize(wanted);
 }
 
 void Trainer::checkGradients(int64_t step) {

@@ -337,6 +337,25 @@ TEST_F(Training, NumbersThatAreNotFiniteAreTracedToTheirTensor) {
   }
 }
 
+TEST_F(Training, CountsOfGradientsFitTheirNames) {
+  BundleBuilder builder = trainingBundle();
+  builder.manifest["training"]["checked_gradients"] = {"table.weight", "head.bias"};
+  builder.write(directory / "train.bundle");
+  EXPECT_EQ(train("--steps 1"), 3);
+  EXPECT_HAS(err,
+             "2 gradients are checked, but entry \"step\" has no output \"nonfinite_gradients\"");
+  for (Json *list : {&builder.program["entries"][0]["outputs"], &builder.manifest["outputs"]}) {
+    Json counts = (*list)[0];
+    counts["name"] = "nonfinite_gradients";
+    list->push_back(counts);
+  }
+  std::filesystem::remove_all(directory / "train.bundle");
+  builder.write(directory / "train.bundle");
+  EXPECT_EQ(train("--steps 1"), 3);
+  EXPECT_HAS(err, "output \"nonfinite_gradients\" is f32 [] on a rank, for 2 checked gradients f32 "
+                  "[128] is wanted");
+}
+
 TEST_F(Training, MissingEntriesAreNamed) {
   BundleBuilder builder = trainingBundle();
   for (Json *list : {&builder.program["entries"], &builder.manifest["entry_points"]})
