@@ -193,7 +193,8 @@ LogicalResult CacheBounder::run() {
     ops.push_back(&op);
   }
   auto attrs = builder.getDictionaryAttr(
-      builder.getNamedAttr(GraphDialect::kNameAttr, lengthName(main, cache.name)));
+      {builder.getNamedAttr(GraphDialect::kNameAttr, lengthName(main, cache.name)),
+       builder.getNamedAttr(kCacheAttr, builder.getDenseI64ArrayAttr({cache.capacity, step}))});
   if (failed(main.insertArgument(main.getNumArguments(),
                                  RankedTensorType::get({}, builder.getI64Type()), attrs,
                                  main.getLoc())))

@@ -407,6 +407,10 @@ LogicalResult Flattener::addInputs(func::FuncOp main, SmallVectorImpl<Place> &pl
       return main.emitError() << "input \"" << name << "\" of local type " << type << " does not follow from its global type " << global
                               << " and its sharding";
     ProgramValue input{name, -1, global, *sharding};
+    if (auto cache = main.getArgAttrOfType<DenseI64ArrayAttr>(i, kCacheAttr)) {
+      input.capacity = cache[0];
+      input.step = cache[1];
+    }
     if (replacedInputs.contains(name)) {
       if (failed(addReplaced(main, input)))
         return failure();

@@ -240,7 +240,12 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
   os << "  \"entries\": [";
   for (const ProgramEntry &entry : program.entries) {
     os << (&entry == &program.entries.front() ? "" : ", ") << "{\"name\": " << json::Value(entry.name) << ",\n";
-    printList(os, "inputs", mapJson(entry.inputs, valueJson));
+    printList(os, "inputs", mapJson(entry.inputs, [](const ProgramValue &value) {
+                json::Object object = valueJson(value);
+                if (value.capacity)
+                  object["cache"] = json::Object{{"capacity", value.capacity}, {"step", value.step}};
+                return object;
+              }));
     printList(os, "outputs", mapJson(entry.outputs, [](const ProgramValue &value) {
                 json::Object object = valueJson(value);
                 object["alias"] = value.alias.empty() ? json::Value(nullptr) : json::Value(value.alias);

@@ -10,7 +10,7 @@ from pathlib import Path
 from .arrays import DTYPES
 
 OK, INTERNAL = 0, 1
-INVALID_ARGUMENT, BAD_WEIGHTS, IO = 2, 5, 6
+INVALID_ARGUMENT, BAD_INPUT, BAD_WEIGHTS, IO = 2, 4, 5, 6
 DTYPE_CODES = {name: code for code, name in enumerate(DTYPES)}
 _NAMES_BY_CODE = list(DTYPES)
 NCCL_UB = {None: 0, "register": 1, "window": 2}  # how NCCL learns of a GPU's arena

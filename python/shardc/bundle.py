@@ -164,8 +164,8 @@ class Bundle:
         arrays = {name: self._input(which, name, value) for name, value in {**(inputs or {}), **named}.items()}
         wanted = [v for v in which.outputs.values() if self._wanted is None or v.name in self._wanted]
         results = {v.name: np.empty(v.shape, numpy_dtype(v.dtype)) for v in wanted}
-        self._on_ranks(lambda job: job.run(entry, arrays, results))
         self._shapes.update({name: array.shape for name, (_, array) in arrays.items()})
+        self._on_ranks(lambda job: job.run(entry, arrays, results))
         return results
 
     def _on_ranks(self, call) -> None:

@@ -90,7 +90,7 @@ class Job:
             for name, result in results.items():  # a collective, whose result rank 0 gets
                 self._receive(self.runtime.session_get_output, rank, name, result)
 
-        self.together(rank_run)
+        self.together(rank_run, agreed=(_runtime.BAD_INPUT,))  # found before anything runs
 
     def get_tensors(self, results: dict[str, np.ndarray]) -> None:
         def get(rank: int) -> None:

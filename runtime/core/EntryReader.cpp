@@ -28,6 +28,13 @@ static std::vector<Value> readValues(const JsonNode &node, const Program &progra
     value.buffer = readBufferIndex(item.get("buffer"), program, value.name.c_str(), local);
     if (item.has("alias"))
       value.alias = item.get("alias").string();
+    if (item.has("cache")) {
+      if (value.dtype != SHARDRT_I64 || !value.shape.empty())
+        item.get("cache").fail(cat("the length of a cache is i64 [], \"", value.name, "\" is ",
+                                   dtypeName(value.dtype), " ", shapeString(value.shape)));
+      value.capacity = item.get("cache").get("capacity").integer(1);
+      value.step = item.get("cache").get("step").integer(1, value.capacity);
+    }
     if (!names.insert(value.name).second)
       item.get("name").fail(cat("\"", value.name, "\" appears twice"));
     values.push_back(std::move(value));

@@ -26,6 +26,8 @@ struct Value {
   Shape shape;
   Sharding sharding;
   std::string alias; // of an output: the input whose storage it replaces, or empty
+  /// Of an input that is the length of a cache: its room, and what a run appends. 0: it is none.
+  int64_t capacity = 0, step = 0;
 };
 
 /// Of a rank's part; the reader has checked that it can be said.

@@ -143,7 +143,7 @@ Session::Runner Session::makeRunner(const Entry &entry) {
   for (const Value &value : entry.inputs) {
     const Value *replacement = replacementOf(entry, value);
     Runner::Binding binding{inputIndex(value.name), 0, value.buffer,
-                            replacement ? replacement->buffer : -1};
+                            replacement ? replacement->buffer : -1, &value};
     while (inputs[binding.input].forms[binding.form].value->shape != value.shape)
       ++binding.form;
     runner.bindings.push_back(binding);
@@ -199,6 +199,8 @@ void Session::setInput(size_t index, const void *data) {
                     [&](std::byte *local) { form.part.toLocal(whole, local); });
   else
     form.part.toLocal(whole, input.staged.get());
+  if (form.value->capacity)
+    std::memcpy(&input.length, data, sizeof(input.length));
   input.hasValue = true;
 }
 
@@ -229,7 +231,7 @@ void Session::run(const std::string &name) {
   run(*entry);
 }
 
-/// That it has a value, in the shape that the entry takes.
+/// That it has a value, in the shape that the entry takes; and of a cache that there is room.
 void Session::checkInput(const Entry &entry, const Runner::Binding &binding) const {
   const Input &input = inputs[binding.input];
   if (!input.hasValue)
@@ -239,6 +241,12 @@ void Session::checkInput(const Entry &entry, const Runner::Binding &binding) con
                 cat("input \"", input.name(), "\" is ", shapeString(input.now().value->shape),
                     ", entry point \"", entry.name, "\" takes ",
                     shapeString(input.forms[binding.form].value->shape)));
+  const Value &value = *binding.value;
+  if (value.capacity && (input.length < 0 || input.length > value.capacity - value.step))
+    throw Error(SHARDRT_BAD_INPUT,
+                cat("the cache \"", value.name, "\" has room for ", value.capacity,
+                    " entries, entry point \"", entry.name, "\" would append ", value.step,
+                    " at position ", input.length));
 }
 
 void Session::run(const Entry &entry) {
@@ -255,6 +263,8 @@ void Session::run(const Entry &entry) {
   runner.executable->run();
   if (trace)
     trace->add({entry.name.c_str(), Trace::Entries, begin, nowNs(), {}});
+  for (const Runner::Binding &binding : runner.bindings)
+    inputs[binding.input].length += binding.value->step;
   for (const Runner::Binding &binding : runner.bindings)
     if (Input &input = inputs[binding.input];
         binding.replacement >= 0 && !input.resident && input.now().bytes)

@@ -63,6 +63,7 @@ private:
     const Form &now() const { return forms[form]; }
     std::vector<Form> forms;
     size_t form = 0;       // of the value
+    int64_t length = 0;    // of a cache's length: the value, which a run would read too late
     bool resident = false; // its storage is its own, and an output replaces it there
     bool hasValue = false; // was set, or starts as zeros because an output replaces it
     Memory::Block staged;  // its storage may be reused during a run
@@ -73,6 +74,7 @@ private:
     struct Binding {
       size_t input, form;
       int buffer, replacement; // the buffer that takes its place after a run, or -1
+      const Value *value;
     };
     std::vector<Binding> bindings;
     std::unique_ptr<Poison> poison;

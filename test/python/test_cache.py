@@ -53,7 +53,12 @@ def test_steps_equal_the_whole_prompt(compiler_build, compiled, model, tp, step,
     with shardc.load(path, build=compiler_build, poison=True, outputs=["logits", "past"]) as bundle:
         difference = np.abs(_feed(bundle, ids, step) - logits).max()
         assert difference < 1e-4 * np.abs(logits).max()
-        assert bundle.run(input_ids=ids[:, :step])["past"] == ids.shape[1] + step
+        full = f'the cache "past" has room for 24 entries, entry point "main" would append {step} at position 24'
+        with pytest.raises(shardc.RuntimeFailure, match=full) as error:
+            bundle.run(input_ids=ids[:, :step])
+        assert error.value.kind == "bad input"
+        # refused before anything ran: what is there is still there
+        assert bundle.run(input_ids=ids[:, -step:], past=ids.shape[1] - step)["past"] == ids.shape[1]
 
 
 @pytest.mark.parametrize("model", MODELS[:1], ids=lambda path: path.stem)
@@ -83,6 +88,14 @@ def test_another_prompt_starts_at_length_zero(compiler_build, compiled, model):
         state = {name.replace("present", "past_key_values"): value for name, value in results.items() if name != "logits"}
         step = bundle.run(state, input_ids=ids[:, 8:9])
         assert np.abs(step["logits"] - logits[:, 8:9]).max() < 1e-4 * np.abs(logits).max()
+
+
+@pytest.mark.parametrize("length", [-1, 24, 1 << 40])
+def test_a_length_that_is_none_is_refused(compiler_build, compiled, length):
+    with shardc.load(compiled(MODELS[0], 1, 1, 24), build=compiler_build) as bundle:
+        with pytest.raises(shardc.RuntimeFailure, match=f"would append 1 at position {length}"):
+            bundle.run(input_ids=[[5], [6]], past=length)
+        assert bundle.run(input_ids=[[5], [6]], past=0)["past"] == 1
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ struct ProgramValue {
   mlir::RankedTensorType type; ///< global
   Sharding sharding;
   std::string alias{}; ///< of an output: the input whose buffer it has
+  int64_t capacity = 0, step = 0; ///< of an input that is a cache's length: its room, and what a run appends; 0: it is none
 };
 
 struct ProgramParameter {

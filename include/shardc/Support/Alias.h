@@ -11,6 +11,10 @@ namespace shardc {
 /// buffer, which keeps its value for the next run.
 inline constexpr llvm::StringLiteral kAliasAttr = "graph.alias";
 
+/// On an argument of the entry function that is the length of a cache: how many entries there is room for, and how many a run appends
+/// (DenseI64ArrayAttr).
+inline constexpr llvm::StringLiteral kCacheAttr = "graph.cache";
+
 } // namespace shardc
 
 #endif // SHARDC_SUPPORT_ALIAS_H

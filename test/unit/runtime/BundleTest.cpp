@@ -79,6 +79,11 @@ const Damage damages[] = {
        b.program["entries"].push_back(entry);
      },
      "entries[1].inputs: input \"x\" is i32 [6], in entry \"main\" it is f32 [6]"},
+    {"cache of another type",
+     [](BundleBuilder &b) {
+       b.program["entries"][0]["inputs"][0]["cache"] = {{"capacity", 4}, {"step", 1}};
+     },
+     "entries[0].inputs[0].cache: the length of a cache is i64 [], \"x\" is f32 [6]"},
     {"input that stays",
      [](BundleBuilder &b) {
        Json entry = b.program["entries"][0];

@@ -153,8 +153,42 @@ TEST(Session, OutputsReplaceInputs) {
   EXPECT_EQ(second, (std::vector<float>{13, 16, 19, 22}));
 }
 
-/// Entries for two shapes of x: whoever runs without a name gets the one that x fits, and `sum` goes on
-/// from one to the other.
+/// Runs that would go beyond a cache's room do not start, whichever entry point they are of.
+TEST(Session, FullCachesAreRefused) {
+  BundleBuilder builder({{"tp", 2}});
+  Json scalar = Json::array();
+  int length = builder.buffer("past", "i64", {}, "state");
+  for (int64_t step : {3, 1}) {
+    if (step == 1)
+      builder.beginEntry("one");
+    builder.constants += rawBytes<int64_t>({step}) + std::string(56, '\0');
+    int constant = builder.buffer("step", "i64", {}, "constant");
+    builder.program["constants"].push_back(
+        {{"buffer", constant}, {"offset", step == 1 ? 64 : 0}, {"bytes", 8}});
+    builder.input("past", length, {}, scalar);
+    builder.entry()["inputs"][0]["cache"] = {{"capacity", 5}, {"step", step}};
+    builder.output("next", length, {}, scalar, "past");
+    builder.command({{"op", "copy"}, {"src", constant}, {"dst", length}, {"bytes", 8}});
+  }
+  Job job(builder);
+  std::string refused;
+  EXPECT_EQ(job.run([&](shardrt_session session, int rank) {
+    for (const char *entry : {"main", "one", "one"}) // 3, 4, 5 entries
+      if (shardrt_status status = shardrt_session_run(session, entry))
+        return status;
+    if (shardrt_session_run(session, "one") == SHARDRT_BAD_INPUT && rank == 0)
+      refused = shardrt_last_error();
+    int64_t again = 2;
+    shardrt_session_set_input(session, "past", SHARDRT_I64, nullptr, 0, &again);
+    return shardrt_session_run(session, "main");
+  }),
+            "");
+  EXPECT_EQ(refused, "the cache \"past\" has room for 5 entries, entry point \"one\" would append "
+                     "1 at position 5");
+}
+
+/// Entries for two shapes of x: whoever runs without a name gets the one that x fits, and `sum`
+/// goes on from one to the other.
 TEST(Session, EntriesForSeveralShapes) {
   BundleBuilder builder({{"tp", 2}});
   Json whole = Json::array({Json::array()});
@@ -187,14 +221,14 @@ TEST(Session, EntriesForSeveralShapes) {
   EXPECT_EQ(next, (std::vector<float>{5, 6, 3, 4}));
   EXPECT_EQ(step({5, 6, 7, 8}, nullptr), "");
   EXPECT_EQ(next, (std::vector<float>{5, 6, 7, 8}));
-  EXPECT_EQ(step({5, 6, 7}, nullptr), "input \"x\" fits no instance: main takes x f32 [4]; main@2 takes "
-                                      "x f32 [2], given f32 [3]");
+  EXPECT_EQ(step({5, 6, 7}, nullptr),
+            "input \"x\" fits no instance: main takes x f32 [4]; main@2 takes "
+            "x f32 [2], given f32 [3]");
   EXPECT_EQ(step({5, 6}, "main"), "input \"x\" is [2], entry point \"main\" takes [4]");
-  EXPECT_EQ(job.run([&](shardrt_session session, int) {
-    return shardrt_session_run(session, nullptr);
-  }),
-            "no instance takes the inputs as they are (x not set): main takes x f32 [4]; main@2 takes x "
-            "f32 [2]");
+  EXPECT_EQ(
+      job.run([&](shardrt_session session, int) { return shardrt_session_run(session, nullptr); }),
+      "no instance takes the inputs as they are (x not set): main takes x f32 [4]; main@2 takes x "
+      "f32 [2]");
 }
 
 /// Weights, constants, slice, gather, all_to_all, permute, broadcast and tickets in one program.
