@@ -54,7 +54,7 @@ FailureOr<int64_t> entriesPerRun(func::FuncOp full, const CacheDim &cache) {
   return step;
 }
 
-static void dropUnused(Block &block) {
+void dropUnused(Block &block) {
   for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
     if (op.use_empty() && !op.hasTrait<OpTrait::IsTerminator>() && isPure(&op))
       op.erase();

@@ -20,6 +20,15 @@ struct CacheDim {
 /// cache already.
 mlir::FailureOr<int64_t> entriesPerRun(mlir::func::FuncOp full, const CacheDim &cache);
 
+/// Removes ops without effect or use.
+void dropUnused(mlir::Block &block);
+
+/// Fails if the model with `length` entries in its cache, `few`, is not what those with capacity - step and with capacity entries
+/// say that it is.
+mlir::LogicalResult checkShortCache(mlir::func::FuncOp near, mlir::func::FuncOp full,
+                                    mlir::func::FuncOp few, const CacheDim &cache, int64_t step,
+                                    int64_t length);
+
 /// Makes `main`, imported with capacity - step entries in the cache, a program for any number of
 /// them up to that: input `cache.name` is the number. `full` is the same model with `capacity`
 /// entries; neither is folded yet.
