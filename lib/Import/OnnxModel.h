@@ -121,7 +121,7 @@ struct Model {
   Graph graph;
   std::vector<Function> functions;
   std::vector<DeviceConfiguration> configurations;
-  std::shared_ptr<const void> owner; ///< the parsed file
+  std::shared_ptr<const void> owner; ///< the parsed file, an onnx::ModelProto
 };
 
 /// Reads and checks a model. Errors name the file and what is wrong with which tensor or node.

@@ -98,10 +98,7 @@ LogicalResult shardc::writeDevicePlan(MLIRContext &context, llvm::StringRef from
   WeightStore unused;
   auto names = importer::planInitializers(**checked, uses, importer::modulePaths((*checked)->graph, uses), unused);
 
-  onnx::ModelProto model;
-  std::ifstream input(from.str(), std::ios::binary);
-  if (!model.ParseFromIstream(&input))
-    return fail() << from << ": not an ONNX file";
+  onnx::ModelProto model = *static_cast<const onnx::ModelProto *>((*checked)->owner.get());
   if (!staysBeside(model, from, to))
     return fail() << to << ": the weights of " << from << " lie in files beside it; the copy has to be in the same folder";
   llvm::StringMap<const DeviceTensor *> parameters, inputs;
