@@ -83,9 +83,13 @@ training (compile)
                          what is recomputed in the backward pass; auto: the least that fits the memory limit
   --memory-limit SIZE    of one rank, such as 2GiB; refused if the step does not fit
   --forward-prefetch N, --backward-prefetch N
-                         units whose parameters are gathered ahead of use (default 1; 0: none)
+                         units whose parameters are gathered ahead of use (default 1; 0: none), or auto: as late as hides the
+                         gather, by the costs and within the memory limit
   --reductions-in-flight N
-                         gradient reductions that may run behind the backward pass (default 1; 0: none)
+                         gradient reductions that may run behind the backward pass (default 1; 0: none), or auto
+  --tensor-parallel-overlap auto|none
+                         tensor parallelism's collectives beside products that nothing waits for, where the costs say that it
+                         is faster (default), or never
   --gradient-accumulation N
                          micro-batches a step (each of the compiled batch size)
   --defer-fsdp-grad-sync true|false
@@ -316,6 +320,9 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     out = value;
     return true;
   };
+  auto distance = [&](int64_t &out) {
+    return string(text) && (parseDistance(text, out) || args.fail(name + " \"" + text + "\" is not auto or a number of at least 0"));
+  };
   auto parse = [&]() -> std::optional<bool> {
     if (name == "--strategy") return string(train.strategy);
     if (name == "--dp-replicate") return integer(train.dpReplicate, 1);
@@ -326,9 +333,17 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     if (name == "--reshard-after-forward") return string(pipeline.reshardAfterForward);
     if (name == "--activation-checkpointing") return string(pipeline.activationCheckpointing);
     if (name == "--memory-limit") return string(text) && parseSize(args, name, text, train.memoryLimit);
-    if (name == "--forward-prefetch") return integer(train.overlap.forwardPrefetch, 0);
-    if (name == "--backward-prefetch") return integer(train.overlap.backwardPrefetch, 0);
-    if (name == "--reductions-in-flight") return integer(train.overlap.reductions, 0);
+    if (name == "--forward-prefetch") return distance(train.overlap.forwardPrefetch);
+    if (name == "--backward-prefetch") return distance(train.overlap.backwardPrefetch);
+    if (name == "--reductions-in-flight") return distance(train.overlap.reductions);
+    if (name == "--tensor-parallel-overlap") {
+      if (!string(text))
+        return false;
+      if (text != "auto" && text != "none")
+        return args.fail(name + " \"" + text + "\" is not auto or none");
+      train.overlap.tensorParallel = text == "auto";
+      return true;
+    }
     if (name == "--gradient-accumulation") return integer(train.accumulation, 1);
     if (name == "--separate-entry-points") return pipeline.separateEntries = true;
     if (name == "--defer-fsdp-grad-sync") {

@@ -135,6 +135,7 @@ int compileCommand(CompileOptions &options) {
 
   bundle.weights = &model->weights;
   bundle.schedule.overlap = options.train.overlap; // the memory limit may have changed it
+  bundle.schedule.memoryLimit = options.train.memoryLimit;
   if (options.train.enabled)
     bundle.trainingJson = trainingJson(options.train, options.model.pipeline, *model->module);
   if (failed(compileToBundle(*model->module, bundle)))

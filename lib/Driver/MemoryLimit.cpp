@@ -47,6 +47,7 @@ LogicalResult fitMemory(ModuleOp outlined, TrainOptions &train, PipelineOptions 
       pipeline.checkpointLayers = layers;
     }
     schedule.overlap = train.overlap;
+    schedule.memoryLimit = train.memoryLimit; // explicit distances stay, auto gives way
     if (auto found = known.find(layers); found != known.end()) {
       train.arenaBytes = found->second;
     } else {

@@ -71,11 +71,15 @@ LogicalResult lowerForCuda(Program &program, ModuleOp module, const ScheduleOpti
   for (const ProgramCommand &command : program.init)
     cuda.staging.bytes = std::max(cuda.staging.bytes, stagingBytes(program, command));
   cuda.workspace.bytes = usesGemm(cuda) ? llvm::alignTo(options.workspaceBytes, kCudaAlignment) : 0;
-  for (ArenaRange *range : {&cuda.scratch, &cuda.workspace, &cuda.staging}) {
+  return success();
+}
+
+void placeCudaRanges(Program &program) {
+  for (ArenaRange *range :
+       {&program.cuda->scratch, &program.cuda->workspace, &program.cuda->staging}) {
     range->offset = program.arenaBytes;
     program.arenaBytes += range->bytes;
   }
-  return success();
 }
 
 } // namespace shardc

@@ -17,11 +17,18 @@ FailureOr<Program> scheduleProgram(ModuleOp module, const ScheduleOptions &optio
     program->cuda.emplace();
   shareTemporaries(*program, module);
   placeStorage(*program, module);
-  overlapCollectives(*program, options.overlap);
-  planArena(*program);
   if (program->cuda && failed(lowerForCuda(*program, module, options)))
     return failure();
+  overlapAndPlace(*program, module, options);
+  if (program->cuda)
+    placeCudaRanges(*program);
   return program;
+}
+
+bool parseDistance(StringRef text, int64_t &distance) {
+  if (text == "auto")
+    distance = OverlapOptions::kAuto;
+  return text == "auto" || (!text.getAsInteger(10, distance) && distance >= 0);
 }
 
 #define GEN_PASS_DEF_SCHEDULEPASS
@@ -39,7 +46,22 @@ struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    FailureOr<Program> program = scheduleProgram(module, {{forwardPrefetch, backwardPrefetch, reductions}, target, workspace});
+    int64_t distances[3];
+    for (auto [n, name, text] : {std::tuple(0, "forward-prefetch", forwardPrefetch.getValue()), std::tuple(1, "backward-prefetch", backwardPrefetch.getValue()),
+                                 std::tuple(2, "reductions", reductions.getValue())})
+      if (!parseDistance(text, distances[n])) {
+        module.emitError() << name << " \"" << text << "\" is not auto or a number of at least 0";
+        return signalPassFailure();
+      }
+    llvm::Expected<CostTable> table = costs.empty() ? CostTable() : CostTable::read(costs);
+    if (!table) {
+      module.emitError() << "costs: " << llvm::toString(table.takeError());
+      return signalPassFailure();
+    }
+    ScheduleOptions options{{distances[0], distances[1], distances[2], tensorParallel}, target, workspace};
+    options.costs = std::move(*table);
+    options.memoryLimit = memoryLimit;
+    FailureOr<Program> program = scheduleProgram(module, options);
     if (failed(program))
       return signalPassFailure();
     size_t commands = 0;

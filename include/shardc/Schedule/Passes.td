@@ -13,9 +13,12 @@ def SchedulePass : Pass<"shard-schedule", "::mlir::ModuleOp"> {
     and its size is the peak. Example: test/Schedule/schedule.mlir.
   }];
   let options = [
-    Option<"forwardPrefetch", "forward-prefetch", "int64_t", "1", "Units whose parameters are gathered ahead of use in the forward pass">,
-    Option<"backwardPrefetch", "backward-prefetch", "int64_t", "1", "Likewise in the backward pass">,
-    Option<"reductions", "reductions", "int64_t", "1", "Gradient reductions that may be under way when the next one starts; 0: none">,
+    Option<"forwardPrefetch", "forward-prefetch", "std::string", "\"1\"", "Units whose parameters are gathered ahead of use in the forward pass; auto: as late as hides the gather">,
+    Option<"backwardPrefetch", "backward-prefetch", "std::string", "\"1\"", "Likewise in the backward pass">,
+    Option<"reductions", "reductions", "std::string", "\"1\"", "Gradient reductions that may be under way when the next one starts; 0: none; auto: by costs">,
+    Option<"tensorParallel", "tensor-parallel-overlap", "bool", "true", "Tensor parallelism's collectives beside products, where costs say that it is faster">,
+    Option<"costs", "costs", "std::string", "\"\"", "Table of shardc profile; default: a model">,
+    Option<"memoryLimit", "memory-limit", "int64_t", "0", "Bytes of the arena that auto keeps if it can; 0: any">,
     Option<"target", "target", "::shardc::Target", "::shardc::Target::Cpu", "What ranks are",
            [{::llvm::cl::values(clEnumValN(::shardc::Target::Cpu, "cpu", "processors"), clEnumValN(::shardc::Target::Cuda, "cuda", "NVIDIA GPUs"))}]>,
     Option<"workspace", "workspace", "int64_t", "int64_t(32) << 20", "Bytes of cuBLASLt's workspace (cuda)">,

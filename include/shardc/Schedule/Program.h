@@ -175,13 +175,14 @@ void shareTemporaries(Program &program, mlir::ModuleOp module);
 /// place are marked.
 void placeStorage(Program &program, mlir::ModuleOp module);
 
-/// How far collectives may run behind computation; 0: not at all. Each step costs memory: a unit's parameters, or a bucket's gradients.
+/// How far collectives may run behind computation; 0: not at all. Each step costs memory: a unit's parameters, or a bucket's gradients. Auto: by the
+/// table of costs, and within the memory limit.
 struct OverlapOptions {
+  static constexpr int64_t kAuto = -1;
   int64_t forwardPrefetch = 1, backwardPrefetch = 1; ///< units whose parameters are gathered ahead of use
   int64_t reductions = 1;                            ///< gradient reductions that may be under way when the next one starts
+  bool tensorParallel = true; ///< tensor parallelism's collectives beside products, where the table says that it is faster
 };
-/// After placeStorage.
-void overlapCollectives(Program &program, const OverlapOptions &options = {});
 
 /// Gives every buffer its place: loaded ones first, then the others by lifetime, best fit.
 void planArena(Program &program);
@@ -194,9 +195,16 @@ struct ScheduleOptions {
   Target target = Target::Cpu;
   int64_t workspaceBytes = int64_t(32) << 20; ///< of cuBLASLt
   CostTable costs;                            ///< the default model, if nothing was measured
+  int64_t memoryLimit = 0;                    ///< bytes of the arena, which overlap by `auto` keeps if it can; 0: any
   bool allowTf32 = false;                     ///< f32 matrix multiplications with factors of 10 bits
 };
-/// Lowers the kernels of a program with a planned arena, and reserves behind it what they, cuBLASLt and staged collectives need.
+/// "auto" or a number, of units or reductions; false: neither.
+bool parseDistance(llvm::StringRef text, int64_t &distance);
+/// After placeStorage: starts and waits of collectives, and a place for every buffer.
+void overlapAndPlace(Program &program, mlir::ModuleOp module, const ScheduleOptions &options);
+/// Puts what GPUs need besides behind the planned arena.
+void placeCudaRanges(Program &program);
+/// Lowers the kernels of a program, and finds how much memory they, cuBLASLt and staged collectives need.
 mlir::LogicalResult lowerForCuda(Program &program, mlir::ModuleOp module, const ScheduleOptions &options);
 /// All of it: from a module that went through Fuse to a program with places and times. Marks kernels that work in place.
 mlir::FailureOr<Program> scheduleProgram(mlir::ModuleOp module, const ScheduleOptions &options = {});
