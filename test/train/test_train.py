@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import reference_data
 import shardc
 from harness import Failed, call, compile_training, train
 
+ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-4  # relative, of losses; of a gradient, relative to its largest magnitude
 FAMILIES = ("llama", "gpt2", "qwen3_moe", "gemma2", "nemotron_h")
 OTHER_FAMILIES = ("qwen2", "mixtral", "mamba2", "deepseek_v3", "qwen3_5")  # their gradients only
@@ -32,7 +34,10 @@ SEQUENCE_PARALLEL = ("--sequence-parallel",)
 ZERO = {f"zero{stage}": ("--zero-dp-strategy", str(stage)) for stage in range(4)}
 CHECKPOINTING = {kind: ("--activation-checkpointing", kind) for kind in ("selective", "full")}
 PREFETCH = {f"prefetch{n}": ("--forward-prefetch", str(n), "--backward-prefetch", str(n), "--reductions-in-flight", str(n))
-            for n in (0, 2)}  # fmt: skip
+            for n in (0, 2, "auto")}  # fmt: skip
+# A link so slow that auto starts everything as early as it may; the reductions of tensor parallelism where they stand.
+PREFETCH["slow-link"] = (*PREFETCH["prefetchauto"], "--costs", str(ROOT / "test" / "Schedule" / "Inputs" / "slow-link.json"))
+PREFETCH["synchronous"] = (*PREFETCH["prefetch0"], "--tensor-parallel-overlap", "none")
 RESHARD = {f"reshard-{value}": ("--reshard-after-forward", value) for value in ("true", "false")}
 OUTER = ("--outer-dp-sharding-strategy", "optim")
 LOSS_CHUNKS = ("--loss-chunks", "4")
@@ -104,7 +109,7 @@ def neutral_cases(everything: bool) -> list[tuple[Case, Case]]:
             elif family == FAMILIES[0] and base.name == "":
                 chosen = {"dp2": set(NEUTRAL), "replicate2-shard2": set(ZERO)}.get(base.mesh, set())
             if base.mesh == "dp2-tp2":
-                chosen |= {"zero1-full", "selective"}
+                chosen |= {"zero1-full", "selective", "prefetchauto", "synchronous"}
             if base.mesh == "1":
                 chosen = (chosen | {"full"}) - set(NOT_OVER_ONE_RANK)
             pairs += [(base, base.with_options(name, NEUTRAL[name])) for name in NEUTRAL if name in chosen]
@@ -121,7 +126,7 @@ def neutral_cases(everything: bool) -> list[tuple[Case, Case]]:
     muon = Case("llama", "replicate2-shard2", run="muon_float32")
     pairs.append((muon, muon.with_options("outer", OUTER)))
     chunked = Case("llama", "dp2-tp2").with_options("chunks", LOSS_CHUNKS)
-    pairs += [(chunked, chunked.with_options(name, NEUTRAL[name])) for name in ("zero1-full", "selective", "prefetch2")]
+    pairs += [(chunked, chunked.with_options(name, NEUTRAL[name])) for name in ("zero1-full", "selective", "prefetch2", "prefetchauto")]
     return pairs
 
 
