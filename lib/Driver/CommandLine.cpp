@@ -83,13 +83,13 @@ training (compile)
                          what is recomputed in the backward pass; auto: the least that fits the memory limit
   --memory-limit SIZE    of one rank, such as 2GiB; refused if the step does not fit
   --forward-prefetch N, --backward-prefetch N
-                         units whose parameters are gathered ahead of use (default 1; 0: none), or auto: as late as hides the
-                         gather, by the costs and within the memory limit
+                         units whose parameters are gathered ahead of use (0: none), or auto: as late as hides the gather, by
+                         the costs and within the memory limit (default: auto with --costs, else 1)
   --reductions-in-flight N
-                         gradient reductions that may run behind the backward pass (default 1; 0: none), or auto
+                         gradient reductions that may run behind the backward pass (0: none), or auto (default likewise)
   --tensor-parallel-overlap auto|none
                          tensor parallelism's collectives beside products that nothing waits for, where the costs say that it
-                         is faster (default), or never
+                         is faster (default with --costs), or never
   --gradient-accumulation N
                          micro-batches a step (each of the compiled batch size)
   --defer-fsdp-grad-sync true|false
@@ -336,14 +336,8 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     if (name == "--forward-prefetch") return distance(train.overlap.forwardPrefetch);
     if (name == "--backward-prefetch") return distance(train.overlap.backwardPrefetch);
     if (name == "--reductions-in-flight") return distance(train.overlap.reductions);
-    if (name == "--tensor-parallel-overlap") {
-      if (!string(text))
-        return false;
-      if (text != "auto" && text != "none")
-        return args.fail(name + " \"" + text + "\" is not auto or none");
-      train.overlap.tensorParallel = text == "auto";
-      return true;
-    }
+    if (name == "--tensor-parallel-overlap")
+      return string(text) && (parseTensorParallel(text, train.overlap.tensorParallel) || args.fail(name + " \"" + text + "\" is not auto or none"));
     if (name == "--gradient-accumulation") return integer(train.accumulation, 1);
     if (name == "--separate-entry-points") return pipeline.separateEntries = true;
     if (name == "--defer-fsdp-grad-sync") {

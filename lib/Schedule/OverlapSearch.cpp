@@ -1,6 +1,6 @@
 //===- OverlapSearch.cpp - how far collectives run ahead ---------------------------------------===//
 //
-// What is given as a number stays that number. What is `auto` is chosen for each entry, by the estimated time of its list:
+// What is given as a number stays that number. What is `auto`, or not given where costs were measured, is chosen for each entry, by the estimated time of its list:
 //
 //   1. Of several distances the shortest that is not slower than the best one, first for gathers, then for reductions; tensor parallelism's
 //      collectives are split if that is faster. Where the link is the bottleneck, a few units ahead keep it busy; more would only cost memory.
@@ -22,7 +22,8 @@ struct Bounds {
 
 class Search {
 public:
-  Search(const Program &program, const Estimator &estimator, const OverlapOptions &options) : program(program), estimator(estimator), options(options) {}
+  Search(const Program &program, const Estimator &estimator, const ScheduleOptions &options)
+      : program(program), estimator(estimator), options(options.overlap), isMeasured(options.costs.isMeasured()) {}
 
   OverlapReach best(const std::vector<ProgramCommand> &list) const {
     OverlapReach reach = given();
@@ -63,11 +64,13 @@ private:
     OverlapReach reach{options.forwardPrefetch, options.backwardPrefetch, options.reductions};
     for (auto [number, isAuto] : {std::pair(&reach.forward, &reach.isForwardAuto), std::pair(&reach.backward, &reach.isBackwardAuto),
                                   std::pair(&reach.reductions, &reach.isReductionsAuto)})
-      if (*number == OverlapOptions::kAuto) {
+      if (*number == OverlapOptions::kNotGiven && !isMeasured) {
+        *number = 1;
+      } else if (*number < 0) {
         *number = kMiddle;
         *isAuto = true;
       }
-    reach.tensorParallel = options.tensorParallel;
+    reach.tensorParallel = options.tensorParallel.value_or(isMeasured);
     return reach;
   }
 
@@ -95,13 +98,14 @@ private:
   const Program &program;
   const Estimator &estimator;
   const OverlapOptions &options;
+  bool isMeasured;
 };
 
 } // namespace
 
 void overlapAndPlace(Program &program, ModuleOp module, const ScheduleOptions &options) {
   Estimator estimator(program, module, options.costs);
-  Search search(program, estimator, options.overlap);
+  Search search(program, estimator, options);
   std::vector<std::vector<ProgramCommand>> lists;
   std::vector<OverlapReach> reaches;
   for (ProgramEntry &entry : program.entries) {

@@ -25,6 +25,11 @@ FailureOr<Program> scheduleProgram(ModuleOp module, const ScheduleOptions &optio
   return program;
 }
 
+bool parseTensorParallel(StringRef text, std::optional<bool> &overlap) {
+  overlap = text == "auto";
+  return text == "auto" || text == "none";
+}
+
 bool parseDistance(StringRef text, int64_t &distance) {
   if (text == "auto")
     distance = OverlapOptions::kAuto;
@@ -46,19 +51,24 @@ struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    int64_t distances[3];
+    int64_t distances[3] = {OverlapOptions::kNotGiven, OverlapOptions::kNotGiven, OverlapOptions::kNotGiven};
     for (auto [n, name, text] : {std::tuple(0, "forward-prefetch", forwardPrefetch.getValue()), std::tuple(1, "backward-prefetch", backwardPrefetch.getValue()),
                                  std::tuple(2, "reductions", reductions.getValue())})
-      if (!parseDistance(text, distances[n])) {
+      if (!text.empty() && !parseDistance(text, distances[n])) {
         module.emitError() << name << " \"" << text << "\" is not auto or a number of at least 0";
         return signalPassFailure();
       }
+    std::optional<bool> splits;
+    if (!tensorParallel.empty() && !parseTensorParallel(tensorParallel, splits)) {
+      module.emitError() << "tensor-parallel-overlap \"" << tensorParallel << "\" is not auto or none";
+      return signalPassFailure();
+    }
     llvm::Expected<CostTable> table = costs.empty() ? CostTable() : CostTable::read(costs);
     if (!table) {
       module.emitError() << "costs: " << llvm::toString(table.takeError());
       return signalPassFailure();
     }
-    ScheduleOptions options{{distances[0], distances[1], distances[2], tensorParallel}, target, workspace};
+    ScheduleOptions options{{distances[0], distances[1], distances[2], splits}, target, workspace};
     options.costs = std::move(*table);
     options.memoryLimit = memoryLimit;
     FailureOr<Program> program = scheduleProgram(module, options);

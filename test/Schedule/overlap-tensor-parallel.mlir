@@ -1,5 +1,7 @@
 // RUN: shard-opt %s --shard-fuse --shard-schedule="costs=%S/Inputs/slow-link.json" | FileCheck %s
-// RUN: shard-opt %s --shard-fuse --shard-schedule="costs=%S/Inputs/slow-link.json tensor-parallel-overlap=false" | FileCheck %s --check-prefix=NONE
+// RUN: shard-opt %s --shard-fuse --shard-schedule="costs=%S/Inputs/slow-link.json tensor-parallel-overlap=none" | FileCheck %s --check-prefix=NONE
+// RUN: shard-opt %s --shard-fuse --shard-schedule | FileCheck %s --check-prefix=NONE
+// RUN: not shard-opt %s --shard-fuse --shard-schedule=tensor-parallel-overlap=2 2>&1 | FileCheck %s --check-prefix=VALUE
 
 // The gradient of a weight (a product from both sides of the layer) is not needed for the sum of the input's gradient over tp: it moves behind that sum's
 // start. What the sum needs stays in front of it, and the value that the norm's gradient reads is complete when it reads it.
@@ -10,6 +12,9 @@
 // CHECK-NEXT: exec.wait 0
 // CHECK-NEXT: exec.launch @{{.*}}softmax(%[[SUM]])
 
+// VALUE: error: tensor-parallel-overlap "2" is not auto or none
+
+// Also where no costs were measured.
 // NONE-LABEL: exec.program @backward
 // NONE-NOT:   start
 // NONE-NOT:   exec.wait

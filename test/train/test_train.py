@@ -35,7 +35,8 @@ ZERO = {f"zero{stage}": ("--zero-dp-strategy", str(stage)) for stage in range(4)
 CHECKPOINTING = {kind: ("--activation-checkpointing", kind) for kind in ("selective", "full")}
 PREFETCH = {f"prefetch{n}": ("--forward-prefetch", str(n), "--backward-prefetch", str(n), "--reductions-in-flight", str(n))
             for n in (0, 2, "auto")}  # fmt: skip
-# A link so slow that auto starts everything as early as it may; the reductions of tensor parallelism where they stand.
+PREFETCH["prefetchauto"] = (*PREFETCH["prefetchauto"], "--tensor-parallel-overlap", "auto")
+# A link so slow that auto starts everything as early as it may; and nothing behind anything.
 PREFETCH["slow-link"] = (*PREFETCH["prefetchauto"], "--costs", str(ROOT / "test" / "Schedule" / "Inputs" / "slow-link.json"))
 PREFETCH["synchronous"] = (*PREFETCH["prefetch0"], "--tensor-parallel-overlap", "none")
 RESHARD = {f"reshard-{value}": ("--reshard-after-forward", value) for value in ("true", "false")}

@@ -13,10 +13,10 @@ def SchedulePass : Pass<"shard-schedule", "::mlir::ModuleOp"> {
     and its size is the peak. Example: test/Schedule/schedule.mlir.
   }];
   let options = [
-    Option<"forwardPrefetch", "forward-prefetch", "std::string", "\"1\"", "Units whose parameters are gathered ahead of use in the forward pass; auto: as late as hides the gather">,
-    Option<"backwardPrefetch", "backward-prefetch", "std::string", "\"1\"", "Likewise in the backward pass">,
-    Option<"reductions", "reductions", "std::string", "\"1\"", "Gradient reductions that may be under way when the next one starts; 0: none; auto: by costs">,
-    Option<"tensorParallel", "tensor-parallel-overlap", "bool", "true", "Tensor parallelism's collectives beside products, where costs say that it is faster">,
+    Option<"forwardPrefetch", "forward-prefetch", "std::string", "\"\"", "Units whose parameters are gathered ahead of use in the forward pass; auto: as late as hides the gather; default: auto with costs, else 1">,
+    Option<"backwardPrefetch", "backward-prefetch", "std::string", "\"\"", "Likewise in the backward pass">,
+    Option<"reductions", "reductions", "std::string", "\"\"", "Gradient reductions that may be under way when the next one starts; 0: none; auto: by costs">,
+    Option<"tensorParallel", "tensor-parallel-overlap", "std::string", "\"\"", "Tensor parallelism's collectives beside products, where costs say that it is faster: auto, none; default: auto with costs">,
     Option<"costs", "costs", "std::string", "\"\"", "Table of shardc profile; default: a model">,
     Option<"memoryLimit", "memory-limit", "int64_t", "0", "Bytes of the arena that auto keeps if it can; 0: any">,
     Option<"target", "target", "::shardc::Target", "::shardc::Target::Cpu", "What ranks are",

@@ -176,12 +176,13 @@ void shareTemporaries(Program &program, mlir::ModuleOp module);
 void placeStorage(Program &program, mlir::ModuleOp module);
 
 /// How far collectives may run behind computation; 0: not at all. Each step costs memory: a unit's parameters, or a bucket's gradients. Auto: by the
-/// table of costs, and within the memory limit.
+/// table of costs, and within the memory limit; what is not given is auto if the table was measured, else 1.
 struct OverlapOptions {
-  static constexpr int64_t kAuto = -1;
-  int64_t forwardPrefetch = 1, backwardPrefetch = 1; ///< units whose parameters are gathered ahead of use
-  int64_t reductions = 1;                            ///< gradient reductions that may be under way when the next one starts
-  bool tensorParallel = true; ///< tensor parallelism's collectives beside products, where the table says that it is faster
+  static constexpr int64_t kAuto = -1, kNotGiven = -2;
+  int64_t forwardPrefetch = kNotGiven, backwardPrefetch = kNotGiven; ///< units whose parameters are gathered ahead of use
+  int64_t reductions = kNotGiven;                                    ///< gradient reductions that may be under way when the next one starts
+  /// Tensor parallelism's collectives beside products, where the table says that it is faster; not given: if it was measured.
+  std::optional<bool> tensorParallel;
 };
 
 /// Gives every buffer its place: loaded ones first, then the others by lifetime, best fit.
@@ -198,6 +199,8 @@ struct ScheduleOptions {
   int64_t memoryLimit = 0;                    ///< bytes of the arena, which overlap by `auto` keeps if it can; 0: any
   bool allowTf32 = false;                     ///< f32 matrix multiplications with factors of 10 bits
 };
+/// What `--tensor-parallel-overlap` takes: auto or none; false: neither.
+bool parseTensorParallel(llvm::StringRef text, std::optional<bool> &overlap);
 /// "auto" or a number, of units or reductions; false: neither.
 bool parseDistance(llvm::StringRef text, int64_t &distance);
 /// After placeStorage: starts and waits of collectives, and a place for every buffer.
