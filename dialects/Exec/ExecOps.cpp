@@ -264,8 +264,11 @@ static int64_t stagingBytes(CollectiveOp op, const AxisList &group) {
   int64_t size = elementBytes(source.getElementType());
   if (op.getKind() == "all_gather" || op.getKind() == "reduce_scatter")
     return shardrt_rows_staging(ranks, size, number("outer"), number("inner"), number("total"));
-  if (op.getKind() == "all_to_all")
-    return shardrt_all_to_all_staging(ranks, size, source.getShape().data(), source.getRank(), number("split_dim"), number("split_total"));
+  if (op.getKind() == "all_to_all") {
+    auto shape = op.getPayload().getAs<DenseI64ArrayAttr>("shape"); // the buffer may have another, by a reshape
+    ArrayRef<int64_t> sizes = shape ? shape.asArrayRef() : source.getShape();
+    return shardrt_all_to_all_staging(ranks, size, sizes.data(), sizes.size(), number("split_dim"), number("split_total"));
+  }
   return 0;
 }
 

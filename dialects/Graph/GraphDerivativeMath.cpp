@@ -42,27 +42,27 @@ Cotangents EinsumOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
 }
 
 /// Rows times the transposed matrices of their groups.
-static Value multiplyBack(OpBuilder &b, Location loc, Value rows, Value weight, Value groups) {
+static Value multiplyBack(OpBuilder &b, Location loc, Value rows, Value weight, Value groups, int64_t blocks) {
   Value transposed = TransposeOp::create(b, loc, weight, ArrayRef<int64_t>{0, 2, 1});
   auto type = cast<RankedTensorType>(rows.getType());
   int64_t columns = cast<RankedTensorType>(weight.getType()).getDimSize(2);
   return GroupedMatmulOp::create(b, loc, type.clone({type.getDimSize(0), columns}), rows,
-                                 transposed, groups);
+                                 transposed, groups, blocks);
 }
 
 Cotangents GroupedMatmulOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
   Value g = cotangents[0];
   return SmallVector<Value>{
-      multiplyBack(b, getLoc(), g, getWeight(), getGroups()),
-      GroupedMatmulGradOp::create(b, getLoc(), getWeight().getType(), getInput(), g, getGroups()),
+      multiplyBack(b, getLoc(), g, getWeight(), getGroups(), getBlocks()),
+      GroupedMatmulGradOp::create(b, getLoc(), getWeight().getType(), getInput(), g, getGroups(), getBlocks()),
       Value()};
 }
 
 Cotangents GroupedMatmulGradOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
   Value c = cotangents[0];
   return SmallVector<Value>{
-      multiplyBack(b, getLoc(), getCotangent(), c, getGroups()),
-      GroupedMatmulOp::create(b, getLoc(), getCotangent().getType(), getInput(), c, getGroups()),
+      multiplyBack(b, getLoc(), getCotangent(), c, getGroups(), getBlocks()),
+      GroupedMatmulOp::create(b, getLoc(), getCotangent().getType(), getInput(), c, getGroups(), getBlocks()),
       Value()};
 }
 

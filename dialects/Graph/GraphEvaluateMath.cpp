@@ -145,13 +145,18 @@ Evaluated EinsumOp::evaluate(ArrayRef<HostTensor> operands) {
   return single(std::move(result));
 }
 
+/// Is `group` an expert of row t's block?
+static bool isInBlock(int64_t group, int64_t t, int64_t rows, int64_t experts, int64_t blocks) {
+  return group >= 0 && group < experts && group / (experts / blocks) == t / (rows / blocks);
+}
+
 Evaluated GroupedMatmulOp::evaluate(ArrayRef<HostTensor> operands) {
   const HostTensor &x = operands[0], &w = operands[1], &groups = operands[2];
   HostTensor result(getType());
   int64_t experts = w.shape()[0], columns = w.shape()[1], k = w.shape()[2];
   for (int64_t t = 0; t < x.shape()[0]; ++t) {
     int64_t group = groups.i[t];
-    if (group < 0 || group >= experts)
+    if (!isInBlock(group, t, x.shape()[0], experts, getBlocks()))
       continue;
     for (int64_t n = 0; n < columns; ++n) {
       const double *row = w.f.data() + (group * columns + n) * k;
@@ -167,7 +172,7 @@ Evaluated GroupedMatmulGradOp::evaluate(ArrayRef<HostTensor> operands) {
   int64_t experts = result.shape()[0], columns = result.shape()[1], k = result.shape()[2];
   for (int64_t t = 0; t < x.shape()[0]; ++t) {
     int64_t group = groups.i[t];
-    if (group < 0 || group >= experts)
+    if (!isInBlock(group, t, x.shape()[0], experts, getBlocks()))
       continue;
     for (int64_t n = 0; n < columns; ++n)
       for (int64_t i = 0; i < k; ++i)

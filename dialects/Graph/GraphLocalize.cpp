@@ -65,20 +65,41 @@ SmallVector<Value> ScatterSumOp::buildLocal(OpBuilder &b, ValueRange operands, T
   return cloneLocal(b, *this, local, types)->getResults();
 }
 
+/// Groups of a device's rows by its experts, and -1 where they are not of the row's block: the local op then needs no blocks.
+static Value localGroups(OpBuilder &b, Location loc, Value groups, Value begin, int64_t experts, int64_t blockExperts) {
+  if (begin)
+    groups = shiftIndices(b, loc, groups, begin);
+  int64_t blocks = experts / blockExperts;
+  if (blocks <= 1)
+    return groups;
+  groups = castTo(b, loc, groups, b.getI64Type());
+  auto type = cast<RankedTensorType>(groups.getType());
+  auto constant = [&](int64_t value) { return ConstantOp::splat(b, loc, type, value); };
+  Value row = IotaOp::create(b, loc, type, 0);
+  Value first = MulOp::create(b, loc, DivOp::create(b, loc, row, constant(type.getDimSize(0) / blocks)), constant(blockExperts));
+  Value isBehind = CompareOp::create(b, loc, Predicate::GE, groups, first);
+  Value isBefore = CompareOp::create(b, loc, Predicate::LT, groups, AddOp::create(b, loc, first, constant(blockExperts)));
+  return SelectOp::create(b, loc, AndOp::create(b, loc, isBehind, isBefore), groups, constant(-1));
+}
+
 SmallVector<Value> GroupedMatmulOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types,
                                                LocalPart &part) {
   SmallVector<Value> local(operands);
-  if (Value begin = part.operandBegin(1, 0))
-    local[2] = shiftIndices(b, getLoc(), local[2], begin);
-  return cloneLocal(b, *this, local, types)->getResults();
+  local[2] = localGroups(b, getLoc(), local[2], part.operandBegin(1, 0), cast<RankedTensorType>(local[1].getType()).getDimSize(0),
+                         getWeight().getType().getDimSize(0) / getBlocks());
+  auto op = cast<GroupedMatmulOp>(cloneLocal(b, *this, local, types));
+  op.setBlocks(1);
+  return op->getResults();
 }
 
 SmallVector<Value> GroupedMatmulGradOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types,
                                                    LocalPart &part) {
   SmallVector<Value> local(operands);
-  if (Value begin = part.resultBegin(0, 0))
-    local[2] = shiftIndices(b, getLoc(), local[2], begin);
-  return cloneLocal(b, *this, local, types)->getResults();
+  local[2] = localGroups(b, getLoc(), local[2], part.resultBegin(0, 0), cast<RankedTensorType>(types[0]).getDimSize(0),
+                         getType().getDimSize(0) / getBlocks());
+  auto op = cast<GroupedMatmulGradOp>(cloneLocal(b, *this, local, types));
+  op.setBlocks(1);
+  return op->getResults();
 }
 
 SmallVector<Value> ConvOp::buildLocal(OpBuilder &b, ValueRange operands, TypeRange types, LocalPart &) {

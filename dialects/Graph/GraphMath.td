@@ -54,8 +54,17 @@ def Graph_GroupedMatmulOp : Graph_MathOp<"grouped_matmul", "Library", [DeclareOp
   let summary = "Each row multiplied by the matrix of its group: mixture-of-experts product";
   let description = [{
     result[t, n] = sum_k x[t, k] * w[groups[t], n, k]. Groups outside [0, E) give zero rows (an expert of another rank).
+
+    With `blocks` = B rows and experts are B equal blocks, and a row has the experts of its own block only: another block's gives a zero row.
+    Blocks of rows and experts can so be cut together (expert parallelism, `ep_dispatch_experts`). A device's op has one block.
+
+    ```mlir
+    %y = graph.grouped_matmul %x, %w by %g {blocks = 2 : i64} : tensor<8x4xf32>, tensor<6x5x4xf32>, tensor<8xi64> -> tensor<8x5xf32>
+    ```
+
+    * grouped_matmul_c1: blocks is at least 1 and divides rows and experts.
   }];
-  let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$weight, Graph_IntTensor:$groups);
+  let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$weight, Graph_IntTensor:$groups, DefaultValuedAttr<I64Attr, "1">:$blocks);
   let results = (outs Graph_FloatTensor:$result);
   let vjpOperands = [0, 1, 2];
   let assemblyFormat = "$input `,` $weight `by` $groups attr-dict `:` type($input) `,` type($weight) `,` type($groups) `->` type($result)";
@@ -66,13 +75,15 @@ def Graph_GroupedMatmulGradOp : Graph_MathOp<"grouped_matmul_grad", "Library", [
   let summary = "Gradient of grouped_matmul's weight: each group's rows contracted with their cotangents";
   let description = [{
     result[e, n, k] = sum over rows t with groups[t] = e of cotangent[t, n] * input[t, k]. Rows of groups outside
-    [0, E) are left out, as grouped_matmul leaves them zero.
+    [0, E) are left out, as grouped_matmul leaves them zero; so are, with `blocks`, those of other blocks' experts.
 
     ```mlir
     %dw = graph.grouped_matmul_grad %x, %dy by %g : tensor<8x4xf32>, tensor<8x6xf32>, tensor<8xi64> -> tensor<3x6x4xf32>
     ```
+
+    * grouped_matmul_grad_c1: blocks is at least 1 and divides rows and experts.
   }];
-  let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$cotangent, Graph_IntTensor:$groups);
+  let arguments = (ins Graph_FloatTensor:$input, Graph_FloatTensor:$cotangent, Graph_IntTensor:$groups, DefaultValuedAttr<I64Attr, "1">:$blocks);
   let results = (outs Graph_FloatTensor:$result);
   let vjpOperands = [0, 1, 2];
   let assemblyFormat = "$input `,` $cotangent `by` $groups attr-dict `:` type($input) `,` type($cotangent) `,` type($groups) `->` type($result)";

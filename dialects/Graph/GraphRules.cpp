@@ -287,18 +287,22 @@ ShardingRule EinsumOp::getShardingRule() {
 ShardingRule GroupedMatmulOp::getShardingRule() {
   RuleBuilder rule(*this);
   auto x = getInput().getType(), w = getWeight().getType();
-  rule.add(x.getDimSize(0), {0, -1, 0}, {0});
+  int64_t blocks = getBlocks();
+  rule.add(blocks, {0, 0, 0}, {0});
+  rule.add(x.getDimSize(0) / blocks, {0, -1, 0}, {0});
   rule.add(w.getDimSize(1), {-1, 1, -1}, {1});
   rule.add(x.getDimSize(1), {1, 2, -1}, {-1}, FactorKind::Reduction);
   // Experts on different devices: foreign groups give zero rows, the results sum up.
-  rule.add(w.getDimSize(0), {-1, 0, -1}, {-1}, FactorKind::Reduction);
+  rule.add(w.getDimSize(0) / blocks, {-1, 0, -1}, {-1}, FactorKind::Reduction);
   return rule.build();
 }
 
 ShardingRule GroupedMatmulGradOp::getShardingRule() {
   RuleBuilder rule(*this);
-  rule.add(getInput().getType().getDimSize(0), {0, 0, 0}, {-1}, FactorKind::Reduction);
-  rule.add(getType().getDimSize(0), {-1, -1, -1}, {0});
+  int64_t blocks = getBlocks();
+  rule.add(blocks, {0, 0, 0}, {0});
+  rule.add(getInput().getType().getDimSize(0) / blocks, {0, 0, 0}, {-1}, FactorKind::Reduction);
+  rule.add(getType().getDimSize(0) / blocks, {-1, -1, -1}, {0});
   rule.add(getType().getDimSize(1), {-1, 1, -1}, {1});
   rule.add(getType().getDimSize(2), {1, -1, -1}, {2});
   return rule.build();

@@ -313,6 +313,13 @@ LogicalResult EinsumOp::verify() {
   return success();
 }
 
+/// grouped_matmul_c1, grouped_matmul_grad_c1
+static LogicalResult checkBlocks(Operation *op, int64_t blocks, int64_t rows, int64_t experts) {
+  if (blocks < 1 || rows % blocks || experts % blocks)
+    return op->emitOpError() << "has " << blocks << " blocks, which do not divide " << rows << " rows and " << experts << " experts";
+  return success();
+}
+
 LogicalResult GroupedMatmulOp::verify() {
   auto x = getInput().getType(), w = getWeight().getType(), groups = getGroups().getType();
   if (failed(checkRank(*this, x, 2, "input")) || failed(checkRank(*this, w, 3, "weight")) ||
@@ -323,6 +330,8 @@ LogicalResult GroupedMatmulOp::verify() {
     return emitOpError() << "input has " << x.getDimSize(1) << " features, weight " << w.getDimSize(2);
   if (groups.getDimSize(0) != x.getDimSize(0))
     return emitOpError() << "groups has " << groups.getDimSize(0) << " rows, input " << x.getDimSize(0);
+  if (failed(checkBlocks(*this, getBlocks(), x.getDimSize(0), w.getDimSize(0))))
+    return failure();
   return checkShape(*this, getType().getShape(), {x.getDimSize(0), w.getDimSize(1)}, "result");
 }
 
@@ -336,6 +345,8 @@ LogicalResult GroupedMatmulGradOp::verify() {
     return emitOpError() << "cotangent has " << dy.getDimSize(0) << " rows, input " << x.getDimSize(0);
   if (groups.getDimSize(0) != x.getDimSize(0))
     return emitOpError() << "groups has " << groups.getDimSize(0) << " rows, input " << x.getDimSize(0);
+  if (failed(checkBlocks(*this, getBlocks(), x.getDimSize(0), getType().getDimSize(0))))
+    return failure();
   return checkShape(*this, getType().getShape(), {getType().getDimSize(0), dy.getDimSize(1), x.getDimSize(1)},
                     "result");
 }

@@ -5,13 +5,14 @@
 //         dimensions of inputs over the data-parallel axes, and outputs whole (unless asked otherwise).
 //
 // 1. Make the mesh. 2. Select the plan. 3. Match every parameter: by its own name, its module's path, or the role that
-// Raise found; the first matching line wins. 4. Apply styles. 5. Inputs and outputs. 6. Report lines that match
-// nothing.
+// Raise found; the first matching line wins. 4. Apply styles; experts that are cut get their tokens (ExpertDispatch.h). 5. Inputs and
+// outputs. 6. Report lines that match nothing.
 //
 //===----------------------------------------------------------------------===//
 
 #include "ApplyStyle.h"
 #include "DevicePlan.h"
+#include "ExpertMesh.h"
 #include "shardc/Annotate/Passes.h"
 #include "shardc/Import/DevicePlan.h"
 #include "shardc/Support/Alias.h"
@@ -55,7 +56,9 @@ static StringRef roleOf(graph::ParameterOp parameter) {
 }
 
 /// Styles that speak of a module's outputs rather than of its parameters.
-static bool isModuleStyle(Style style) { return style == Style::MoeTpExperts || style == Style::AllReduce; }
+static bool isModuleStyle(Style style) {
+  return style == Style::MoeTpExperts || style == Style::AllReduce || style == Style::EpDispatchExperts;
+}
 
 /// What transformers calls a parameter with this role: experts have a gate or not.
 static SmallVector<StringRef> namesByRole(StringRef role) {
@@ -109,6 +112,10 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     if (!meshOp || failed(setCosts(meshOp)))
       return signalPassFailure();
     if (useOnnx) {
+      if (ep > 1) {
+        function.emitError() << "ep = " << ep.getValue() << ": expert parallelism belongs to a plan of styles, the device configuration has none";
+        return signalPassFailure();
+      }
       if (sequenceParallel) {
         function.emitError() << "sequence parallelism belongs to a plan of styles, the device configuration has none";
         return signalPassFailure();
@@ -118,20 +125,32 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
       if (printPlan)
         for (auto parameter : function.getBody().getOps<graph::ParameterOp>())
           printLine(parameter, meshOp.getMesh());
-      annotateInputs(function, meshOp);
+      annotateInputs(function, meshOp, {});
       if (!keepOutputsSharded)
         wholeOutputs(function, meshOp);
       return;
     }
     llvm::Expected<Plan> chosen = selectPlan(plan);
+    // A user's plan that cuts experts anyway does so over tp.
+    if (chosen && (ep > 1 || llvm::any_of(chosen->entries, [](const PlanEntry &entry) { return isExpertStyle(entry.style); }))) {
+      if (ep <= 1)
+        chosen->experts.clear();
+      chosen = withExperts(std::move(*chosen), ep);
+    }
     if (!chosen) {
       module.emitError() << llvm::toString(chosen.takeError());
       return signalPassFailure();
     }
-    std::optional<int> tp = meshOp.getMesh().findAxis("tp");
-    if (tp && failed(applyPlan(function, meshOp, *tp, *chosen)))
+    Mesh mesh = meshOp.getMesh();
+    std::optional<int> tp = mesh.findAxis("tp");
+    Result<AxisList> experts = expertAxes(mesh, ep > 1 || !tp ? ep.getValue() : mesh.axes[*tp].size);
+    if (ep < 1 || !experts) {
+      module.emitError() << (ep < 1 ? "ep = " + std::to_string(ep) + " is below 1" : experts.error);
       return signalPassFailure();
-    annotateInputs(function, meshOp);
+    }
+    if ((tp || !experts->empty()) && failed(applyPlan(function, meshOp, tp.value_or(-1), *experts, *chosen)))
+      return signalPassFailure();
+    annotateInputs(function, meshOp, *experts);
     if (!keepOutputsSharded)
       wholeOutputs(function, meshOp);
   }
@@ -175,8 +194,8 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     return success();
   }
 
-  LogicalResult applyPlan(func::FuncOp function, shard::MeshOp mesh, int tp, const Plan &chosen) {
-    StyleApplier applier(mesh, tp, sequenceParallel);
+  LogicalResult applyPlan(func::FuncOp function, shard::MeshOp mesh, int tp, const AxisList &experts, const Plan &chosen) {
+    StyleApplier applier(mesh, tp, experts, sequenceParallel);
     std::vector<size_t> matches(chosen.entries.size(), 0);
     SmallVector<graph::ParameterOp> parameters(function.getBody().getOps<graph::ParameterOp>());
     for (graph::ParameterOp parameter : parameters) {
@@ -190,6 +209,8 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
       if (printPlan)
         printLine(parameter, line < 0 ? nullptr : &chosen.entries[line], applier.getMesh());
     }
+    if (ep > 1 && !applier.anyExperts())
+      return function.emitError() << "ep = " << ep.getValue() << ": no line of " << chosen.name << " names the weights of experts";
     applyModuleStyles(function, chosen, applier, matches);
     return reportUnmatched(function, chosen, matches);
   }
@@ -202,6 +223,13 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     for (auto [n, entry] : llvm::enumerate(chosen.entries)) {
       if (!isModuleStyle(entry.style))
         continue;
+      if (entry.style == Style::EpDispatchExperts) {
+        matches[n] = applier.dispatch(function, entry);
+        if (printPlan && matches[n])
+          llvm::outs() << llvm::left_justify(entry.pattern, 56) << " " << llvm::left_justify(styleName(entry.style), 22) << " over "
+                       << str(applier.getMesh(), applier.expertAxes()) << "  from " << entry.origin << "\n";
+        continue;
+      }
       llvm::SetVector<StringRef> modules;
       for (Operation &op : function.getBody().front())
         if (auto path = op.getAttrOfType<StringAttr>(graph::GraphDialect::kPathAttr))
@@ -250,8 +278,9 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     return failure(anyError);
   }
 
-  /// Batch over the data-parallel axes; all else may follow what propagation wants, as inputs are cut for free.
-  void annotateInputs(func::FuncOp function, shard::MeshOp meshOp) {
+  /// Batch over the data-parallel axes; all else may follow what propagation wants, as inputs are cut for free. Where experts are cut over parts
+  /// of them the batch is second: it gets what is left.
+  void annotateInputs(func::FuncOp function, shard::MeshOp meshOp, const AxisList &experts) {
     Mesh mesh = meshOp.getMesh();
     AxisList data;
     for (auto [n, axis] : llvm::enumerate(mesh.axes))
@@ -263,8 +292,10 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
       Sharding sharding = Sharding::replicated(cast<RankedTensorType>(argument.getType()).getRank());
       for (DimSharding &dim : sharding.dims)
         dim.open = true;
-      if (!sharding.dims.empty())
+      if (!sharding.dims.empty()) {
         sharding.dims[0].axes = data;
+        sharding.dims[0].priority = overlaps(data, experts);
+      }
       shard::setSharding(argument, shard::ShardingAttr::get(FlatSymbolRefAttr::get(meshOp.getSymNameAttr()), mesh, sharding));
     }
   }

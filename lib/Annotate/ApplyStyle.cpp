@@ -7,8 +7,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "ApplyStyle.h"
+#include "ExpertDispatch.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+
+#include "llvm/ADT/MapVector.h"
 
 #include <numeric>
 
@@ -44,8 +47,6 @@ static std::optional<int64_t> styleDim(Style style, graph::ParameterOp parameter
     return use.find(DimRole::Out); // the tied head: its features are the vocabulary
   case Style::EmbeddingColwise:
     return isEmbedding ? std::optional<int64_t>(1 - *gathered) : use.find(DimRole::In);
-  case Style::GroupedGemm:
-    return rank >= 2 ? std::optional<int64_t>(0) : std::nullopt;
   default:
     return std::nullopt;
   }
@@ -53,7 +54,7 @@ static std::optional<int64_t> styleDim(Style style, graph::ParameterOp parameter
 
 FailureOr<int64_t> StyleApplier::ways(graph::ParameterOp parameter, const ParameterUse &use, int64_t dim,
                                       const PlanEntry &entry) {
-  int64_t t = tpSize(), size = parameter.getType().getDimSize(dim);
+  int64_t t = tpSize();
   std::optional<int64_t> blocks;
   if (use.roles[dim] == DimRole::Out) {
     auto rule = cast<graph::ShardingRuleOpInterface>(use.op()).getShardingRule();
@@ -71,10 +72,6 @@ FailureOr<int64_t> StyleApplier::ways(graph::ParameterOp parameter, const Parame
     blocks = findBlocks(use.op()->getResult(0), cast<RankedTensorType>(use.op()->getResult(0).getType()).getRank() - 1,
                         /*forward=*/true);
   }
-  if (entry.style == Style::GroupedGemm && size % t)
-    return parameter.emitError() << "\"" << parameter.getName() << "\": " << size
-                                 << " experts are not divisible by tp = " << t << " (" << entry.origin << ": \""
-                                 << entry.pattern << "\")";
   if (!blocks || *blocks % t == 0)
     return t;
   // Fewer key/value heads than devices: groups of devices share one (sub-axes). Where every device has query heads of its own: what
@@ -100,8 +97,57 @@ LogicalResult StyleApplier::shardDim(graph::ParameterOp parameter, const Paramet
   return success();
 }
 
+/// Along the dimension that is one matrix (or bias) for each expert.
+LogicalResult StyleApplier::shardExperts(graph::ParameterOp parameter, ArrayRef<ParameterUse> uses, const PlanEntry &entry) {
+  std::optional<int64_t> dim;
+  for (const ParameterUse &use : uses) {
+    if (!dim)
+      dim = use.find(DimRole::Expert);
+    if (!dim)
+      dim = use.find(DimRole::Gathered);
+    if (isa<graph::GroupedMatmulOp>(use.op()))
+      cutExperts.insert(use.op());
+    hasExperts = true;
+  }
+  auto error = [&]() { return parameter.emitError() << "\"" << parameter.getName() << "\": "; };
+  if (!dim)
+    return error() << "no dimension is one of experts (" << entry.origin << ": \"" << entry.pattern << "\")";
+  if (int64_t count = parameter.getType().getDimSize(*dim), ep = axesSize(experts); count % ep)
+    return error() << count << " experts are not divisible by ep = " << ep << " (" << entry.origin << ": \"" << entry.pattern << "\")";
+  Sharding sharding = Sharding::replicated(parameter.getType().getRank());
+  sharding.dims[*dim].axes = experts;
+  shard::setSharding(parameter.getResult(), shard::ShardingAttr::get(meshSymbol(), mesh, sharding));
+  return success();
+}
+
+size_t StyleApplier::dispatch(func::FuncOp function, const PlanEntry &entry) {
+  auto isNamed = [&](Operation *op) {
+    if (auto role = op->getAttrOfType<StringAttr>(graph::GraphDialect::kRoleAttr); role && StringRef(entry.pattern).starts_with("role:"))
+      return role.getValue().starts_with(StringRef(entry.pattern).drop_front(strlen("role:")));
+    auto path = op->getAttrOfType<StringAttr>(graph::GraphDialect::kPathAttr);
+    return path && speaksOf(entry.pattern, path.getValue());
+  };
+  llvm::MapVector<Value, SmallVector<graph::GroupedMatmulOp>> products; // of a module: those with the same choice of experts
+  size_t count = 0;
+  for (auto product : function.getBody().getOps<graph::GroupedMatmulOp>())
+    if (isNamed(product) && (experts.empty() || cutExperts.contains(product))) {
+      products[product.getGroups()].push_back(product);
+      ++count;
+    }
+  if (experts.empty())
+    return count; // all are here
+  for (auto &[groups, list] : products) {
+    for (graph::GroupedMatmulOp product : list)
+      cutExperts.erase(product);
+    dispatchExperts(list, axesSize(experts));
+  }
+  return count;
+}
+
 LogicalResult StyleApplier::apply(graph::ParameterOp parameter, const PlanEntry &entry) {
   SmallVector<ParameterUse> uses = findUses(parameter);
+  if (entry.style == Style::GroupedGemm)
+    return experts.empty() ? success() : shardExperts(parameter, uses, entry);
   if (tpSize() == 1)
     return success();
   // The use that the style speaks of decides the dimension.

@@ -16,6 +16,7 @@ using Entries = std::vector<std::pair<llvm::StringLiteral, Style>>;
 struct Family {
   std::initializer_list<llvm::StringLiteral> names;
   std::initializer_list<const Entries *> parts; ///< below `layers.*.` unless the pattern starts with '/'
+  const Entries *experts = nullptr;             ///< with expert parallelism
 };
 
 } // namespace
@@ -99,6 +100,19 @@ static const Entries kFeedForwardExperts = {{"feed_forward.experts.gate_up_proj"
 static const Entries kGraniteExperts = {{"block_sparse_moe.experts.gate_up_proj", Style::PackedColwise},
                                         {"block_sparse_moe.experts.down_proj", Style::Rowwise},
                                         {"block_sparse_moe.experts", Style::MoeTpExperts}};
+/// Expert parallelism.
+static const Entries kCutExperts = {{"mlp.experts.gate_up_proj", Style::GroupedGemm},
+                                    {"mlp.experts.down_proj", Style::GroupedGemm},
+                                    {"mlp.experts", Style::EpDispatchExperts}};
+static const Entries kCutMixerExperts = {{"mixer.experts.up_proj", Style::GroupedGemm},
+                                         {"mixer.experts.down_proj", Style::GroupedGemm},
+                                         {"mixer.experts", Style::EpDispatchExperts}};
+static const Entries kCutFeedForwardExperts = {{"feed_forward.experts.gate_up_proj", Style::GroupedGemm},
+                                               {"feed_forward.experts.down_proj", Style::GroupedGemm},
+                                               {"feed_forward.experts", Style::EpDispatchExperts}};
+static const Entries kCutGraniteExperts = {{"block_sparse_moe.experts.gate_up_proj", Style::GroupedGemm},
+                                           {"block_sparse_moe.experts.down_proj", Style::GroupedGemm},
+                                           {"block_sparse_moe.experts", Style::EpDispatchExperts}};
 /// Ends of the model: what transformers adds to every base plan.
 static const Entries kEnds = {{"/embed_tokens", Style::EmbeddingRowwise}, {"/lm_head", Style::ColwiseGatherOutput}};
 static const Entries kHead = {{"/lm_head", Style::ColwiseGatherOutput}};
@@ -113,30 +127,30 @@ static const Family kFamilies[] = {
     {{"glm4"}, {&kAttention, &kPackedMlp, &kEnds}},
     {{"olmo2", "olmo3"}, {&kAttentionGathered, &kGatedMlp, &kEnds}},
     {{"olmoe"}, {&kAttentionGathered, &kExperts, &kEnds}},
-    {{"minimax_m2"}, {&kAttentionGathered, &kExperts, &kEnds}},
+    {{"minimax_m2"}, {&kAttentionGathered, &kExperts, &kEnds}, &kCutExperts},
     {{"gpt_neox"}, {&kGptNeoX}},
     {{"gpt2"}, {&kGpt2, &kHead}},
     {{"bert"}, {&kBert}},
     {{"starcoder2"}, {&kAttention, &kStarcoder, &kEnds}},
     {{"nemotron"}, {&kAttention, &kPlainMlp, &kEnds}},
-    {{"nemotron_h"}, {&kNemotronH, &kHead}},
-    {{"mixtral", "minimax"}, {&kAttention, &kExperts, &kEnds}},
-    {{"qwen3_moe"}, {&kAttention, &kHeadNorms, &kExperts, &kGatedMlp, &kEnds}},
-    {{"qwen3_next", "qwen3_5_moe"}, {&kAttention, &kHeadNorms, &kExperts, &kSharedExpert, &kGatedMlp, &kDeltaNet, &kEnds}},
+    {{"nemotron_h"}, {&kNemotronH, &kHead}, &kCutMixerExperts},
+    {{"mixtral", "minimax"}, {&kAttention, &kExperts, &kEnds}, &kCutExperts},
+    {{"qwen3_moe"}, {&kAttention, &kHeadNorms, &kExperts, &kGatedMlp, &kEnds}, &kCutExperts},
+    {{"qwen3_next", "qwen3_5_moe"}, {&kAttention, &kHeadNorms, &kExperts, &kSharedExpert, &kGatedMlp, &kDeltaNet, &kEnds}, &kCutExperts},
     {{"qwen3_5", "qwen3_5_text"}, {&kAttention, &kHeadNorms, &kGatedMlp, &kDeltaNet, &kEnds}},
-    {{"glm4_moe"}, {&kAttention, &kExperts, &kSharedExperts, &kGatedMlp, &kEnds}},
-    {{"deepseek_v2", "deepseek_v3_2"}, {&kLatentAttention, &kExperts, &kSharedExperts, &kGatedMlp, &kEnds}},
-    {{"deepseek_v3", "kimi_linear"}, {&kExperts, &kSharedExperts, &kGatedMlp, &kEnds}},
+    {{"glm4_moe"}, {&kAttention, &kExperts, &kSharedExperts, &kGatedMlp, &kEnds}, &kCutExperts},
+    {{"deepseek_v2", "deepseek_v3_2"}, {&kLatentAttention, &kExperts, &kSharedExperts, &kGatedMlp, &kEnds}, &kCutExperts},
+    {{"deepseek_v3", "kimi_linear"}, {&kExperts, &kSharedExperts, &kGatedMlp, &kEnds}, &kCutExperts},
     {{"llama4", "llama4_text"}, {&kAttention, &kLlama4, &kEnds}},
-    {{"jamba", "lfm2_moe"}, {&kFeedForwardExperts, &kEnds}},
-    {{"granitemoe"}, {&kGraniteExperts, &kEnds}},
+    {{"jamba", "lfm2_moe"}, {&kFeedForwardExperts, &kEnds}, &kCutFeedForwardExperts},
+    {{"granitemoe"}, {&kGraniteExperts, &kEnds}, &kCutGraniteExperts},
 };
 
-static void append(Plan &plan, const Entries &entries) {
+static void append(std::vector<PlanEntry> &lines, const std::string &origin, const Entries &entries) {
   for (const auto &[pattern, style] : entries) {
     llvm::StringRef relative = pattern;
     std::string full = relative.consume_front("/") ? relative.str() : "layers.*." + relative.str();
-    plan.entries.push_back({full, style, plan.name});
+    lines.push_back({full, style, origin});
   }
 }
 
@@ -147,7 +161,9 @@ std::optional<Plan> builtinPlan(llvm::StringRef name) {
     Plan plan;
     plan.name = "built-in plan " + name.str();
     for (const Entries *part : family.parts)
-      append(plan, *part);
+      append(plan.entries, plan.name, *part);
+    if (family.experts)
+      append(plan.experts, plan.name, *family.experts);
     return plan;
   }
   return std::nullopt;
@@ -191,11 +207,16 @@ static const Entries kRoles = {{"/role:embedding", Style::EmbeddingRowwise},
                                {"/role:experts_down", Style::Rowwise},
                                {"/role:lm_head", Style::ColwiseGatherOutput}};
 
+static const Entries kExpertRoles = {{"/role:experts_gate_up", Style::GroupedGemm},
+                                     {"/role:experts_down", Style::GroupedGemm},
+                                     {"/role:experts", Style::EpDispatchExperts}};
+
 Plan defaultPlan() {
   Plan plan;
   plan.name = "base plan";
-  append(plan, kBase);
-  append(plan, kRoles);
+  append(plan.entries, plan.name, kBase);
+  append(plan.entries, plan.name, kRoles);
+  append(plan.experts, plan.name, kExpertRoles);
   return plan;
 }
 

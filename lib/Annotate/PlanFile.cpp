@@ -33,6 +33,13 @@ bool matchesPattern(llvm::StringRef pattern, llvm::StringRef path) {
   return false;
 }
 
+bool speaksOf(llvm::StringRef pattern, llvm::StringRef path) {
+  for (; !path.empty(); path = path.contains('.') ? path.rsplit('.').first : "")
+    if (matchesPattern(pattern, path))
+      return true;
+  return false;
+}
+
 namespace {
 
 /// Reads the map under one key of a plan file.
@@ -50,7 +57,9 @@ struct PlanReader {
     return value->getValue(storage).str();
   }
 
-  llvm::Error readEntries(llvm::yaml::MappingNode &map) {
+  llvm::Error readEntries(llvm::yaml::MappingNode &map, std::vector<PlanEntry> &entries) {
+    // The class's own plan stands after the base model's and is complete: later keys replace earlier ones.
+    entries.clear();
     for (llvm::yaml::KeyValueNode &entry : map) {
       auto pattern = scalar(entry.getKey(), "a pattern");
       if (!pattern)
@@ -61,7 +70,7 @@ struct PlanReader {
       auto style = parseStyle(*name);
       if (!style)
         return fail("\"" + *pattern + "\": " + llvm::toString(style.takeError()));
-      plan.entries.push_back({*pattern, *style, file});
+      entries.push_back({*pattern, *style, file});
     }
     return llvm::Error::success();
   }
@@ -69,19 +78,18 @@ struct PlanReader {
   /// The map of patterns: below one of Hugging Face's keys, or the file itself.
   llvm::Error readRoot(llvm::yaml::MappingNode &root) {
     // YAML nodes are read once, in order: decide by the first key.
-    static const llvm::StringRef kPlanKeys[] = {"model._tp_plan", "base_model_tp_plan", "tp_plan"};
+    static const llvm::StringRef kPlanKeys[] = {"model._tp_plan", "base_model_tp_plan", "tp_plan"},
+                                 kExpertKeys[] = {"model._ep_plan", "base_model_ep_plan", "ep_plan"};
     bool isBundleOfPlans = false, found = false;
     for (llvm::yaml::KeyValueNode &entry : root) {
       auto key = scalar(entry.getKey(), "a key");
       if (!key)
         return key.takeError();
       auto *map = llvm::dyn_cast_or_null<llvm::yaml::MappingNode>(entry.getValue());
-      bool isPlanKey = llvm::is_contained(kPlanKeys, *key);
+      bool isExpertKey = llvm::is_contained(kExpertKeys, *key), isPlanKey = isExpertKey || llvm::is_contained(kPlanKeys, *key);
       isBundleOfPlans |= isPlanKey || map || llvm::isa_and_nonnull<llvm::yaml::NullNode>(entry.getValue());
       if (isPlanKey && map) {
-        // The class's own plan stands after the base model's and is complete: later keys replace earlier ones.
-        plan.entries.clear();
-        if (llvm::Error error = readEntries(*map))
+        if (llvm::Error error = readEntries(*map, isExpertKey ? plan.experts : plan.entries))
           return error;
         found = true;
       } else if (!isBundleOfPlans) {
@@ -131,6 +139,24 @@ llvm::Expected<Plan> readPlanFile(llvm::StringRef file) {
   if (error)
     return std::move(error);
   return reader.plan;
+}
+
+llvm::Expected<Plan> withExperts(Plan plan, int64_t ep) {
+  std::vector<PlanEntry> experts = std::move(plan.experts), others;
+  for (const PlanEntry &entry : experts)
+    if (!isExpertStyle(entry.style) || entry.style == Style::EpRouter)
+      return llvm::createStringError(entry.origin + ": \"" + entry.pattern + "\": " + styleName(entry.style).str() +
+                                     " is no style of an expert-parallel plan: grouped_gemm, ep_dispatch_experts");
+  for (const PlanEntry &entry : plan.entries)
+    (isExpertStyle(entry.style) ? experts : others).push_back(entry);
+  if (experts.empty())
+    return llvm::createStringError("ep = " + std::to_string(ep) + ": " + plan.name + " has no lines for experts (grouped_gemm, ep_dispatch_experts)");
+  llvm::erase_if(others, [&](const PlanEntry &entry) {
+    return llvm::any_of(experts, [&](const PlanEntry &expert) { return speaksOf(expert.pattern, entry.pattern); });
+  });
+  plan.entries = std::move(experts);
+  plan.entries.insert(plan.entries.end(), others.begin(), others.end());
+  return plan;
 }
 
 llvm::Expected<Plan> selectPlan(llvm::StringRef choice) {

@@ -47,6 +47,7 @@ mesh and plan (compile, verify, export-plan)
   --mesh AXES            axes and sizes, major to minor: dp_shard=2,tp=4
   --plan NAME|FILE       a family's built-in plan, a YAML or JSON file, onnx (onnx:NAME): the file's device configuration, or default:
                          the base plan, by name and role. Without: the file's device configuration if it has one, else default
+  --ep N                 expert parallel: experts over N devices, all of tp and the rest of dp_shard; tokens are gathered for them
   --sequence-parallel    cut the residual stream along the sequence over tp
   --costs FILE           table of shardc profile, by which shardings, routes and schedule are chosen (compile, verify; default: a model)
   --strict               a plan line that matches nothing is an error
@@ -419,6 +420,15 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return args.value(name, inlined, has, text) && (pipeline.mesh = text, p.compile.train.given.insert(name), true);
     if (name == "--plan")
       return args.value(name, inlined, has, text) && (pipeline.plan = text, true);
+    if (name == "--ep" && p.command != "export-plan") { // which cannot say how tokens come to their experts
+      int64_t ep = 0;
+      if (!args.number(name, inlined, has, ep))
+        return false;
+      if (ep < 1)
+        return args.fail("--ep " + llvm::Twine(ep) + ": experts are on at least one device");
+      pipeline.ep = ep;
+      return true;
+    }
     if (name == "--sequence-parallel")
       return pipeline.sequenceParallel = true;
     if (name == "--costs" && p.command != "export-plan")

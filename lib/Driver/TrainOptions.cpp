@@ -72,6 +72,8 @@ static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pip
       return refuse("--strategy ddp: tensor parallelism is not supported, tp is " + llvm::Twine(tp) + "; use fsdp2");
     if (pipeline.sequenceParallel)
       return refuse("--strategy ddp: --sequence-parallel needs tensor parallelism");
+    if (pipeline.ep > 1)
+      return refuse("--strategy ddp: expert parallelism is not supported, ep is " + llvm::Twine(pipeline.ep) + "; use fsdp2");
     for (StringRef option : {"--reshard-after-forward", "--zero-dp-strategy", "--outer-dp-sharding-strategy"})
       if (has(option))
         return refuse("--strategy ddp: " + option + " does not apply, nothing is sharded");
@@ -82,6 +84,8 @@ static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pip
     return llvm::Error::success();
   if (strategy != "megatron_fsdp")
     return refuse("--strategy \"" + strategy + "\" is not fsdp2, megatron_fsdp or ddp");
+  if (pipeline.ep > 1)
+    return refuse("--strategy megatron_fsdp: expert parallelism is not supported, ep is " + llvm::Twine(pipeline.ep) + "; use fsdp2");
   if (pipeline.sequenceParallel)
     return refuse("--strategy megatron_fsdp: --sequence-parallel is not supported; use fsdp2");
   if (int64_t size = axisSize(pipeline, "dp_replicate"); size > 1 && !has("--outer-dp-sharding-strategy"))

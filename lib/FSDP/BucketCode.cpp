@@ -44,13 +44,14 @@ Value BucketCode::castTo(Value value, Type element) {
 
 Value BucketCode::gatherReplicas(Value owned, const Bucket &bucket) {
   return overlapped(collective<shard::AllGatherOp>(layout.replicate, "parameters of " + bucket.unit + ", from replicas",
-                                                   flat(bucket.length / layout.parts(), bucket.compute), castTo(owned, bucket.compute), 0));
+                                                   flat(bucket.length / bucket.parts(), bucket.compute), castTo(owned, bucket.compute), 0));
 }
 
 Value BucketCode::innerShard(const Bucket &bucket) {
-  if (config.keepsCompute(layout))
+  ShardLayout own = layout.of(bucket);
+  if (config.keepsCompute(own))
     return computeState(bucket);
-  Value owned = entry.state(bucket, "parameter", bucket.element, layout.owned());
+  Value owned = entry.state(bucket, "parameter", bucket.element, own.owned());
   return layout.cutsReplicas ? gatherReplicas(owned, bucket) : owned;
 }
 
@@ -58,23 +59,23 @@ Value BucketCode::gather(Value shard, const Bucket &bucket, StringRef why, bool 
   shard = castTo(shard, bucket.compute);
   if (cast<RankedTensorType>(shard.getType()).getNumElements() == bucket.length)
     return shard;
-  return overlapped(collective<shard::AllGatherOp>(layout.shards, why, flat(bucket.length, bucket.compute), shard, 0), isBackward);
+  return overlapped(collective<shard::AllGatherOp>(bucket.shards, why, flat(bucket.length, bucket.compute), shard, 0), isBackward);
 }
 
 /// Neighbouring ranks along the last shard axis (ZeRO++ hpZ, arXiv 2306.10209).
-AxisList BucketCode::groupAxes() {
-  AxisRef inner = layout.shards.back();
+AxisList BucketCode::groupAxes(const Bucket &bucket) {
+  AxisRef inner = bucket.shards.back();
   int64_t size = axesSize({inner});
   return {AxisRef{inner.axis, inner.pre * (size / config.reshardGroup), config.reshardGroup}};
 }
 
 Value BucketCode::keepInGroups(Value whole, const Bucket &bucket) {
-  return collective<shard::SliceOp>(groupAxes(), "reshard_after_forward of " + bucket.unit,
+  return collective<shard::SliceOp>(groupAxes(bucket), "reshard_after_forward of " + bucket.unit,
                                     flat(bucket.length / config.reshardGroup, bucket.compute), whole, 0);
 }
 
 Value BucketCode::gatherFromGroups(Value part, const Bucket &bucket) {
-  return overlapped(collective<shard::AllGatherOp>(groupAxes(), "parameters of " + bucket.unit + ", backward", flat(bucket.length, bucket.compute), part, 0),
+  return overlapped(collective<shard::AllGatherOp>(groupAxes(bucket), "parameters of " + bucket.unit + ", backward", flat(bucket.length, bucket.compute), part, 0),
                     /*isBackward=*/true);
 }
 
@@ -94,12 +95,12 @@ Value BucketCode::onlyFirst(Value gradient, const AxisList &over) {
 
 Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef<AxisList> pending) {
   AxisList data = layout.replicate;
-  llvm::append_range(data, layout.shards);
+  llvm::append_range(data, bucket.shards);
   SmallVector<Value> parts;
   SmallVector<int64_t> offsets;
   for (auto [gradient, axes, item] : llvm::zip(gradients, pending, bucket.items)) {
-    AxisList missing = data;
-    llvm::erase_if(missing, [&](const AxisRef &axis) { return llvm::is_contained(axes, axis); });
+    AxisList missing = refineBy(data, axes), present = refineBy(axes, data);
+    llvm::erase_if(missing, [&](const AxisRef &axis) { return llvm::is_contained(present, axis); });
     Value part = missing.empty() ? gradient : onlyFirst(gradient, missing);
     if (cast<RankedTensorType>(part.getType()).getElementType() != reduceType(bucket))
       part = graph::CastOp::create(builder, loc(), part, reduceType(bucket));
@@ -111,11 +112,11 @@ Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef
 
 Value BucketCode::scatterSum(Value sum, const Bucket &bucket) {
   Type element = cast<RankedTensorType>(sum.getType()).getElementType();
-  if (layout.isSharded)
+  if (layout.of(bucket).isSharded)
     return overlapped(
-        collective<shard::ReduceScatterOp>(layout.shards, "gradients of " + bucket.unit, flat(bucket.length / layout.parts(), element), sum, kSum, 0));
-  return layout.shards.empty() ? sum
-                               : overlapped(collective<shard::AllReduceOp>(layout.shards, "gradients of " + bucket.unit,
+        collective<shard::ReduceScatterOp>(bucket.shards, "gradients of " + bucket.unit, flat(bucket.length / bucket.parts(), element), sum, kSum, 0));
+  return bucket.shards.empty() ? sum
+                               : overlapped(collective<shard::AllReduceOp>(bucket.shards, "gradients of " + bucket.unit,
                                                                            cast<RankedTensorType>(sum.getType()), sum, kSum));
 }
 
@@ -135,7 +136,7 @@ Value BucketCode::squares(Value gradient, const Bucket &bucket) {
   constexpr int64_t kColumns = 4096;
   Arithmetic a{builder, loc()};
   Type f32 = builder.getF32Type();
-  int64_t parts = layout.parts() * layout.replicas(), here = parts / axesSize(layout.owned()), blocks = bucket.length / parts / 64, per = 1;
+  int64_t parts = bucket.parts() * layout.replicas(), here = parts / axesSize(layout.of(bucket).owned()), blocks = bucket.length / parts / 64, per = 1;
   for (int64_t d = 1; d <= kColumns / 64; ++d)
     if (blocks % d == 0)
       per = d;
@@ -160,15 +161,15 @@ Value BucketCode::addSlots(Value slots, int64_t groups) {
 
 Value BucketCode::norm(ArrayRef<std::pair<const Bucket *, Value>> squares, Value tokens) {
   Arithmetic a{builder, loc()};
-  struct Class { // buckets that are cut over the same axes
-    AxisList cut;
+  struct Class { // buckets that are cut and sharded over the same axes
+    AxisList cut, shards;
     Value sum;
   };
   std::vector<Class> classes;
   for (auto &[bucket, own] : squares) {
-    auto found = llvm::find_if(classes, [&](const Class &c) { return c.cut == bucket->cut; });
+    auto found = llvm::find_if(classes, [&](const Class &c) { return c.cut == bucket->cut && c.shards == bucket->shards; });
     if (found == classes.end())
-      classes.push_back({bucket->cut, own});
+      classes.push_back({bucket->cut, bucket->shards, own});
     else
       found->sum = a.add(found->sum, own);
   }
@@ -178,7 +179,7 @@ Value BucketCode::norm(ArrayRef<std::pair<const Bucket *, Value>> squares, Value
     auto overRanks = [&](const AxisList &axes) {
       return collective<shard::AllReduceOp>(axes, "norm of the gradient", cast<RankedTensorType>(sum.getType()), sum, kSum);
     };
-    sum = layout.isSharded ? overRanks(layout.shards) : addSlots(sum, layout.parts());
+    sum = layout.isSharded && !c.shards.empty() ? overRanks(c.shards) : addSlots(sum, axesSize(c.shards));
     sum = layout.cutsReplicas ? overRanks(layout.replicate) : addSlots(sum, layout.replicas());
     if (!c.cut.empty())
       sum = overRanks(c.cut);
@@ -219,13 +220,14 @@ Value BucketCode::countNonFinite(Value gradient) {
 
 void BucketCode::update(const Bucket &bucket, Value gradient, Value scale, Value isGood) {
   Type f32 = builder.getF32Type();
-  SmallVector<Value> before = {entry.state(bucket, "parameter", bucket.element, layout.owned())};
+  ShardLayout own = layout.of(bucket);
+  SmallVector<Value> before = {entry.state(bucket, "parameter", bucket.element, own.owned())};
   OptimizerSpec spec = bucket.hasMatrices ? config.optimizer : config.optimizer.forOthers();
   UpdateInputs in;
   in.parameter = castTo(before[0], f32);
   in.gradient = castTo(gradient, f32);
   for (StringRef role : spec.stateRoles()) {
-    before.push_back(entry.state(bucket, role, bucket.element, layout.owned()));
+    before.push_back(entry.state(bucket, role, bucket.element, own.owned()));
     in.states.push_back(castTo(before.back(), f32));
   }
   for (StringRef name : spec.scalarNames())
@@ -241,7 +243,7 @@ void BucketCode::update(const Bucket &bucket, Value gradient, Value scale, Value
       to = graph::SelectOp::create(builder, loc(), graph::broadcastScalar(builder, loc(), isGood, cast<RankedTensorType>(to.getType()).getShape()), to, from);
     entry.setState(from, to);
   }
-  if (config.keepsCompute(layout))
+  if (config.keepsCompute(own))
     entry.setState(computeState(bucket), computeOf(results[0], bucket, "updated parameters of " + bucket.unit));
 }
 

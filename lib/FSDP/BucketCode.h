@@ -42,7 +42,7 @@ public:
   mlir::Type reduceType(const Bucket &bucket) { return config.reduceType ? config.reduceType : bucket.element; }
   /// The gradients of a bucket, values of `entry`, flat and unreduced, in reduceType. `pending`: of each the axes over which it is a term of a sum.
   mlir::Value pack(const Bucket &bucket, llvm::ArrayRef<mlir::Value> gradients, llvm::ArrayRef<AxisList> pending);
-  /// Sum over the ranks of `dp_shard`: this rank's part where gradients are sharded.
+  /// Sum over the bucket's shard axes: this rank's part where gradients are sharded.
   mlir::Value scatterSum(mlir::Value flat, const Bucket &bucket);
   /// Sum over `dp_replicate`: what this rank owns of it where replicas share the optimizer's states.
   mlir::Value replicaSum(mlir::Value flat, const Bucket &bucket);
@@ -59,10 +59,11 @@ public:
   mlir::Value isFinite(mlir::Value value);
   /// What is gathered once for all runs (FSDPConfig::keepsCompute), and how.
   mlir::Value computeState(const Bucket &bucket) {
-    return entry.state(bucket, "compute_parameter", bucket.compute, config.keepsWhole(layout) ? AxisList() : layout.inner());
+    ShardLayout own = layout.of(bucket);
+    return entry.state(bucket, "compute_parameter", bucket.compute, config.keepsWhole(own) ? AxisList() : own.inner());
   }
   mlir::Value computeOf(mlir::Value owned, const Bucket &bucket, llvm::StringRef why) {
-    return config.keepsWhole(layout) ? gather(owned, bucket, why) : gatherReplicas(owned, bucket);
+    return config.keepsWhole(layout.of(bucket)) ? gather(owned, bucket, why) : gatherReplicas(owned, bucket);
   }
 
 private:
@@ -71,7 +72,7 @@ private:
   mlir::Value castTo(mlir::Value value, mlir::Type element);
   mlir::Value addSlots(mlir::Value slots, int64_t groups);
   mlir::Value onlyFirst(mlir::Value gradient, const AxisList &axes);
-  AxisList groupAxes();
+  AxisList groupAxes(const Bucket &bucket);
   mlir::Location loc() { return entry.loc(); }
 
   EntryFunction &entry;

@@ -2,8 +2,9 @@
 //
 //   1. A parameter that only one layer's calls use belongs to that layer's unit. Of the others, those that are first used behind the last layer
 //      are one unit (final norm, head), the rest another (embedding).
-//   2. Inside of a unit: one bucket for each combination of element type, type of the uses, trainability, decay, optimizer, and axes over which the
-//      parameter is whole (the norm of the gradient counts those ranks once).
+//   2. Inside of a unit: one bucket for each combination of element type, type of the uses, trainability, decay, optimizer, axes over which the
+//      parameter is whole (the norm of the gradient counts those ranks once), and axes over which it is sharded: experts that are cut over a part
+//      of dp_shard have the rest.
 //   3. Offsets are multiples of 64 elements, so that views are aligned for every type.
 //
 //===----------------------------------------------------------------------===//
@@ -54,32 +55,29 @@ static void chooseUnit(TrainedParameter &parameter, Operation *lastLayer) {
   parameter.unit = layer && !layer->empty() ? *layer : (isLate ? kHead : kEmbedding).str();
 }
 
-static AxisList otherAxes(const Mesh &mesh, const Sharding &sharding, AxisList &cut) {
-  AxisList whole;
+/// Of the mesh's axes what cuts the parameter, what shards its bucket, and over what else than data it is whole.
+static void setAxes(Bucket &bucket, const Mesh &mesh, const Sharding &sharding, const AxisList &shards) {
   AxisList used = sharding.usedAxes();
   for (auto [n, axis] : llvm::enumerate(mesh.axes)) {
-    if (StringRef(axis.name).starts_with("dp"))
-      continue;
     AxisRef ref = wholeAxis(mesh, static_cast<int>(n));
-    AxisList own;
+    bool isShard = llvm::is_contained(shards, ref);
+    AxisList own, unwanted, &rest = isShard ? bucket.shards : StringRef(axis.name).starts_with("dp") ? unwanted : bucket.replicated;
     for (const AxisRef &part : used)
       if (part.axis == ref.axis)
         own.push_back(part);
     if (own.empty()) {
-      whole.push_back(ref);
+      rest.push_back(ref);
       continue;
     }
-    // What of the axis is not used: k/v heads that several ranks share.
-    int64_t size = axesSize(own);
-    cut.insert(cut.end(), own.begin(), own.end());
-    if (size < axis.size && own.size() == 1) {
+    // What of the axis is not used: k/v heads that several ranks share, experts that several ranks have.
+    bucket.cut.insert(bucket.cut.end(), own.begin(), own.end());
+    if (axesSize(own) < axis.size && own.size() == 1) {
       if (own[0].pre > 1)
-        whole.push_back({ref.axis, 1, own[0].pre});
-      if (int64_t rest = axis.size / (own[0].pre * own[0].size); rest > 1)
-        whole.push_back({ref.axis, own[0].pre * own[0].size, rest});
+        rest.push_back({ref.axis, 1, own[0].pre});
+      if (int64_t minor = axis.size / (own[0].pre * own[0].size); minor > 1)
+        rest.push_back({ref.axis, own[0].pre * own[0].size, minor});
     }
   }
-  return whole;
 }
 
 /// Do two pieces of one weight have an element in common? (Of every element there is one, that is trained.)
@@ -91,7 +89,8 @@ static bool haveCommonPart(const TrainedParameter &a, const TrainedParameter &b)
   return a.segment[1] < b.segment[1] + b.segment[2] && b.segment[1] < a.segment[1] + a.segment[2];
 }
 
-FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t parts, const llvm::Regex *noDecay, bool splitMatrices) {
+FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, const AxisList &shards, int64_t replicas, const llvm::Regex *noDecay,
+                                   bool splitMatrices) {
   BucketPlan plan;
   llvm::MapVector<std::pair<Attribute, Attribute>, SmallVector<graph::ParameterOp>> named;
   Operation *lastLayer = nullptr;
@@ -142,25 +141,24 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t 
   }
 
   for (auto &parameter : plan.parameters) {
-    AxisList cut, whole = otherAxes(mesh, parameter->sharding, cut);
+    Bucket own;
+    setAxes(own, mesh, parameter->sharding, shards);
     bool isMatrix = splitMatrices && parameter->gradient >= 0 && parameter->global.getRank() == 2 && isLayerUnit(parameter->unit);
     bool hasDecay = !noDecay || !noDecay->match(parameter->name.getValue());
     auto found = llvm::find_if(plan.buckets, [&](const Bucket &bucket) {
       return bucket.unit == parameter->unit && bucket.element == parameter->local.getElementType() &&
              bucket.compute == parameter->compute.getElementType() && bucket.isTrained == (parameter->gradient >= 0) &&
-             bucket.hasDecay == hasDecay && bucket.hasMatrices == isMatrix && bucket.replicated == whole;
+             bucket.hasDecay == hasDecay && bucket.hasMatrices == isMatrix && bucket.replicated == own.replicated &&
+             bucket.shards == own.shards;
     });
     if (found == plan.buckets.end()) {
-      Bucket bucket;
-      bucket.unit = parameter->unit;
-      bucket.element = parameter->local.getElementType();
-      bucket.compute = parameter->compute.getElementType();
-      bucket.isTrained = parameter->gradient >= 0;
-      bucket.hasDecay = hasDecay;
-      bucket.hasMatrices = isMatrix;
-      bucket.replicated = whole;
-      bucket.cut = cut;
-      found = plan.buckets.insert(plan.buckets.end(), std::move(bucket));
+      own.unit = parameter->unit;
+      own.element = parameter->local.getElementType();
+      own.compute = parameter->compute.getElementType();
+      own.isTrained = parameter->gradient >= 0;
+      own.hasDecay = hasDecay;
+      own.hasMatrices = isMatrix;
+      found = plan.buckets.insert(plan.buckets.end(), std::move(own));
     }
     found->items.push_back(parameter.get());
   }
@@ -173,7 +171,7 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, int64_t 
       item->offset = llvm::alignTo(end, kAlignment);
       end = item->offset + item->local.getNumElements();
     }
-    bucket.length = llvm::alignTo(end, kAlignment * parts);
+    bucket.length = llvm::alignTo(end, kAlignment * bucket.parts() * replicas);
   }
   return std::move(plan);
 }

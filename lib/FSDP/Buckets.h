@@ -42,9 +42,12 @@ struct Bucket {
   bool isTrained = true, hasDecay = true;
   bool hasMatrices = false; ///< of layers only, if matrices have an optimizer of their own (Muon)
   AxisList replicated; ///< axes of the mesh, other than the data-parallel ones, over which all its parameters are whole
-  AxisList cut;        ///< the other ones
+  AxisList cut;        ///< the other ones, and parts of the data-parallel ones that cut them (experts)
+  AxisList shards;     ///< what `cut` leaves of the axes over which buckets are sharded
   llvm::SmallVector<TrainedParameter *> items;
   int64_t length = 0;  ///< elements, padded
+
+  int64_t parts() const { return axesSize(shards); }
 };
 
 /// All parameters of the entry function and their buckets, units in the order of their first use.
@@ -55,8 +58,10 @@ struct BucketPlan {
   llvm::StringMap<bool> isLast;
 };
 
-/// `parts`: into how many parts a bucket can be cut. `noDecay`: names without weight decay; null: none. `splitMatrices`: matrices of layers have buckets of their own.
-mlir::FailureOr<BucketPlan> planBuckets(mlir::func::FuncOp entry, const Mesh &mesh, int64_t parts, const llvm::Regex *noDecay, bool splitMatrices);
+/// `shards`: axes over which buckets are sharded; a bucket can be cut into `replicas` times as many parts. `noDecay`: names without weight decay;
+/// null: none. `splitMatrices`: matrices of layers have buckets of their own.
+mlir::FailureOr<BucketPlan> planBuckets(mlir::func::FuncOp entry, const Mesh &mesh, const AxisList &shards, int64_t replicas, const llvm::Regex *noDecay,
+                                        bool splitMatrices);
 
 } // namespace shardc
 

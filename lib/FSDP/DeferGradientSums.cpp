@@ -7,6 +7,8 @@
 // may if all its operands may; a call's if its callee's result may. What no op leaves pending is reduced by Partition where it arises, and the
 // gradient is then equal on those ranks: FSDP counts it once.
 //
+// A weight that is cut over a part of the data-parallel axes (experts) has seen the tokens of all ranks along it; its gradient pends over the rest.
+//
 // The same over the other axes where cotangents are added: those of q, k and v in front of them are terms of one sum over tp, which is reduced once,
 // behind the additions (as in Megatron-LM, where the products are one).
 //
@@ -35,6 +37,8 @@ public:
       if (StringRef(axis.name).starts_with("dp") == isData)
         data.push_back(wholeAxis(mesh, static_cast<int>(n)));
   }
+  /// Splits the axes where weights of the entry are cut over parts of them.
+  LogicalResult splitAxes(func::FuncOp entry);
   LogicalResult run(func::FuncOp entry);
   LogicalResult mergeAdditions(func::FuncOp function);
 
@@ -46,10 +50,17 @@ private:
   LogicalResult leavePending(Value value, const AxisList &axes);
   void set(Value value, Sharding sharding) { shard::setSharding(value, shard::ShardingAttr::get(symbol, mesh, sharding)); }
 
+  /// The parts of `data` in `axes`.
+  AxisList partsIn(const AxisList &axes) const {
+    AxisList parts = refineBy(canonicalAxes(axes), data);
+    llvm::erase_if(parts, [&](const AxisRef &axis) { return !llvm::is_contained(data, axis); });
+    return parts;
+  }
+
   SymbolTable symbols;
   Mesh mesh;
   FlatSymbolRefAttr symbol;
-  AxisList data;
+  AxisList data; ///< parts that stand or pend together
   DenseMap<Value, AxisList> known;
 };
 
@@ -83,8 +94,8 @@ FailureOr<AxisList> GradientSums::reduced(Operation *op) {
     TensorFactors factors = projectToFactors(rule, dims, *sharding);
     for (auto [factor, entry] : llvm::zip(rule.factors, factors.factors))
       if (factor.kind == FactorKind::Reduction && factor.reduce == ReduceKind::Sum)
-        for (const AxisRef &axis : data)
-          if (llvm::is_contained(canonicalAxes(entry.axes), axis) && !llvm::is_contained(axes, axis))
+        for (const AxisRef &axis : partsIn(entry.axes))
+          if (!llvm::is_contained(axes, axis))
             axes.push_back(axis);
   }
   return axes;
@@ -122,7 +133,13 @@ FailureOr<AxisList> GradientSums::pendable(Value value) {
       if (!llvm::is_contained(axes, axis))
         axes.push_back(axis);
   }
-  llvm::sort(axes, [](const AxisRef &a, const AxisRef &b) { return a.axis < b.axis; });
+  // What is cut along an axis is scattered along it where it is made.
+  FailureOr<Sharding> sharding = shardingOf(value);
+  if (failed(sharding))
+    return failure();
+  for (const DimSharding &dim : sharding->dims)
+    llvm::erase_if(axes, [&](const AxisRef &axis) { return overlaps({axis}, dim.axes); });
+  llvm::sort(axes);
   return known[value] = axes;
 }
 
@@ -130,7 +147,7 @@ LogicalResult GradientSums::leavePending(Value value, const AxisList &axes) {
   FailureOr<Sharding> sharding = shardingOf(value);
   if (failed(sharding))
     return failure();
-  if (axes.empty() || sharding->partialAxes() == axes)
+  if (axes.empty() || partsIn(sharding->partialAxes()) == axes)
     return success();
   set(value, pendingOver(*sharding, axes));
   Operation *op = value.getDefiningOp();
@@ -197,7 +214,29 @@ LogicalResult GradientSums::mergeAdditions(func::FuncOp function) {
   return success();
 }
 
+LogicalResult GradientSums::splitAxes(func::FuncOp entry) {
+  AxisList used;
+  for (auto parameter : entry.getBody().getOps<graph::ParameterOp>()) {
+    FailureOr<Sharding> sharding = shardingOf(parameter.getResult());
+    if (failed(sharding))
+      return failure();
+    for (const AxisRef &part : sharding->usedAxes())
+      for (const AxisRef &axis : data) {
+        if (!overlaps(part, axis))
+          continue;
+        if (mesh.axes[axis.axis].name == "dp_replicate")
+          return parameter.emitOpError() << "\"" << parameter.getName() << "\" is cut over \"" << str(mesh, part)
+                                         << "\", along which ranks have whole copies";
+        used.push_back(part);
+      }
+  }
+  data = refineBy(data, used);
+  return success();
+}
+
 LogicalResult GradientSums::run(func::FuncOp entry) {
+  if (failed(splitAxes(entry)))
+    return failure();
   llvm::StringMap<shard::ShardingAttr> weights;
   auto key = [](Attribute name, Attribute segment) {
     std::string text;
@@ -208,11 +247,6 @@ LogicalResult GradientSums::run(func::FuncOp entry) {
     FailureOr<Sharding> sharding = shardingOf(parameter.getResult());
     if (failed(sharding))
       return failure();
-    for (const AxisRef &used : sharding->usedAxes())
-      for (const AxisRef &axis : data)
-        if (overlaps(used, axis))
-          return parameter.emitOpError() << "\"" << parameter.getName() << "\" is cut over \"" << str(mesh, used)
-                                         << "\", a data-parallel axis, over which gradients are summed";
     weights[key(parameter.getNameAttr(), parameter.getSegmentAttr())] = shard::getSharding(parameter.getResult());
   }
   Operation *ret = entry.getBody().front().getTerminator();

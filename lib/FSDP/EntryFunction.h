@@ -26,6 +26,13 @@ struct ShardLayout {
   AxisList inner() const { return isSharded ? shards : AxisList(); }
   /// What cuts main parameters, reduced gradients and the optimizer's states.
   AxisList owned() const;
+  /// That of one bucket, which may have a part of `shards`, or nothing.
+  ShardLayout of(const Bucket &bucket) const {
+    ShardLayout own = *this;
+    own.shards = bucket.shards;
+    own.isSharded &= !own.shards.empty();
+    return own;
+  }
   mlir::ArrayAttr axes(const AxisList &list) const { return shard::axesAttr(symbol.getContext(), mesh, list); }
   mlir::NamedAttrList wholeScalar() const; ///< argument attributes
   mlir::NamedAttrList perRank(mlir::RankedTensorType flat) const;

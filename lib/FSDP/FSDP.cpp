@@ -44,17 +44,18 @@ private:
   void buildOptimizerStep();
   void buildZeroGrad();
   void buildGather();
-  bool defers() const { return config.defersSync && layout.isSharded; }
+  bool defers(const Bucket &bucket) const { return config.defersSync && layout.of(bucket).isSharded; }
   /// The last sum makes it smaller.
-  bool keepsReducedApart() const { return defers() || layout.cutsReplicas; }
+  bool keepsReducedApart(const Bucket &bucket) const { return defers(bucket) || layout.cutsReplicas; }
   /// What a bucket's gradient is between entries: whole and unreduced if it is deferred, in the type of the reduction.
   Value gradientState(EntryFunction &entry, const Bucket &bucket, bool reduced) {
     Type element = BucketCode(entry, layout, config).reduceType(bucket);
-    if (reduced && keepsReducedApart())
-      return entry.state(bucket, "gradient/reduced", element, layout.owned());
-    AxisList cut = defers() ? AxisList() : layout.inner(), pending = layout.replicate;
+    ShardLayout own = layout.of(bucket);
+    if (reduced && keepsReducedApart(bucket))
+      return entry.state(bucket, "gradient/reduced", element, own.owned());
+    AxisList cut = defers(bucket) ? AxisList() : own.inner(), pending = layout.replicate;
     if (cut.empty())
-      llvm::append_range(pending, layout.shards);
+      llvm::append_range(pending, bucket.shards);
     return entry.state(bucket, "gradient", element, cut, pending);
   }
 
@@ -84,9 +85,7 @@ void FSDPBuilder::addBuckets() {
         attrs.append("sharding", shard::ShardingAttr::get(layout.symbol, layout.mesh, item->sharding));
       items.push_back(attrs.getDictionary(b.getContext()));
     }
-    AxisList axes = layout.shards;
-    if (layout.cutsReplicas)
-      axes = layout.owned();
+    AxisList axes = layout.cutsReplicas ? layout.of(bucket).owned() : bucket.shards;
     shard::BucketOp::create(b, main.getLoc(), b.getStringAttr(bucket.name), b.getStringAttr(bucket.unit), TypeAttr::get(bucket.element),
                             b.getI64IntegerAttr(bucket.length), layout.symbol, layout.axes(axes), b.getArrayAttr(items));
   }
@@ -142,18 +141,19 @@ void FSDPBuilder::replaceParameters(EntryFunction &entry, const Bucket &bucket) 
     return; // nobody reads it
   BucketCode code(entry, layout, config);
   entry.builder.setInsertionPoint(first);
-  if (config.keepsWhole(layout))
+  if (config.keepsWhole(layout.of(bucket)))
     return replaceUses(entry, bucket, code.computeState(bucket), all, first);
   Value shard = code.innerShard(bucket);
   Value whole = code.gather(shard, bucket, "parameters of " + bucket.unit);
-  bool again = layout.isSharded && isLayerUnit(bucket.unit) && config.reshard != FSDPConfig::Never &&
+  bool again = layout.of(bucket).isSharded && isLayerUnit(bucket.unit) && config.reshard != FSDPConfig::Never &&
                (config.reshard != FSDPConfig::Default || !plan.isLast.lookup(bucket.unit));
   if (!again || forward.empty() || backward.empty())
     return replaceUses(entry, bucket, whole, all, first);
   Operation *second = firstOf(backward), *last = lastOf(forward);
   replaceUses(entry, bucket, whole, forward, first);
   Value wholeAgain;
-  if (config.reshard == FSDPConfig::Groups) {
+  // Experts may have so few shards, or so many, that groups do not fit: these are gathered from all.
+  if (config.reshard == FSDPConfig::Groups && bucket.parts() > config.reshardGroup && bucket.shards.back().size % config.reshardGroup == 0) {
     entry.builder.setInsertionPointAfter(last);
     Value kept = code.keepInGroups(whole, bucket);
     entry.builder.setInsertionPoint(second);
@@ -262,7 +262,7 @@ void FSDPBuilder::buildForwardBackward() {
   for (const Bucket &bucket : plan.buckets)
     if (bucket.isTrained) {
       Value own = packGradients(entry, bucket);
-      if (!defers() && layout.isSharded) // the sum over replicas waits for the last micro-batch
+      if (!defers(bucket) && layout.of(bucket).isSharded) // the sum over replicas waits for the last micro-batch
         own = code.scatterSum(own, bucket);
       Value before = gradientState(entry, bucket, false);
       entry.setState(before, Arithmetic{entry.builder, entry.loc()}.add(before, own));
@@ -282,10 +282,10 @@ void FSDPBuilder::buildFinishGradSync() {
   for (const Bucket &bucket : plan.buckets)
     if (bucket.isTrained) {
       Value from = gradientState(entry, bucket, false), sum = from;
-      if (defers() || !layout.isSharded)
+      if (defers(bucket) || !layout.of(bucket).isSharded)
         sum = code.scatterSum(sum, bucket);
       sum = code.replicaSum(sum, bucket);
-      if (sum != from || keepsReducedApart())
+      if (sum != from || keepsReducedApart(bucket))
         entry.setState(gradientState(entry, bucket, true), sum);
     }
   entry.finish("finish_grad_sync");
@@ -327,8 +327,9 @@ void FSDPBuilder::buildGather() {
   EntryFunction entry = EntryFunction::create("gather", main, layout);
   BucketCode code(entry, layout, config);
   for (const Bucket &bucket : plan.buckets)
-    entry.setState(code.computeState(bucket),
-                   code.computeOf(entry.state(bucket, "parameter", bucket.element, layout.owned()), bucket, "parameters of " + bucket.unit));
+    if (ShardLayout own = layout.of(bucket); config.keepsCompute(own))
+      entry.setState(code.computeState(bucket),
+                     code.computeOf(entry.state(bucket, "parameter", bucket.element, own.owned()), bucket, "parameters of " + bucket.unit));
   entry.finish("gather");
 }
 
@@ -412,7 +413,7 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
       module.emitError() << "no-decay: \"" << noDecay << "\" is not a regular expression: " << error;
       return signalPassFailure();
     }
-    FailureOr<BucketPlan> plan = planBuckets(function, layout.mesh, layout.parts() * layout.replicas(), noDecay.empty() ? nullptr : &pattern,
+    FailureOr<BucketPlan> plan = planBuckets(function, layout.mesh, layout.shards, layout.replicas(), noDecay.empty() ? nullptr : &pattern,
                                              config->optimizer.kind == OptimizerSpec::Muon);
     if (failed(plan))
       return signalPassFailure();

@@ -34,7 +34,7 @@ public:
   Orthogonaliser(OpBuilder &builder, Location loc, const ShardLayout &layout, const Bucket &bucket,
                  const OptimizerSpec &spec)
       : builder(builder), loc(loc), a{builder, loc}, layout(layout), bucket(bucket), spec(spec),
-        workers(layout.shards) {
+        workers(bucket.shards) {
     llvm::append_range(workers, bucket.cut);
     element =
         spec.newtonSchulzDtype == "bfloat16" ? Type(builder.getBF16Type()) : builder.getF32Type();
@@ -183,7 +183,7 @@ double Orthogonaliser::factorOf(const TrainedParameter &parameter) const {
 
 Value Orthogonaliser::run(Value momentum) {
   Value flat = castTo(momentum, element);
-  if (AxisList owned = layout.owned(); !owned.empty())
+  if (AxisList owned = layout.of(bucket).owned(); !owned.empty())
     flat = collective<shard::AllGatherOp>(owned, "momentum", {bucket.length}, flat, 0);
   llvm::MapVector<std::pair<int64_t, int64_t>, SmallVector<Item>> byShape;
   for (const TrainedParameter *parameter : bucket.items) {
@@ -220,7 +220,7 @@ Value Orthogonaliser::run(Value momentum) {
   Value packed =
       shard::BucketPackOp::create(builder, loc, RankedTensorType::get({bucket.length}, f32), parts,
                                   builder.getDenseI64ArrayAttr(offsets));
-  AxisList owned = layout.owned();
+  AxisList owned = layout.of(bucket).owned();
   return owned.empty()
              ? packed
              : collective<shard::SliceOp>(owned, "directions", shapeOf(momentum), packed, 0);

@@ -58,6 +58,7 @@ static void buildAnnotate(OpPassManager &pm, const PipelineOptions &options) {
   AnnotatePassOptions annotate;
   annotate.mesh = options.mesh;
   annotate.plan = options.plan;
+  annotate.ep = options.ep;
   annotate.sequenceParallel = options.sequenceParallel;
   annotate.strict = options.strict;
   annotate.costs = options.costs;

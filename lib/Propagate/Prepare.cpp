@@ -73,12 +73,28 @@ private:
       for (Value operand : call.getOperands())
         key.push_back(seedOf(operand, isRoot));
       auto [entry, isNew] = variants.try_emplace(ArrayAttr::get(call.getContext(), key));
-      if (isNew)
+      if (isNew) {
         entry->second = makeVariant(callee, key);
+        passPlans(call, entry->second);
+      }
       call.setCallee(entry->second.getName());
       if (isNew)
         visit(entry->second, /*isRoot=*/false);
     });
+  }
+
+  /// An argument knows the plan's line for the parameter that it gets, so that what follows from it can name it.
+  static void passPlans(func::CallOp call, func::FuncOp callee) {
+    StringRef name = shard::ShardDialect::kPlanAttr;
+    for (auto [operand, argument] : llvm::zip(call.getOperands(), callee.getArguments())) {
+      Attribute plan;
+      if (auto passed = dyn_cast<BlockArgument>(operand))
+        plan = call->getParentOfType<func::FuncOp>().getArgAttr(passed.getArgNumber(), name);
+      else if (auto parameter = operand.getDefiningOp<graph::ParameterOp>())
+        plan = parameter->getAttr(name);
+      if (plan)
+        callee.setArgAttr(argument.getArgNumber(), name, plan);
+    }
   }
 
   /// The first variant is the function itself; `pristine` keeps how it looked for the others.

@@ -139,6 +139,8 @@ LogicalResult PropagationGraph::addFunction(func::FuncOp function) {
   if (!function.getBody().hasOneBlock())
     return function.emitOpError() << "has " << function.getBody().getBlocks().size() << " blocks, expected one";
   auto rootOf = [&](const Twine &what, unsigned i, DictionaryAttr attrs) {
+    if (auto plan = attrs ? attrs.getAs<StringAttr>(shard::ShardDialect::kPlanAttr) : StringAttr())
+      return plan;
     auto name = attrs ? attrs.getAs<StringAttr>(graph::GraphDialect::kNameAttr) : StringAttr();
     std::string text = (what + (name ? " \"" + name.getValue().str() + "\"" : " " + std::to_string(i)) + " of @" +
                         function.getName()).str();
@@ -403,8 +405,10 @@ void PropagationGraph::writeConflicts() {
 
 void PropagationGraph::write(ModuleOp module) {
   for (auto function : module.getOps<func::FuncOp>()) {
-    for (BlockArgument argument : function.getArguments())
+    for (BlockArgument argument : function.getArguments()) {
       shard::setSharding(argument, attrOf(indexOf[argument]));
+      function.removeArgAttr(argument.getArgNumber(), shard::ShardDialect::kPlanAttr); // for origins only
+    }
     for (auto [i, value] : llvm::enumerate(functionResults[function])) {
       BlockArgument replaced = replacedBy(function, i);
       function.setResultAttr(i, shard::ShardDialect::kShardingAttr, attrOf(replaced ? indexOf[replaced] : value));

@@ -26,7 +26,7 @@ int64_t stagingBytes(const Program &program, const ProgramCommand &command) {
   if (command.kind == CommandKind::AllGather || command.kind == CommandKind::ReduceScatter)
     return shardrt_rows_staging(ranks, size, command.outer, command.inner, command.total);
   if (command.kind == CommandKind::AllToAll)
-    return shardrt_all_to_all_staging(ranks, size, source.getShape().data(), source.getRank(),
+    return shardrt_all_to_all_staging(ranks, size, command.shape.data(), command.shape.size(),
                                       command.splitDim, command.splitTotal);
   return 0;
 }

@@ -74,7 +74,7 @@ DictionaryAttr ExecBuilder::payload(const ProgramCommand &command) {
   case CommandKind::Slice:
     return dictionary({{"outer", number(command.outer)}, {"inner", number(command.inner)}, {"total", number(command.total)}});
   case CommandKind::AllToAll:
-    return dictionary({{"split_dim", number(command.splitDim)}, {"concat_dim", number(command.concatDim)},
+    return dictionary({{"shape", builder.getDenseI64ArrayAttr(command.shape)}, {"split_dim", number(command.splitDim)}, {"concat_dim", number(command.concatDim)},
                        {"split_total", number(command.splitTotal)}, {"concat_total", number(command.concatTotal)}});
   case CommandKind::Permute:
     return dictionary({{"pairs", builder.getDenseI64ArrayAttr(command.pairs)}, {"count", number(command.count)}});

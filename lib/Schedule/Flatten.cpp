@@ -231,6 +231,7 @@ LogicalResult Flattener::visitCollective(Operation *op, Frame &frame) {
     command.concatDim = exchange.getConcatDim();
     command.splitTotal = exchange.getSplitTotal();
     command.concatTotal = exchange.getConcatTotal();
+    command.shape.assign(from.getShape().begin(), from.getShape().end());
   } else if (auto permute = dyn_cast<shard::PermuteOp>(op)) {
     command.kind = CommandKind::Permute;
     command.pairs.assign(permute.getPairs().begin(), permute.getPairs().end());

@@ -123,7 +123,7 @@ static void addPayload(json::Object &object, const ProgramCommand &command, cons
     object["total"] = command.total;
     break;
   case CommandKind::AllToAll:
-    object["shape"] = toJson(source.type.getShape());
+    object["shape"] = toJson(command.shape);
     object["split_dim"] = command.splitDim;
     object["concat_dim"] = command.concatDim;
     object["split_total"] = command.splitTotal;

@@ -61,6 +61,9 @@ void shardc::estimateStep(const MeshCosts &costs, int64_t sourceBytes, int64_t r
     messages = 1;
   else if (step.kind == StepKind::AllReduce)
     messages *= 2;
+  // An all-to-all packs and unpacks: at equal bytes a gather or a scatter of sums is better.
+  if (step.kind == StepKind::AllToAll)
+    step.micros += costs.stepMicros * 0.01;
   step.bytes = bytesSent(step.kind, group, sourceBytes, resultBytes);
   step.micros += latency * messages + step.bytes / (bandwidth * 1e3);
 }

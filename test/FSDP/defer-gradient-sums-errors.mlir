@@ -16,11 +16,10 @@ module {
 
 // -----
 
-// A data-parallel rank has other tokens: it cannot have another part of a weight too.
-shard.mesh @mesh ["dp_shard" = 4]
+shard.mesh @mesh ["dp_replicate" = 4]
 func.func @main() {
-  // expected-error@+1 {{"w" is cut over "dp_shard:(1)2", a data-parallel axis, over which gradients are summed}}
-  %w = graph.parameter "w" {shard.shardings = [#shard.sharding<@mesh, [{"dp_shard":(1)2}]>]} : tensor<2xf32>
+  // expected-error@+1 {{"w" is cut over "dp_replicate:(1)2", along which ranks have whole copies}}
+  %w = graph.parameter "w" {shard.shardings = [#shard.sharding<@mesh, [{"dp_replicate":(1)2}]>]} : tensor<2xf32>
   return
 }
 

@@ -3,7 +3,7 @@
 // RUN: shard-opt --shard-interpret %s --entry reductions | FileCheck %s --check-prefix=REDUCE
 // RUN: shard-opt --shard-interpret %s --entry order | FileCheck %s --check-prefix=ORDER
 
-func.func @einsum() -> (tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tensor<3x2xf32>, tensor<2x2x2xf32>) {
+func.func @einsum() -> (tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tensor<3x2xf32>, tensor<2x2x2xf32>, tensor<2x2xf32>) {
   %a = graph.constant dense<[[[1.75, 1.25, 1.5], [0.0, 1.75, -1.75]], [[-2.0, -2.0, -1.0], [-1.0, -1.25, 0.25]]]> : tensor<2x2x3xf32>
   %b = graph.constant dense<[[[-1.75, 0.25], [-1.25, 0.75]], [[-2.0, -0.75], [1.75, 0.25]], [[1.25, 0.75], [0.5, -1.25]]]> : tensor<3x2x2xf32>
   // A batch letter, and a transposed result.
@@ -27,7 +27,12 @@ func.func @einsum() -> (tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tens
   %h = graph.constant dense<[1, 2, 0]> : tensor<3xi64>
   %y = graph.constant dense<[[2.0, 0.5], [1.0, 1.0], [0.0, 5.0]]> : tensor<3x2xf32>
   %4 = graph.grouped_matmul_grad %y, %dy by %h : tensor<3x2xf32>, tensor<3x2xf32>, tensor<3xi64> -> tensor<2x2x2xf32>
-  return %0, %1, %2, %3, %4 : tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tensor<3x2xf32>, tensor<2x2x2xf32>
+  // In two blocks the first row has the first expert only, the second row the second; the others' give zero rows.
+  // EINSUM: result5 {{.*}} = {{\[\[}}0, 0], [5, 11]]
+  %p = graph.constant dense<[[1.0, 2.0], [1.0, 2.0]]> : tensor<2x2xf32>
+  %q = graph.constant dense<[1, 1]> : tensor<2xi64>
+  %5 = graph.grouped_matmul %p, %w by %q {blocks = 2 : i64} : tensor<2x2xf32>, tensor<2x2x2xf32>, tensor<2xi64> -> tensor<2x2xf32>
+  return %0, %1, %2, %3, %4, %5 : tensor<2x2x2xf32>, tensor<2x2xf32>, tensor<1x1xi8>, tensor<3x2xf32>, tensor<2x2x2xf32>, tensor<2x2xf32>
 }
 
 // Two groups, stride 2 and 1, dilation 1 and 2, padding above and on the right; expected values by numpy.

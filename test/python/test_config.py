@@ -17,6 +17,7 @@ from shardc.config import (
     MixedPrecisionPolicy,
     MoEParallelizerConfig,
     ParallelismSizes,
+    TrainOptions,
     UnsupportedError,
     resolve_strategy_config,
     validate_tp_mesh,
@@ -240,6 +241,46 @@ def test_supported_setups():
         CompileOptions.from_setup(DistributedSetup.build(PLAIN), mesh={"tp": 2})
 
 
+def test_expert_parallelism():
+    """Of the mesh of experts only its size is the compiler's business: the axes are parts of dp_shard and tp."""
+    setup = DistributedSetup.build(PLAIN, ParallelismSizes(tp_size=2, ep_size=2))
+    options = CompileOptions.from_setup(setup)
+    assert options == CompileOptions(mesh={"tp": 2}, ep=2)
+    assert " ".join(options.arguments("m.onnx", None)) == "compile m.onnx --mesh tp=2 --ep 2"
+    sizes = ParallelismSizes(dp_size=4, tp_size=2, ep_size=4)
+    options = TrainOptions.from_setup(DistributedSetup.build(PLAIN, sizes))
+    assert (options.mesh, options.ep, options.reshard_after_forward) == ({"dp_shard": 4, "tp": 2}, 4, False)
+    again = DistributedSetup.build(PLAIN, sizes, moe_parallel_config={"reshard_after_forward": True})
+    assert TrainOptions.from_setup(again).reshard_after_forward is True
+    with pytest.raises(ValueError, match="CompileOptions.ep: ep is 0, not a whole number of at least 1"):
+        CompileOptions(ep=0)
+
+
+@pytest.mark.parametrize(
+    "strategy, sizes, moe, message",
+    [
+        (PLAIN, dict(dp_size=2, tp_size=4, ep_size=2), {}, "ParallelismSizes.ep_size: 2 is not supported: experts are cut over all of tp"),
+        (
+            PLAIN,
+            dict(dp_size=4, dp_replicate_size=2, ep_size=4),
+            {},
+            "ParallelismSizes.ep_size: 4 is not supported: experts are cut over dp_shard x tp = 2 x 1",
+        ),
+        (PLAIN, dict(dp_size=2, ep_size=2), {"wrap_outer_model": False}, "MoEParallelizerConfig.wrap_outer_model: False"),
+        (
+            FSDP2Config(mp_policy=None, reshard_after_forward=True),
+            dict(dp_size=2, ep_size=2),
+            {},
+            "MoEParallelizerConfig.reshard_after_forward: False is not supported: FSDP2Config.reshard_after_forward is True",
+        ),
+    ],
+)
+def test_expert_parallelism_that_is_refused(strategy, sizes, moe, message):
+    setup = DistributedSetup.build(strategy, ParallelismSizes(**sizes), moe_parallel_config=moe)
+    with pytest.raises(UnsupportedError, match=re.escape(message)):
+        TrainOptions.from_setup(setup)
+
+
 @pytest.mark.parametrize(
     "strategy, sizes, others, field",
     [
@@ -251,7 +292,19 @@ def test_supported_setups():
         (PLAIN, dict(dp_size=4, dp_replicate_size=2), {}, "ParallelismSizes.dp_size"),
         (PLAIN, dict(cp_size=2), {}, "ParallelismSizes.cp_size"),
         (PLAIN, dict(pp_size=2), {}, "ParallelismSizes.pp_size"),
-        (PLAIN, dict(tp_size=2, ep_size=2), {}, "ParallelismSizes.ep_size"),
+        (PLAIN, dict(tp_size=4, ep_size=2), {}, "ParallelismSizes.ep_size"),
+        (
+            PLAIN,
+            dict(tp_size=2, ep_size=2),
+            dict(moe_parallel_config={"lm_head_precision": "float32"}),
+            "MoEParallelizerConfig.lm_head_precision",
+        ),
+        (
+            PLAIN,
+            dict(tp_size=2, ep_size=2),
+            dict(moe_parallel_config={"reshard_after_forward": True}),
+            "MoEParallelizerConfig.reshard_after_forward",
+        ),
         (PLAIN, {}, dict(activation_checkpointing="selective"), "activation_checkpointing"),
         (MegatronFSDPConfig(), dict(dp_size=2), {}, "ParallelismSizes.dp_size"),
         (MegatronFSDPConfig(nccl_ub=True), {}, {}, "MegatronFSDPConfig.nccl_ub"),

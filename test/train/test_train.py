@@ -30,6 +30,15 @@ MESHES = {
     "dp2-tp2": ("--dp-shard", "2", "--tp", "2"),
     "replicate2-shard2": ("--dp-replicate", "2", "--dp-shard", "2"),
 }
+# Experts over tp and a part of dp_shard: two ranks have the same ones in dp4-ep2, and in dp2-tp2-ep2, where they are cut over tp only.
+EXPERT_MESHES = {
+    "dp2-ep2": (*MESHES["dp2"], "--ep", "2"),
+    "dp4-ep2": (*MESHES["dp4"], "--ep", "2"),
+    "dp2-tp2-ep2": (*MESHES["dp2-tp2"], "--ep", "2"),
+    "dp2-tp2-ep4": (*MESHES["dp2-tp2"], "--ep", "4"),
+    "replicate2-shard2-ep2": (*MESHES["replicate2-shard2"], "--ep", "2"),
+}
+MESHES |= EXPERT_MESHES
 SEQUENCE_PARALLEL = ("--sequence-parallel",)
 ZERO = {f"zero{stage}": ("--zero-dp-strategy", str(stage)) for stage in range(4)}
 CHECKPOINTING = {kind: ("--activation-checkpointing", kind) for kind in ("selective", "full")}
@@ -70,8 +79,9 @@ class Case:
 
 def plain_cases(family: str) -> list[Case]:
     """Every mesh, with and without sequence parallelism."""
-    cases = [Case(family, mesh) for mesh in MESHES]
-    return cases + [Case(family, mesh).with_options("sp", SEQUENCE_PARALLEL) for mesh in MESHES if "tp" in mesh]
+    meshes = [mesh for mesh in MESHES if mesh not in EXPERT_MESHES or family == "qwen3_moe"]
+    cases = [Case(family, mesh) for mesh in meshes]
+    return cases + [Case(family, mesh).with_options("sp", SEQUENCE_PARALLEL) for mesh in meshes if "tp" in mesh]
 
 
 def accumulated_cases(case: Case, names=tuple(ACCUMULATED)) -> list[Case]:
@@ -95,7 +105,8 @@ def cases_against_torch(everything: bool) -> list[Case]:
         outer = Case(family, "replicate2-shard2").with_options("outer", OUTER)
         cases += [outer, *accumulated_cases(outer)] if everything or family == FAMILIES[0] else []
     llama = Case("llama", "dp2-tp2")
-    cases += [Case("llama", mesh, run="muon_float32") for mesh in MESHES]
+    cases += [Case("llama", mesh, run="muon_float32") for mesh in MESHES if mesh not in EXPERT_MESHES]
+    cases += [other for mesh in ("dp4-ep2", "dp2-tp2-ep4") for other in accumulated_cases(Case("qwen3_moe", mesh))]
     return cases + [dataclasses.replace(llama, run=run) for run in ("sgd", "unclipped", "cosine")]
 
 
@@ -109,6 +120,8 @@ def neutral_cases(everything: bool) -> list[tuple[Case, Case]]:
                 chosen = set(NEUTRAL)
             elif family == FAMILIES[0] and base.name == "":
                 chosen = {"dp2": set(NEUTRAL), "replicate2-shard2": set(ZERO)}.get(base.mesh, set())
+            elif base.mesh in EXPERT_MESHES and base.name == "":
+                chosen = {*ZERO, "full"} if base.mesh in ("dp4-ep2", "dp2-tp2-ep4") else {"zero1"}
             if base.mesh == "dp2-tp2":
                 chosen |= {"zero1-full", "selective", "prefetchauto", "synchronous"}
             if base.mesh == "1":
@@ -135,6 +148,8 @@ def gradient_cases(everything: bool) -> list[Case]:
     cases = []
     for family in FAMILIES + OTHER_FAMILIES:
         meshes = ("1", "dp2-tp2") if everything or family in FAMILIES else ("1",)
+        if family in ("qwen3_moe", "mixtral", "nemotron_h"):
+            meshes += ("dp2-tp2-ep4", "dp4-ep2")
         cases += [Case(family, mesh) for mesh in meshes]
     return cases
 

@@ -58,14 +58,27 @@ struct PlanEntry {
 struct Plan {
   std::string name;
   std::vector<PlanEntry> entries; ///< the first match wins
+  std::vector<PlanEntry> experts; ///< lines for expert parallelism, if it is asked for
 };
+
+/// Styles that speak of experts' own ranks.
+inline bool isExpertStyle(Style style) {
+  return style == Style::GroupedGemm || style == Style::EpDispatchExperts || style == Style::EpRouter;
+}
+
+/// The plan with its lines for experts, which displace other lines about the same modules and what is inside of them. An error if there are
+/// none, or if one is no style of expert parallelism.
+llvm::Expected<Plan> withExperts(Plan plan, int64_t ep);
 
 /// Whether `path` (of a module or parameter) is what the pattern names. A pattern is relative to the base model: leading
 /// segments of the path may be missing from it as long as none of them is a number.
 bool matchesPattern(llvm::StringRef pattern, llvm::StringRef path);
 
+/// Whether a line about `pattern` speaks of `path`, or of a module that it is in.
+bool speaksOf(llvm::StringRef pattern, llvm::StringRef path);
+
 /// Plan of a YAML or JSON file: a map from pattern to style, or Hugging Face's plans under `model._tp_plan`,
-/// `base_model_tp_plan` or `tp_plan`. Errors name the file and the entry.
+/// `base_model_tp_plan` or `tp_plan`, and for experts `base_model_ep_plan` or `ep_plan`. Errors name the file and the entry.
 llvm::Expected<Plan> readPlanFile(llvm::StringRef file);
 
 /// Built-in plan of a model family, by any of its names ("llama", "qwen3_moe").

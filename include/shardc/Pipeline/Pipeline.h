@@ -21,6 +21,7 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<std::string> plan{*this, "plan",
                            llvm::cl::desc("built-in plan's name, a YAML or JSON file, or onnx: the file's device configuration"),
                            llvm::cl::init("")};
+  Option<int64_t> ep{*this, "ep", llvm::cl::desc("ranks over which experts are cut, of tp and dp_shard"), llvm::cl::init(1)};
   Option<bool> sequenceParallel{*this, "sequence-parallel",
                                 llvm::cl::desc("cut the residual stream along the sequence over tp"),
                                 llvm::cl::init(false)};

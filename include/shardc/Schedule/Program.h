@@ -74,6 +74,7 @@ struct ProgramCommand {
   ReduceKind reduce = ReduceKind::Sum;
   int64_t count = 0, outer = 0, inner = 0, total = 0; ///< elements
   int64_t splitDim = 0, concatDim = 0, splitTotal = 0, concatTotal = 0;
+  llvm::SmallVector<int64_t> shape; ///< of an all_to_all's source; its buffer may have another, by a reshape
   int64_t root = 0;
   llvm::SmallVector<int64_t> pairs;
   bool canOverlap = false;  ///< of a collective: FSDP asks for it to run behind computation

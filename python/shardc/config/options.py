@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .setup import DistributedSetup
-from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig
+from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig, MoEParallelizerConfig
 
 _GRADIENTS = "an inference program has no gradients; use TrainOptions"
 _NO_BACKWARD = "an inference program has no backward pass; use TrainOptions"
@@ -71,8 +71,15 @@ REFUSED_AXES = [
     (FSDP2Config, "dp_shard", "dp_size", _WHOLE),
     (object, "pp", "pp_size", "pipeline parallelism is not compiled yet"),
     (object, "cp", "cp_size", "context parallelism is not compiled yet"),
-    (object, "ep", "ep_size", "expert parallelism is not compiled yet"),
 ]
+
+# The same of experts' configuration; reshard_after_forward is used by training.
+MOE_REFUSED: dict[str, tuple[tuple, str]] = {
+    "ignore_router_for_ac": ((True,), "what routers choose is always saved"),
+    "lm_head_precision": ((None,), "use TrainOptions.fp32_parameters"),
+    "wrap_outer_model": ((True,), "what belongs to no layer is in units of its own"),
+    "mp_policy": ((None,), "dtypes are the strategy's"),
+}
 
 
 class UnsupportedError(NotImplementedError):
@@ -98,6 +105,23 @@ def refuse_sizes(setup: DistributedSetup) -> None:
         if isinstance(setup.strategy_config, strategy) and axes.get(axis, 1) > 1:
             size = axes[axis] * (axes.get("dp_replicate", 1) if axis == "dp_shard" else 1)
             raise UnsupportedError(f"ParallelismSizes.{name}", size, why)
+
+
+def expert_parallelism(setup: DistributedSetup) -> dict[str, int]:
+    """The option ep, if the setup has a mesh of experts; raises where the compiler has no such mesh."""
+    axes, ep = setup.mesh_context.axes, (setup.mesh_context.expert_axes or {}).get("ep", 1)
+    if ep == 1:
+        return {}
+    tp, shards = axes.get("tp", 1), axes.get("dp_shard", 1)
+    if ep % tp:
+        raise UnsupportedError("ParallelismSizes.ep_size", ep, f"experts are cut over all of tp, ep_size is no multiple of tp_size {tp}")
+    if shards * tp % ep:
+        raise UnsupportedError("ParallelismSizes.ep_size", ep, f"experts are cut over dp_shard x tp = {shards} x {tp}, which it does not divide")
+    config = setup.moe_parallel_config or MoEParallelizerConfig()
+    for name, (neutral, why) in MOE_REFUSED.items():
+        if getattr(config, name) not in neutral:
+            raise UnsupportedError(f"MoEParallelizerConfig.{name}", getattr(config, name), why)
+    return {"ep": ep}
 
 
 def resolve_plan(plan: str | Path | Mapping[str, str] | None) -> str | Mapping[str, str] | None:
@@ -135,6 +159,7 @@ class CompileOptions:
     mesh: axes and sizes, from the outermost; {"dp": 2, "tp": 4} or "dp=2,tp=4". Axes that begin with dp cut the batch,
         the plan uses tp. tp: the same as mesh={"tp": tp}.
     plan: {module pattern: style}, a file, a built-in plan's name, or an import path; None chooses by name and role.
+    ep: devices over which experts are cut: all of tp, and the rest of dp_shard.
     sequence_parallel: cut the residual stream along the sequence over tp.
     dims: sizes of dynamic dimensions.
     shape_instances: further sizes of dimensions; the bundle gets an entry point for each, with the same weights and
@@ -153,6 +178,7 @@ class CompileOptions:
     mesh: Mapping[str, int] | str | None = None
     tp: int | None = None
     plan: Mapping[str, str] | str | Path | None = None
+    ep: int | None = None
     sequence_parallel: bool = False
     dims: Mapping[str, int] = field(default_factory=dict)
     shape_instances: Sequence[Mapping[str, int]] = ()
@@ -180,7 +206,8 @@ class CompileOptions:
                 raise ValueError(f"CompileOptions.{name}: does not apply to target {self.target or 'cpu'!r}")
         if len(self.cache) > 1:
             raise ValueError(f"CompileOptions.cache: {', '.join(self.cache)} are {len(self.cache)} dimensions; a cache has one length")
-        sizes = {"mesh": self.mesh or {}, "dims": self.dims, "cache": self.cache, "tp": {"tp": 1 if self.tp is None else self.tp}}
+        sizes = {"mesh": self.mesh or {}, "dims": self.dims, "cache": self.cache}
+        sizes |= {name: {name: 1 if value is None else value} for name, value in (("tp", self.tp), ("ep", self.ep))}
         for name, values in [*sizes.items(), *(("shape_instances", instance) for instance in self.shape_instances)]:
             for key, size in values.items():
                 if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -201,6 +228,9 @@ class CompileOptions:
         if strategy is not None:
             refuse_unsupported(strategy)
         chosen = {"mesh": {name: size for name, size in setup.mesh_context.axes.items() if size > 1} or {"tp": 1}}
+        chosen.update(expert_parallelism(setup))
+        if setup.moe_parallel_config is not None and setup.moe_parallel_config.reshard_after_forward:
+            raise UnsupportedError("MoEParallelizerConfig.reshard_after_forward", True, _FSDP)
         if isinstance(strategy, FSDP2Config):
             chosen.update(plan=strategy.tp_plan, sequence_parallel=strategy.sequence_parallel)
         both = sorted(set(chosen) & set(others))
@@ -217,6 +247,8 @@ class CompileOptions:
             words += ["--mesh", ",".join(f"{name}={size}" for name, size in self.mesh.items())]
         if self.tp is not None:
             words += ["--tp", str(self.tp)]
+        if self.ep is not None:
+            words += ["--ep", str(self.ep)]
         if plan or self.plan:
             words += ["--plan", str(plan or self.plan)]
         for name, size in self.dims.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .options import _NCCL, CompileOptions, UnsupportedError
+from .options import _NCCL, CompileOptions, UnsupportedError, expert_parallelism
 from .setup import DistributedSetup
 from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig
 
@@ -126,6 +126,9 @@ class TrainOptions(CompileOptions):
         if checkpointing:
             chosen["activation_checkpointing"] = "full" if checkpointing is True else checkpointing
         chosen.update(_FROM[type(strategy)](strategy))
+        experts = expert_parallelism(setup)
+        if experts:
+            chosen.update(experts, reshard_after_forward=_reshard_of_experts(setup, strategy))
         both = sorted(set(chosen) & set(others))
         if both:
             raise ValueError(f"{', '.join(both)}: given, but the setup decides it")
@@ -146,12 +149,19 @@ class TrainOptions(CompileOptions):
 
 def _mesh(setup: DistributedSetup, strategy: Any) -> Mapping[str, int]:
     axes = {name: size for name, size in setup.mesh_context.axes.items() if size > 1}
-    expert = setup.mesh_context.expert_axes or {}
-    for axis, name in (("pp", "pp_size"), ("cp", "cp_size"), ("ep", "ep_size")):
-        if axes.get(axis, expert.get(axis, 1)) > 1:
-            raise UnsupportedError(f"ParallelismSizes.{name}", axes.get(axis, expert.get(axis)), "this axis is not compiled yet")
+    for axis, name in (("pp", "pp_size"), ("cp", "cp_size")):
+        if axes.get(axis, 1) > 1:
+            raise UnsupportedError(f"ParallelismSizes.{name}", axes[axis], "this axis is not compiled yet")
     renamed = {"dp": "dp_shard", "dp_cp": "dp_shard"}  # one data-parallel axis: what is sharded, or (DDP) reduced over
     return {renamed.get(name, name): size for name, size in axes.items()} or {"dp_shard": 1}
+
+
+def _reshard_of_experts(setup: DistributedSetup, strategy: Any) -> bool:
+    """Models with experts have a default of their own; both classes have the field."""
+    own, general = setup.moe_parallel_config.reshard_after_forward, strategy.reshard_after_forward
+    if general not in (None, own):
+        raise UnsupportedError("MoEParallelizerConfig.reshard_after_forward", own, f"FSDP2Config.reshard_after_forward is {general}, and it is one option")
+    return own
 
 
 def _from_fsdp2(config: FSDP2Config) -> dict[str, Any]:

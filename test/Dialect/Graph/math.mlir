@@ -3,13 +3,15 @@
 
 // CHECK-LABEL: @contractions
 func.func @contractions(%x: tensor<2x4xf32>, %w: tensor<3x5x4xf32>, %g: tensor<2xi64>, %c: tensor<1x2x5xf32>,
-                        %k: tensor<4x1x3xf32>) {
+                        %k: tensor<4x1x3xf32>, %z: tensor<4x4xf32>, %v: tensor<6x5x4xf32>, %h: tensor<4xi64>) {
   // CHECK: graph.einsum "tk,enk->etn" %{{.*}}, %{{.*}} : tensor<2x4xf32>, tensor<3x5x4xf32> -> tensor<3x2x5xf32>
   %0 = graph.einsum "tk,enk->etn" %x, %w : tensor<2x4xf32>, tensor<3x5x4xf32> -> tensor<3x2x5xf32>
   // CHECK: graph.grouped_matmul %{{.*}}, %{{.*}} by %{{.*}} : tensor<2x4xf32>, tensor<3x5x4xf32>, tensor<2xi64> -> tensor<2x5xf32>
   %1 = graph.grouped_matmul %x, %w by %g : tensor<2x4xf32>, tensor<3x5x4xf32>, tensor<2xi64> -> tensor<2x5xf32>
   // CHECK: graph.grouped_matmul_grad %{{.*}}, %{{.*}} by %{{.*}} : tensor<2x4xf32>, tensor<2x5xf32>, tensor<2xi64> -> tensor<3x5x4xf32>
   %3 = graph.grouped_matmul_grad %x, %1 by %g : tensor<2x4xf32>, tensor<2x5xf32>, tensor<2xi64> -> tensor<3x5x4xf32>
+  // CHECK: graph.grouped_matmul %{{.*}}, %{{.*}} by %{{.*}} {blocks = 2 : i64} : tensor<4x4xf32>
+  %4 = graph.grouped_matmul %z, %v by %h {blocks = 2 : i64} : tensor<4x4xf32>, tensor<6x5x4xf32>, tensor<4xi64> -> tensor<4x5xf32>
   // CHECK: graph.conv %{{.*}}, %{{.*}} {dilations = array<i64: 1>, group = 2 : i64, padHigh = array<i64: 0>, padLow = array<i64: 2>, strides = array<i64: 1>} : tensor<1x2x5xf32>, tensor<4x1x3xf32> -> tensor<1x4x5xf32>
   %2 = graph.conv %c, %k {strides = array<i64: 1>, padLow = array<i64: 2>, padHigh = array<i64: 0>, dilations = array<i64: 1>, group = 2 : i64} : tensor<1x2x5xf32>, tensor<4x1x3xf32> -> tensor<1x4x5xf32>
   return

@@ -229,3 +229,19 @@ func.func @attention_c3(%q: tensor<1x1x2x4xf32>) {
   %0 = graph.attention %q, %q, %q scale 1.0 {window = 2 : i64} : tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32>, tensor<1x1x2x4xf32> -> tensor<1x1x2x4xf32>
   return
 }
+
+// -----
+
+func.func @grouped_matmul_c1(%x: tensor<4x4xf32>, %w: tensor<3x5x4xf32>, %g: tensor<4xi64>) {
+  // expected-error@+1 {{has 2 blocks, which do not divide 4 rows and 3 experts}}
+  %0 = graph.grouped_matmul %x, %w by %g {blocks = 2 : i64} : tensor<4x4xf32>, tensor<3x5x4xf32>, tensor<4xi64> -> tensor<4x5xf32>
+  return
+}
+
+// -----
+
+func.func @grouped_matmul_grad_c1(%x: tensor<3x4xf32>, %dy: tensor<3x5xf32>, %g: tensor<3xi64>) {
+  // expected-error@+1 {{has 2 blocks, which do not divide 3 rows and 6 experts}}
+  %0 = graph.grouped_matmul_grad %x, %dy by %g {blocks = 2 : i64} : tensor<3x4xf32>, tensor<3x5xf32>, tensor<3xi64> -> tensor<6x5x4xf32>
+  return
+}

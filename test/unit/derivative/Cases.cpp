@@ -58,6 +58,8 @@ std::vector<DerivativeCase> structuredCases() {
       {"graph.conv %0, %1 {strides = array<i64: 4, 4>, padLow = array<i64: 0, 0>, padHigh = array<i64: 0, 0>, dilations = array<i64: 1, 1>, group = 1 : i64} : tensor<1x2x9x8xf64>, tensor<3x2x4x4xf64> -> tensor<1x3x2x2xf64>", {"1x2x9x8xf64", "3x2x4x4xf64"}, {"1x3x2x2xf64"}},
       {"graph.grouped_matmul %0, %1 by %2 : tensor<5x3xf64>, tensor<3x4x3xf64>, tensor<5xi64> -> tensor<5x4xf64>", {"5x3xf64", "3x4x3xf64", "5xi64"}, {"5x4xf64"}},
       {"graph.grouped_matmul_grad %0, %1 by %2 : tensor<6x3xf64>, tensor<6x4xf64>, tensor<6xi32> -> tensor<3x4x3xf64>", {"6x3xf64", "6x4xf64", "6xi32"}, {"3x4x3xf64"}},
+      {"graph.grouped_matmul %0, %1 by %2 {blocks = 2 : i64} : tensor<6x3xf64>, tensor<4x2x3xf64>, tensor<6xi64> -> tensor<6x2xf64>", {"6x3xf64", "4x2x3xf64", "6xi64"}, {"6x2xf64"}},
+      {"graph.grouped_matmul_grad %0, %1 by %2 {blocks = 2 : i64} : tensor<6x3xf64>, tensor<6x2xf64>, tensor<6xi32> -> tensor<4x2x3xf64>", {"6x3xf64", "6x2xf64", "6xi32"}, {"4x2x3xf64"}},
 
       // Reductions and scans
       {"graph.reduce sum %0 [1] : tensor<3x5xf64> -> tensor<3xf64>", {"3x5xf64"}, {"3xf64"}},

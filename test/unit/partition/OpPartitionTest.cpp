@@ -60,6 +60,8 @@ std::vector<OpCase> structuredCases() {
       {{"3x2x5xi64", "3x5x4xi64"}, "graph.einsum \"bmk,bkn->bmn\" %0, %1 : tensor<3x2x5xi64>, tensor<3x5x4xi64> -> tensor<3x2x4xi64>", {"3x2x4xi64"}},
       {{"5x3xf32", "3x4x3xf32", "5xi64"}, "graph.grouped_matmul %0, %1 by %2 : tensor<5x3xf32>, tensor<3x4x3xf32>, tensor<5xi64> -> tensor<5x4xf32>", {"5x4xf32"}},
       {{"5x3xf32", "5x4xf32", "5xi64"}, "graph.grouped_matmul_grad %0, %1 by %2 : tensor<5x3xf32>, tensor<5x4xf32>, tensor<5xi64> -> tensor<3x4x3xf32>", {"3x4x3xf32"}},
+      {{"8x3xf32", "4x2x3xf32", "8xi64"}, "graph.grouped_matmul %0, %1 by %2 {blocks = 2 : i64} : tensor<8x3xf32>, tensor<4x2x3xf32>, tensor<8xi64> -> tensor<8x2xf32>", {"8x2xf32"}},
+      {{"8x3xf32", "8x2xf32", "8xi64"}, "graph.grouped_matmul_grad %0, %1 by %2 {blocks = 4 : i64} : tensor<8x3xf32>, tensor<8x2xf32>, tensor<8xi64> -> tensor<4x2x3xf32>", {"4x2x3xf32"}},
       {{"3x4x5xf32", "5x4x2xf32"}, "graph.conv %0, %1 {strides = array<i64: 1>, padLow = array<i64: 0>, padHigh = array<i64: 0>, dilations = array<i64: 1>, group = 1 : i64} : tensor<3x4x5xf32>, tensor<5x4x2xf32> -> tensor<3x5x4xf32>", {"3x5x4xf32"}},
       {{"3x5x4xf32", "5x1x2xf32"}, "graph.conv %0, %1 {strides = array<i64: 1>, padLow = array<i64: 0>, padHigh = array<i64: 0>, dilations = array<i64: 1>, group = 5 : i64} : tensor<3x5x4xf32>, tensor<5x1x2xf32> -> tensor<3x5x3xf32>", {"3x5x3xf32"}},
       {{"3x5xf32"}, "graph.reduce sum %0 [1] : tensor<3x5xf32> -> tensor<3xf32>", {"3xf32"}},
