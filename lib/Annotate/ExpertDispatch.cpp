@@ -1,19 +1,29 @@
-//===- ExpertDispatch.cpp - tokens to the ranks of their experts ---------------------------------===//
+//===- ExpertDispatch.cpp - tokens to the ranks of their experts ----------===//
 //
-// Input:  rows x [R, K] with an expert each, and what experts compute with them:
-//           up = grouped_matmul x, w1 by ids;  h = silu up;  y = grouped_matmul h, w2 by ids;  z = reduce sum (y * weight) over a token's rows
-// Output: the same with B = `blocks` copies of the rows, one after the other, of which copy b has the experts of block b only:
-//           xs = B times x;  up = grouped_matmul xs, w1 by (B times ids) {blocks = B};  h = …;  y = …;  zs = …;  z = sum over the B copies of zs
+// Input:  rows x with an expert each, and what experts compute with them:
+//           up = grouped_matmul x, w1 by ids
+//           y = grouped_matmul (silu up), w2 by ids
+//           z = reduce sum (y * weight) over a token's rows
+// Output: the same on B = `blocks` copies of the rows, one after the other, of which copy b has the
+//         experts of block b only:
+//           xs = B times x
+//           ups = grouped_matmul xs, w1 by (B times ids) {blocks = B}
+//           …
+//           z = sum over the B copies of zs
 //
-// Cut along copies and blocks of experts over the same ranks this is expert parallelism: xs is a gather of tokens, everything up to zs is local, and
-// the sum is a reduce-scatter, with the numbers of the whole model. Shardings, derivative and collectives follow from ordinary rules.
+// Cut along copies and blocks of experts over the same ranks this is expert parallelism: xs is a
+// gather of tokens, everything up to zs is local, and the sum is a reduce-scatter, with the numbers
+// of the whole model. Shardings, derivative and collectives follow from ordinary rules.
 //
-//   1. What can take part, in order of the block. A row is *zero* where its expert is elsewhere: of products, and of what is linear in
-//      such rows. It is *any* number behind other elementwise ops, which may only lead to further products.
-//   2. Ops whose result would be needed outside, and is not zero there, are taken out again, until nothing changes.
-//   3. Ops are cloned with B times the rows. What they read from outside is repeated where it is smallest: tokens, before they
-//      become one row for each of their experts.
-//   4. Where somebody outside reads a result, the copies are summed: behind the sum over a token's experts, where there are fewest rows.
+//   1. What can take part, in order of the block. A row is *zero* where its expert is elsewhere:
+//      of products, and of what is linear in such rows. It is *any* number behind other
+//      elementwise ops, which may only lead to further products.
+//   2. Ops whose result would be needed outside, and is not zero there, are taken out again, until
+//      nothing changes.
+//   3. Ops are cloned with B times the rows. What they read from outside is repeated where it is
+//      smallest: tokens, before they become one row for each of their experts.
+//   4. Where somebody outside reads a result, the copies are summed: behind the sum over a token's
+//      experts, where there are fewest rows.
 //
 //===----------------------------------------------------------------------===//
 
@@ -37,23 +47,30 @@ static RankedTensorType timesRows(RankedTensorType type, int64_t blocks) {
 static bool movesRows(Operation *op) {
   if (auto broadcast = dyn_cast<graph::BroadcastOp>(op)) {
     auto from = broadcast.getInput().getType(), to = broadcast.getType();
-    return from.getRank() > 0 && broadcast.getDims()[0] == 0 && from.getDimSize(0) == to.getDimSize(0);
+    return from.getRank() > 0 && broadcast.getDims()[0] == 0 &&
+           from.getDimSize(0) == to.getDimSize(0);
   }
   if (auto transpose = dyn_cast<graph::TransposeOp>(op))
     return transpose.getPermutation()[0] == 0;
-  return isa<graph::ReshapeOp>(op) && typeOf(op->getOperand(0)).getRank() > 0 && typeOf(op->getResult(0)).getRank() > 0;
+  return isa<graph::ReshapeOp>(op) && typeOf(op->getOperand(0)).getRank() > 0 &&
+         typeOf(op->getResult(0)).getRank() > 0;
 }
 
 static bool isElementwise(Operation *op) {
   auto ruled = dyn_cast<graph::ShardingRuleOpInterface>(op);
-  if (!ruled || op->getNumOperands() == 0 || op->getNumResults() != 1 || typeOf(op->getResult(0)).getRank() == 0)
+  if (!ruled || op->getNumOperands() == 0 || op->getNumResults() != 1 ||
+      typeOf(op->getResult(0)).getRank() == 0)
     return false;
   for (Value operand : op->getOperands())
-    if (!isa<RankedTensorType>(operand.getType()) || typeOf(operand).getShape() != typeOf(op->getResult(0)).getShape())
+    if (!isa<RankedTensorType>(operand.getType()) ||
+        typeOf(operand).getShape() != typeOf(op->getResult(0)).getShape())
       return false;
   ShardingRule rule = ruled.getShardingRule();
-  return llvm::all_of(rule.factors, [](const Factor &factor) { return factor.kind == FactorKind::PassThrough; }) &&
-         llvm::all_of(rule.operands, [&](const FactorDims &dims) { return dims == rule.results[0]; });
+  return llvm::all_of(
+             rule.factors,
+             [](const Factor &factor) { return factor.kind == FactorKind::PassThrough; }) &&
+         llvm::all_of(rule.operands,
+                      [&](const FactorDims &dims) { return dims == rule.results[0]; });
 }
 
 namespace {
@@ -63,7 +80,9 @@ enum class Rows { Zero, Any };
 class Dispatcher {
 public:
   Dispatcher(ArrayRef<graph::GroupedMatmulOp> products, int64_t blocks)
-      : products(products.begin(), products.end()), blocks(blocks), path(products.front()->getAttr(graph::GraphDialect::kPathAttr)), builder(products.front()) {}
+      : products(products.begin(), products.end()), blocks(blocks),
+        path(products.front()->getAttr(graph::GraphDialect::kPathAttr)), builder(products.front()) {
+  }
   void run();
 
 private:
@@ -100,7 +119,8 @@ bool Dispatcher::isLinear(Operation *op) const {
   if (auto reduce = dyn_cast<graph::ReduceOp>(op))
     return reduce.getKind() == graph::Reduction::Sum && !llvm::is_contained(reduce.getDims(), 0);
   if (auto cast = dyn_cast<graph::CastOp>(op))
-    return isa<FloatType>(typeOf(cast.getInput()).getElementType()) && isa<FloatType>(cast.getType().getElementType());
+    return isa<FloatType>(typeOf(cast.getInput()).getElementType()) &&
+           isa<FloatType>(cast.getType().getElementType());
   if (isa<graph::AddOp, graph::SubOp>(op))
     return mine[0] && mine[1];
   if (isa<graph::MulOp>(op))
@@ -113,10 +133,12 @@ bool Dispatcher::isLinear(Operation *op) const {
 std::optional<Rows> Dispatcher::classify(Operation *op) const {
   if (products.contains(op))
     return Rows::Zero;
-  if (banned.contains(op) || llvm::none_of(op->getOperands(), [&](Value operand) { return isTaken(operand); }))
+  if (banned.contains(op) ||
+      llvm::none_of(op->getOperands(), [&](Value operand) { return isTaken(operand); }))
     return std::nullopt;
   // What grows is better summed before.
-  if (isLinear(op) && typeOf(op->getResult(0)).getNumElements() <= typeOf(op->getOperand(0)).getNumElements())
+  if (isLinear(op) &&
+      typeOf(op->getResult(0)).getNumElements() <= typeOf(op->getOperand(0)).getNumElements())
     return Rows::Zero;
   if (isElementwise(op))
     return Rows::Any;
@@ -146,7 +168,8 @@ void Dispatcher::take() {
 bool Dispatcher::removeOpenEnds() {
   size_t before = banned.size();
   for (auto &[op, rows] : taken)
-    if (rows == Rows::Any && llvm::any_of(op->getUsers(), [&](Operation *user) { return !taken.contains(user); }))
+    if (rows == Rows::Any &&
+        llvm::any_of(op->getUsers(), [&](Operation *user) { return !taken.contains(user); }))
       banned.insert(op);
   return banned.size() > before;
 }
@@ -164,7 +187,8 @@ Value Dispatcher::repeatHere(Value value) {
   llvm::append_range(shape, type.getShape());
   for (int64_t d = 0; d < type.getRank(); ++d)
     dims.push_back(d + 1);
-  Value wide = named(graph::BroadcastOp::create(builder, value.getLoc(), type.clone(shape), value, builder.getDenseI64ArrayAttr(dims)));
+  Value wide = named(graph::BroadcastOp::create(builder, value.getLoc(), type.clone(shape), value,
+                                                builder.getDenseI64ArrayAttr(dims)));
   return named(graph::ReshapeOp::create(builder, value.getLoc(), timesRows(type, blocks), wide));
 }
 
@@ -174,10 +198,16 @@ Value Dispatcher::repeat(Value value) {
   Operation *op = value.getDefiningOp();
   Value copy;
   // What is the same in all rows needs no copies.
-  if (auto constant = dyn_cast_or_null<graph::ConstantOp>(op); constant && isa<SplatElementsAttr>(constant.getValue()))
-    copy = graph::ConstantOp::create(builder, value.getLoc(), cast<SplatElementsAttr>(constant.getValue()).resizeSplat(timesRows(constant.getType(), blocks)));
-  if (auto broadcast = dyn_cast_or_null<graph::BroadcastOp>(op); broadcast && !llvm::is_contained(broadcast.getDims(), 0))
-    copy = named(graph::BroadcastOp::create(builder, value.getLoc(), timesRows(broadcast.getType(), blocks), broadcast.getInput(), broadcast.getDimsAttr()));
+  if (auto constant = dyn_cast_or_null<graph::ConstantOp>(op);
+      constant && isa<SplatElementsAttr>(constant.getValue()))
+    copy = graph::ConstantOp::create(builder, value.getLoc(),
+                                     cast<SplatElementsAttr>(constant.getValue())
+                                         .resizeSplat(timesRows(constant.getType(), blocks)));
+  if (auto broadcast = dyn_cast_or_null<graph::BroadcastOp>(op);
+      broadcast && !llvm::is_contained(broadcast.getDims(), 0))
+    copy = named(graph::BroadcastOp::create(builder, value.getLoc(),
+                                            timesRows(broadcast.getType(), blocks),
+                                            broadcast.getInput(), broadcast.getDimsAttr()));
   if (!copy) {
     // Up to the smallest value that it is made of.
     SmallVector<Operation *> way;
@@ -221,8 +251,12 @@ void Dispatcher::sum(Operation *op) {
   builder.setInsertionPoint(op);
   SmallVector<int64_t> shape{blocks};
   llvm::append_range(shape, typeOf(value).getShape());
-  Value parts = named(graph::ReshapeOp::create(builder, op->getLoc(), typeOf(value).clone(shape), copies.lookup(value)));
-  value.replaceUsesWithIf(named(graph::ReduceOp::create(builder, op->getLoc(), graph::Reduction::Sum, parts, ArrayRef<int64_t>{0})), isOutside);
+  Value parts = named(graph::ReshapeOp::create(builder, op->getLoc(), typeOf(value).clone(shape),
+                                               copies.lookup(value)));
+  value.replaceUsesWithIf(
+      named(graph::ReduceOp::create(builder, op->getLoc(), graph::Reduction::Sum, parts,
+                                    ArrayRef<int64_t>{0})),
+      isOutside);
 }
 
 void Dispatcher::run() {
@@ -237,6 +271,8 @@ void Dispatcher::run() {
     op->erase();
 }
 
-void dispatchExperts(ArrayRef<graph::GroupedMatmulOp> products, int64_t blocks) { Dispatcher(products, blocks).run(); }
+void dispatchExperts(ArrayRef<graph::GroupedMatmulOp> products, int64_t blocks) {
+  Dispatcher(products, blocks).run();
+}
 
 } // namespace shardc

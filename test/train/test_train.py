@@ -137,6 +137,8 @@ def neutral_cases(everything: bool) -> list[tuple[Case, Case]]:
     for family in FAMILIES if everything else FAMILIES[:2]:
         base = Case(family, "replicate2-shard2")
         pairs += [(case, case.with_options("outer", OUTER)) for case in (base, *accumulated_cases(base))]
+    experts = Case("qwen3_moe", "replicate2-shard2-ep2")
+    pairs.append((experts, experts.with_options("outer", OUTER)))
     muon = Case("llama", "replicate2-shard2", run="muon_float32")
     pairs.append((muon, muon.with_options("outer", OUTER)))
     chunked = Case("llama", "dp2-tp2").with_options("chunks", LOSS_CHUNKS)
