@@ -29,7 +29,7 @@
 // Nothing of experts is left to shard where they are cut over all of dp_shard: their state is whole, and only replicas are summed.
 // RUN: sed 's/"dp_shard":(2)2, "tp"/"dp_shard", "tp"/g; s/tensor<4x4x8xf32>/tensor<8x4x8xf32>/; s/sum {"dp_replicate", "dp_shard":(1)2}/sum {"dp_replicate"}/' %s | shard-opt --shard-fsdp="optimizer=sgd zero=2" --canonicalize --cse | FileCheck %s --check-prefix=ALL
 // ALL:       shard.bucket @layers.0 "layers.0" f32 length 128 over {} of @mesh
-// ALL:       shard.state @"parameter/layers.0" "parameter" tensor<128xf32> of @layers.0{{$}}
+// ALL:       shard.state @"parameter/layers.0" "parameter" tensor<128xf32> of @layers.0{{ *$}}
 // ALL-NOT:   compute_parameter/layers.0"
 // ALL-LABEL: func.func @step(
 // ALL-NOT:   shard.reduce_scatter {{.*}} : tensor<128xf32>
