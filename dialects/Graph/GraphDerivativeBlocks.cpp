@@ -74,9 +74,10 @@ Cotangents LayerNormOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
   Term centred = x - rows.fromRows(rows.mean(x));
   Term scale = rows.fromRows(rsqrt(rows.mean(centred * centred) + getEpsilon().convertToDouble()));
   Term normed = centred * scale;
-  // What moves the row, or stretches it, has no effect.
-  Term shift = rows.mean(weighted), stretch = rows.mean(weighted * normed);
-  Term dx = (weighted - rows.fromRows(shift) - normed * rows.fromRows(stretch)) * scale;
+  // What stretches the row, or moves it, has no effect. The normed row has no mean, so that one can be
+  // taken away after the other: each statistic is of what is in the row's kernel already.
+  Term unstretched = weighted - normed * rows.fromRows(rows.mean(weighted * normed));
+  Term dx = (unstretched - rows.fromRows(rows.mean(unstretched))) * scale;
   SmallVector<Value> result = {f.finish(dx)};
   if (getWeight())
     result.push_back(f.finish(sum(g * normed, rows.leading)));

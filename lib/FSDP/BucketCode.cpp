@@ -93,7 +93,7 @@ Value BucketCode::onlyFirst(Value gradient, const AxisList &over) {
                                  graph::ConstantOp::splat(builder, loc(), type, 0));
 }
 
-Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef<AxisList> pending) {
+Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef<AxisList> pending, Value before) {
   AxisList data = layout.replicate;
   llvm::append_range(data, bucket.shards);
   SmallVector<Value> parts;
@@ -104,6 +104,10 @@ Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef
     Value part = missing.empty() ? gradient : onlyFirst(gradient, missing);
     if (cast<RankedTensorType>(part.getType()).getElementType() != reduceType(bucket))
       part = graph::CastOp::create(builder, loc(), part, reduceType(bucket));
+    if (before) {
+      Value view = shard::BucketViewOp::create(builder, loc(), part.getType(), before, builder.getI64IntegerAttr(item->offset));
+      part = graph::AddOp::create(builder, loc(), view, part);
+    }
     parts.push_back(part);
     offsets.push_back(item->offset);
   }

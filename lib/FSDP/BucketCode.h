@@ -41,7 +41,7 @@ public:
   mlir::Value gatherFromGroups(mlir::Value part, const Bucket &bucket);
   mlir::Type reduceType(const Bucket &bucket) { return config.reduceType ? config.reduceType : bucket.element; }
   /// The gradients of a bucket, values of `entry`, flat and unreduced, in reduceType. `pending`: of each the axes over which it is a term of a sum.
-  mlir::Value pack(const Bucket &bucket, llvm::ArrayRef<mlir::Value> gradients, llvm::ArrayRef<AxisList> pending);
+  mlir::Value pack(const Bucket &bucket, llvm::ArrayRef<mlir::Value> gradients, llvm::ArrayRef<AxisList> pending, mlir::Value before = {});
   /// Sum over the bucket's shard axes: this rank's part where gradients are sharded.
   mlir::Value scatterSum(mlir::Value flat, const Bucket &bucket);
   /// Sum over `dp_replicate`: what this rank owns of it where replicas share the optimizer's states.

@@ -36,7 +36,7 @@ private:
   void addBuckets();
   void replaceParameters(EntryFunction &entry, const Bucket &bucket);
   void replaceUses(EntryFunction &entry, const Bucket &bucket, Value whole, ArrayRef<OpOperand *> uses, Operation *before);
-  Value packGradients(EntryFunction &entry, const Bucket &bucket);
+  Value packGradients(EntryFunction &entry, const Bucket &bucket, Value before = {});
   void outputChecks(EntryFunction &entry);
   void buildStep();
   void buildForwardBackward();
@@ -165,8 +165,8 @@ void FSDPBuilder::replaceParameters(EntryFunction &entry, const Bucket &bucket) 
   replaceUses(entry, bucket, wholeAgain, backward, second);
 }
 
-/// Right behind the last gradient of the bucket; the insertion point stays there.
-Value FSDPBuilder::packGradients(EntryFunction &entry, const Bucket &bucket) {
+/// Right behind the last gradient of the bucket; the insertion point stays there. Added to `before`, if it is given.
+Value FSDPBuilder::packGradients(EntryFunction &entry, const Bucket &bucket, Value before) {
   BucketCode code(entry, layout, config);
   SmallVector<Value> gradients;
   SmallVector<AxisList> pending;
@@ -193,7 +193,7 @@ Value FSDPBuilder::packGradients(EntryFunction &entry, const Bucket &bucket) {
       checks.push_back(code.countNonFinite(gradient));
       checkedNames.push_back(item->name);
     }
-  return code.pack(bucket, gradients, pending);
+  return code.pack(bucket, gradients, pending, before);
 }
 
 /// In one buffer: counts are made in place.
@@ -261,10 +261,13 @@ void FSDPBuilder::buildForwardBackward() {
     replaceParameters(entry, bucket);
   for (const Bucket &bucket : plan.buckets)
     if (bucket.isTrained) {
-      Value own = packGradients(entry, bucket);
-      if (!defers(bucket) && layout.of(bucket).isSharded) // the sum over replicas waits for the last micro-batch
-        own = code.scatterSum(own, bucket);
       Value before = gradientState(entry, bucket, false);
+      if (defers(bucket) || !layout.of(bucket).isSharded) { // tensor by tensor, in place
+        entry.setState(before, packGradients(entry, bucket, before));
+        continue;
+      }
+      // The sum over replicas waits for the last micro-batch.
+      Value own = code.scatterSum(packGradients(entry, bucket), bucket);
       entry.setState(before, Arithmetic{entry.builder, entry.loc()}.add(before, own));
     }
   entry.builder.setInsertionPoint(ret);

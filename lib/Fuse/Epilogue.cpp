@@ -3,10 +3,12 @@
 // A contraction takes in the chain of elementwise ops behind it, while each value has one use: bias, activation, gate, residual. They
 // are vector code over one row of the result, so that their other operands must be tensors of the same shape, scalars, or broadcasts
 // that are contiguous or constant along the last dimension. On GPUs it takes in what cuBLASLt does: a bias along the result's last
-// dimension, then RELU or the tanh form of GELU. An attention and its gradient take in the transposes behind them, as strides.
+// dimension, then RELU or the tanh form of GELU, or the addition of a tensor that is in memory anyway (a residual, what earlier products or
+// micro-batches left); and the widening of a gradient that only goes into a buffer of f32. An attention and its gradient take in the transposes behind them, as strides.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
+#include "dialects/Shard/Shard.h"
 #include "shardc/Lower/EinsumPlan.h"
 
 using namespace mlir;
@@ -57,24 +59,65 @@ static Operation *nextStep(Value value, llvm::function_ref<bool(Operation *)> is
   return next && isWanted(next) && next->getResult(0).getType() == value.getType() ? next : nullptr;
 }
 
+/// Is the value only written: returned by a layer's function, or put into a bucket?
+static bool isOnlyStored(Value value) {
+  return llvm::all_of(value.getUsers(), [](Operation *user) {
+    auto function = user->getParentOfType<func::FuncOp>();
+    return isa<shard::BucketPackOp>(user) || (isa<func::ReturnOp>(user) && function.isPrivate());
+  });
+}
+
+/// Is the value in memory, whoever reads it?
+bool Grouping::isInMemory(Value value) const {
+  Operation *op = value.getDefiningOp();
+  if (!op || memberOf.count(op))
+    return true;
+  if (isa<ReshapeOp>(op))
+    return isInMemory(op->getOperand(0));
+  return loweringClass(op) != LoweringClass::Element && !isSplatConstant(op);
+}
+
+/// The tensor that cuBLASLt adds to a product; null if there is none.
+AddOp Grouping::libraryAddition(Value product) const {
+  auto add = dyn_cast_or_null<AddOp>(nextStep(product, llvm::IsaPred<AddOp>));
+  Value addend = add && !memberOf.count(add) ? addendOf(add, product) : Value();
+  // Of two contractions the later one takes in their sum, as on CPUs.
+  Operation *producer = addend ? addend.getDefiningOp() : nullptr;
+  bool isLater = isa_and_nonnull<EinsumOp>(producer) && producer->hasOneUse() && product.getDefiningOp()->isBeforeInBlock(producer);
+  return addend && !isLater && isInMemory(addend) ? add : AddOp();
+}
+
 void Grouping::growLibraryEpilogue(KernelGroup &group, EinsumOp op) {
   Type element = op.getType().getElementType();
-  if (op.getType().getRank() == 0)
-    return;
   StridedView lhs = stridedView(op.getLhs()), rhs = stridedView(op.getRhs());
   auto plan = planEinsum(op, lhs.strides, rhs.strides, contiguousStrides(op.getType().getShape()), false);
-  if (!plan || !fitBlas(plan->spec) || (!element.isF32() && !element.isF16() && !element.isBF16()) ||
-      plan->spec.c.columnStride != 1 || plan->spec.n != op.getType().getShape().back())
+  if (!plan || !fitBlas(plan->spec) || !isa<Float16Type, BFloat16Type, Float32Type, Float64Type>(element))
     return;
   Value value = op.getResult();
-  if (Operation *add = nextStep(value, llvm::IsaPred<AddOp>))
-    if (Value bias = biasOf(cast<AddOp>(add), value)) {
-      required.insert(bias);
-      addMember(group, add);
-      value = add->getResult(0);
-    }
-  if (Operation *activation = nextStep(value, llvm::IsaPred<ReluOp, GeluTanhOp>))
-    addMember(group, activation);
+  auto take = [&](Operation *next) {
+    addMember(group, next);
+    value = next->getResult(0);
+  };
+  bool hasRows = op.getType().getRank() > 0 && plan->spec.c.columnStride == 1 && plan->spec.n == op.getType().getShape().back();
+  if (hasRows && !element.isF64()) {
+    if (Operation *add = nextStep(value, llvm::IsaPred<AddOp>))
+      if (Value bias = biasOf(cast<AddOp>(add), value)) {
+        required.insert(bias);
+        take(add);
+      }
+    if (Operation *activation = nextStep(value, llvm::IsaPred<ReluOp, GeluTanhOp>))
+      return take(activation);
+  }
+  if (group.members.size() == 1 && value.hasOneUse() && isWidening(*value.user_begin())) {
+    Value wide = (*value.user_begin())->getResult(0);
+    AddOp add = libraryAddition(wide);
+    if (isOnlyStored(wide) || (add && isOnlyStored(add.getResult())))
+      take(wide.getDefiningOp());
+  }
+  if (AddOp add = libraryAddition(value)) {
+    required.insert(addendOf(add, value));
+    take(add);
+  }
 }
 
 void Grouping::absorbResultViews(KernelGroup &group, Value result) {

@@ -12,6 +12,7 @@
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
 #include "shardc/Lower/EinsumPlan.h"
+#include "shardc/Lower/LowerKernels.h"
 
 using namespace mlir;
 using namespace shardc::graph;
@@ -64,8 +65,10 @@ Grouping::Grouping(func::FuncOp function, Target target) : function(function), t
       formAnchorGroup(&op);
   for (Operation &op : llvm::reverse(block))
     decide(&op);
-  if (target == Target::Cuda)
+  if (target == Target::Cuda) {
     joinSiblings();
+    joinColumns();
+  }
 }
 
 KernelGroup &Grouping::newGroup(Operation *anchor, Operation *member) {
@@ -93,6 +96,8 @@ void Grouping::formAnchorGroup(Operation *op) {
   } else if (isa<AttentionOp, AttentionGradOp>(op)) {
     for (Value result : op->getResults())
       absorbResultViews(group, result);
+  } else if (isColumnReduction(op)) {
+    growColumns(group);
   } else if (loweringClass(op) == LoweringClass::Row) {
     growRows(group);
   }

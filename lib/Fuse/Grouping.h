@@ -37,6 +37,8 @@ private:
   void formAnchorGroup(mlir::Operation *op);
   void growEpilogue(KernelGroup &group, graph::EinsumOp op);
   void growLibraryEpilogue(KernelGroup &group, graph::EinsumOp op);
+  bool isInMemory(mlir::Value value) const;
+  graph::AddOp libraryAddition(mlir::Value product) const;
   void absorbResultViews(KernelGroup &group, mlir::Value result);
   void growRows(KernelGroup &group);
   bool joinsRows(const KernelGroup &group, mlir::Operation *op, llvm::SmallVectorImpl<mlir::Operation *> &between);
@@ -47,7 +49,10 @@ private:
   void decide(mlir::Operation *op);
   void decideElement(mlir::Operation *op);
   KernelGroup *pointwiseConsumer(mlir::Operation *op);
+  void growColumns(KernelGroup &group);
+  void joinColumns();
   void joinSiblings();
+  void join(KernelGroup &into, KernelGroup &from);
   bool canJoin(const KernelGroup &a, const KernelGroup &b) const;
   bool isBetween(const KernelGroup &from, const KernelGroup &to) const;
   llvm::SetVector<mlir::Value> largeInputs(const KernelGroup &group) const;

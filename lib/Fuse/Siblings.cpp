@@ -99,6 +99,12 @@ bool Grouping::canJoin(const KernelGroup &a, const KernelGroup &b) const {
   return !isBetween(a, b) && !isBetween(b, a);
 }
 
+void Grouping::join(KernelGroup &into, KernelGroup &from) {
+  for (Operation *member : from.members)
+    addMember(into, member);
+  llvm::sort(into.members, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); });
+}
+
 void Grouping::joinSiblings() {
   llvm::MapVector<Value, SmallVector<KernelGroup *>> readers;
   for (const auto &group : groups)
@@ -117,9 +123,7 @@ void Grouping::joinSiblings() {
         KernelGroup *into = find(list[i]), *from = find(list[j]);
         if (!canJoin(*into, *from))
           continue;
-        for (Operation *member : from->members)
-          addMember(*into, member);
-        llvm::sort(into->members, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); });
+        join(*into, *from);
         joined[from] = into;
       }
   llvm::erase_if(groups, [&](const std::unique_ptr<KernelGroup> &group) { return joined.count(group.get()); });

@@ -14,7 +14,13 @@ using namespace mlir;
 
 namespace shardc {
 
-bool isLeaf(Operation *op) { return isa<graph::ParameterOp, graph::ConstantOp>(op); }
+bool isLeaf(Operation *op) {
+  auto width = [](Value value) { return cast<RankedTensorType>(value.getType()).getElementTypeBitWidth(); };
+  auto narrow = dyn_cast<graph::CastOp>(op); // of mixed precision: the caller's, who gathers what is narrow
+  if (narrow && narrow.getInput().getDefiningOp<graph::ParameterOp>())
+    return width(narrow.getResult()) < width(narrow.getInput());
+  return isa<graph::ParameterOp, graph::ConstantOp>(op);
+}
 
 StringRef layerPrefix(StringRef path) {
   size_t start = 0;

@@ -113,6 +113,7 @@ static void buildFSDP(OpPassManager &pm, const PipelineOptions &options) {
   fsdp.deferSync = options.deferGradSync;
   pm.addPass(createFSDPPass(fsdp));
   addCleanUp(pm);
+  pm.addPass(createSinkGradientsPass());
 }
 
 static void buildPartition(OpPassManager &pm, const PipelineOptions &) {

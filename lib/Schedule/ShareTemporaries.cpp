@@ -83,6 +83,9 @@ void TemporarySharer::findPairs() {
     llvm::DenseSet<int> updates;
     for (auto [made, state] : entry.updates)
       updates.insert(made);
+    for (const ProgramEntry::Pack &pack : entry.packs) // … tensor by tensor
+      if (updates.contains(pack.buffer))
+        updates.insert(pack.parts.begin(), pack.parts.end());
     Uses uses = findUses(entry);
     for (auto [n, command] : llvm::enumerate(entry.commands)) {
       if (command.kind != CommandKind::Launch)

@@ -4,7 +4,9 @@
 //      covers is zeroed before: padding takes part in norms and updates.
 //   2. Updates: the new value of a state is written to the state's buffer, if nobody reads the old value afterwards, and who makes the new one
 //      out of the old one reads each element before it writes it. Else it is copied at the end.
-//   3. A kernel is compiled in place or not (contracts §4): launches that differ from those in place get a copy of the kernel.
+//   3. A pack that is the new value of a state, and each part of which is made out of the state's own part there in place (gradients that are added
+//      up), is the state: only that is touched which is computed, and gaps stay zero.
+//   4. A kernel is compiled in place or not (contracts §4): launches that differ from those in place get a copy of the kernel.
 //
 //===----------------------------------------------------------------------===//
 #include "dialects/Shard/Shard.h"
@@ -28,11 +30,14 @@ public:
 private:
   void indexProducers();
   void placePack(ProgramEntry::Pack &pack);
+  bool accumulate(const ProgramEntry::Pack &pack, int state);
+  int statePart(int part, int64_t begin, int state) const;
   bool canLieInside(int part, const ProgramEntry::Pack &pack) const;
   void zeroGaps(const ProgramEntry::Pack &pack, size_t before);
   void insertPending();
   void placeUpdate(int made, int state);
   bool canUpdateInPlace(int made, int state);
+  bool pairInPlace(const ProgramCommand &command, int made, int read);
   void addCopy(size_t before, int from, int to, int64_t bytes);
 
   Program &program;
@@ -142,16 +147,24 @@ bool StoragePlacer::canUpdateInPlace(int made, int state) {
     return true;
   if (command.kind != CommandKind::Launch)
     return false;
+  for (int read : command.reads())
+    if (isState(read) && read != state)
+      return false;
+  return pairInPlace(command, made, state);
+}
+
+/// Marks the launch's kernel to make `made` in place of `read`, if it can.
+bool StoragePlacer::pairInPlace(const ProgramCommand &command, int made, int read) {
   auto kernel = symbols.lookup<func::FuncOp>(program.kernels[command.kernel]);
   unsigned result = llvm::find(command.writes(), made) - command.writes().begin();
   SmallVector<Attribute> pairs;
   if (auto known = kernel->getAttrOfType<ArrayAttr>(kInPlaceAttr))
     pairs.assign(known.begin(), known.end());
   Builder b(kernel.getContext());
-  for (auto [argument, read] : llvm::enumerate(command.reads())) {
-    if (!isState(read))
+  for (auto [argument, buffer] : llvm::enumerate(command.reads())) {
+    if (buffer != read)
       continue;
-    if (read != state || !canRunInPlace(kernel, argument, result))
+    if (!canRunInPlace(kernel, argument, result))
       return false;
     Attribute pair = b.getDenseI64ArrayAttr({static_cast<int64_t>(argument), result});
     bool isOther = llvm::any_of(pairs, [&](Attribute other) {
@@ -185,10 +198,57 @@ void StoragePlacer::placeUpdate(int made, int state) {
   writers[made] = 0;
 }
 
+/// The view of a state that a launch makes a part of a pack out of, if it is the place of that part; -1: there is none.
+int StoragePlacer::statePart(int part, int64_t begin, int state) const {
+  const ProgramCommand &command = entry.commands[producer[part]];
+  if (command.kind != CommandKind::Launch)
+    return -1;
+  for (int read : command.reads()) {
+    const ProgramBuffer &view = program.buffers[read];
+    if (view.whole == state && view.begin == begin && tensorBytes(view.type) == tensorBytes(program.buffers[part].type))
+      return read;
+  }
+  return -1;
+}
+
+bool StoragePlacer::accumulate(const ProgramEntry::Pack &pack, int state) {
+  if (program.buffers[pack.buffer].bytes != program.buffers[state].bytes || llvm::any_of(entry.packs, [&](const ProgramEntry::Pack &other) {
+        return llvm::is_contained(other.parts, pack.buffer);
+      }))
+    return false;
+  llvm::DenseMap<int, int> places; // of parts
+  for (auto [part, begin] : llvm::zip(pack.parts, pack.begins)) {
+    int view = canLieInside(part, pack) && writers[part] == 1 ? statePart(part, begin, state) : -1;
+    if (view < 0)
+      return false;
+    places[part] = view;
+  }
+  // Nobody else looks at the state as it was.
+  for (auto [n, command] : llvm::enumerate(entry.commands))
+    for (int read : command.reads())
+      if (read == state || (program.buffers[read].whole == state &&
+                            llvm::none_of(places, [&](auto place) { return place.second == read && producer[place.first] == static_cast<int>(n); })))
+        return false;
+  for (auto [part, view] : places)
+    if (!pairInPlace(entry.commands[producer[part]], part, view))
+      return false;
+  for (ProgramCommand &command : entry.commands)
+    for (int &buffer : command.buffers) {
+      auto place = places.find(buffer);
+      buffer = buffer == pack.buffer ? state : place == places.end() ? buffer : place->second;
+    }
+  return true;
+}
+
 void StoragePlacer::run() {
   indexProducers();
-  for (ProgramEntry::Pack &pack : entry.packs)
-    placePack(pack);
+  for (ProgramEntry::Pack &pack : entry.packs) {
+    auto update = llvm::find_if(entry.updates, [&](auto &own) { return own.first == pack.buffer; });
+    if (update != entry.updates.end() && accumulate(pack, update->second))
+      update->first = update->second;
+    else
+      placePack(pack);
+  }
   insertPending();
   indexProducers();
   for (size_t i = 0; i < entry.updates.size(); ++i)

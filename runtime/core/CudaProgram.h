@@ -34,14 +34,14 @@ struct CudaMatrix {
 
 enum class CudaCompute { F32, Tf32, F64 };
 
-/// d[b, m, n] (+)= a[b, m, k] · b[b, k, n]; then the bias, which has n elements of d's type, then
-/// the activation.
+/// d[b, m, n] = a[b, m, k] · b[b, k, n] (+ c[b, m, n], which lies as d does); then the bias, which
+/// has n elements of d's type, then the activation.
 struct CudaGemm {
   enum Activation { None, Relu, Gelu };
   Shape batch;
   int64_t m, n, k;
   CudaMatrix a, b, d;
-  bool accumulate;
+  std::optional<CudaArgument> c; // may be d
   CudaCompute compute;
   Activation activation = None;
   std::optional<CudaArgument> bias;

@@ -137,10 +137,26 @@ private:
       if (gemm.batch[i] > 1 && gemm.d.batch[i] == 0)
         node.get("d").fail(cat("all ", gemm.batch[i], " results along batch dimension ", i,
                                " have the same place"));
-    gemm.accumulate = node.get("accumulate").boolean();
+    readAddend(node, gemm);
     gemm.compute = readCompute(node.get("compute"), gemm);
     readEpilogue(node, gemm);
     return gemm;
+  }
+
+  void readAddend(const JsonNode &node, CudaGemm &gemm) {
+    bool accumulate = node.get("accumulate").boolean();
+    if (!accumulate && node.has("c"))
+      node.get("c").fail("there is a matrix to add, and accumulate is false");
+    if (accumulate)
+      gemm.c = node.has("c") ? readArgument(node.get("c"), bytesOf(gemm.d, gemm)) : gemm.d.argument;
+  }
+
+  /// Up to a matrix's last element; it was read, so that this does not overflow.
+  static int64_t bytesOf(const CudaMatrix &matrix, const CudaGemm &gemm) {
+    int64_t last = (gemm.m - 1) * matrix.row + (gemm.n - 1) * matrix.column;
+    for (size_t i = 0; i < gemm.batch.size(); ++i)
+      last += (gemm.batch[i] - 1) * matrix.batch[i];
+    return (last + 1) * dtypeSize(matrix.dtype);
   }
 
   CudaMatrix readMatrix(const JsonNode &node, const Shape &batch, int64_t rows, int64_t columns) {

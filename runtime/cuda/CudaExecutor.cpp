@@ -80,7 +80,8 @@ std::function<void()> CudaExecutor::makeCall(const CudaCall &call, const Command
   if (const CudaGemm *gemm = std::get_if<CudaGemm>(&call)) {
     Gemm::Addresses addresses = {
         addressOf(gemm->a.argument, command), addressOf(gemm->b.argument, command),
-        addressOf(gemm->d.argument, command), gemm->bias ? addressOf(*gemm->bias, command) : 0};
+        gemm->c ? addressOf(*gemm->c, command) : 0, addressOf(gemm->d.argument, command),
+        gemm->bias ? addressOf(*gemm->bias, command) : 0};
     return [plan = machine.gemms.at(gemm).get(), addresses, compute] {
       plan->enqueue(addresses, compute);
     };

@@ -175,13 +175,14 @@ void Gemm::enqueue(const Addresses &at, CUstream stream) const {
   static const double wideOne = 1, wideZero = 0;
   bool wide = gemm.compute == CudaCompute::F64;
   const void *alpha = wide ? static_cast<const void *>(&wideOne) : &one;
-  const void *beta = gemm.accumulate ? alpha : wide ? static_cast<const void *>(&wideZero) : &zero;
+  const void *beta = gemm.c ? alpha : wide ? static_cast<const void *>(&wideZero) : &zero;
   for (const GemmBatch::Offset &offset : batch.calls) {
     const void *a = reinterpret_cast<const void *>(at.a + offset.a * dtypeSize(gemm.a.dtype)),
                *b = reinterpret_cast<const void *>(at.b + offset.b * dtypeSize(gemm.b.dtype));
+    const void *c = reinterpret_cast<const void *>(at.c + offset.d * dtypeSize(gemm.d.dtype));
     void *d = reinterpret_cast<void *>(at.d + offset.d * dtypeSize(gemm.d.dtype));
     api.cublasLtMatmul(library.handle, operation, alpha, transposed ? b : a, left,
-                       transposed ? a : b, right, beta, d, result, d, result, &algorithm,
-                       library.workspace, library.workspaceBytes, stream);
+                       transposed ? a : b, right, beta, gemm.c ? c : d, result, d, result,
+                       &algorithm, library.workspace, library.workspaceBytes, stream);
   }
 }

@@ -53,7 +53,7 @@ public:
   Gemm &operator=(const Gemm &) = delete;
 
   struct Addresses {
-    CUdeviceptr a, b, d, bias;
+    CUdeviceptr a, b, c, d, bias;
   };
   void enqueue(const Addresses &at, CUstream stream) const;
 

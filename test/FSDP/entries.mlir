@@ -18,8 +18,9 @@
 // CHECK-LABEL: func.func @forward_backward(
 // CHECK-SAME:    tensor<128xf32> {graph.global_type = tensor<256xf32>, shard.sharding = #shard.sharding<@mesh, [{"dp_shard"}]>, shard.state = "gradient/head"}
 // CHECK-NOT:     shard.reduce_scatter
-// CHECK:         %[[G:.*]] = shard.bucket_pack
-// CHECK-NEXT:    graph.add %arg{{.*}}, %[[G]] : tensor<128xf32>
+// CHECK:         %[[V:.*]] = shard.bucket_view %arg{{.*}} at 0 : tensor<128xf32>
+// CHECK:         %[[G:.*]] = graph.add %[[V]], %{{.*}}
+// CHECK:         shard.bucket_pack {{.*}}%[[G]]
 // CHECK-NOT:     shard.reduce_scatter
 // CHECK-LABEL: func.func @finish_grad_sync(
 // CHECK-COUNT-3: shard.reduce_scatter {{.*}} : tensor<128xf32> -> tensor<64xf32>

@@ -99,3 +99,20 @@ func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
   %o = graph.cos %c5 : tensor<4xf32>
   return %o : tensor<4xf32>
 }
+
+// -----
+
+// The cast of a weight under mixed precision is the caller's, who gathers what is narrow.
+// CHECK: func.func private @layer_0(%{{.*}}: tensor<4xbf16>, %{{.*}}: tensor<4xbf16> {graph.parameter = "mlp.weight"}) -> tensor<4xbf16>
+// CHECK-NOT: graph.cast
+// CHECK-LABEL: @main
+// CHECK-COUNT-2: graph.cast
+func.func @main(%x: tensor<4xbf16>) -> tensor<4xbf16> {
+  %w0 = graph.parameter "model.layers.0.mlp.weight" : tensor<4xf32>
+  %w1 = graph.parameter "model.layers.1.mlp.weight" : tensor<4xf32>
+  %c0 = graph.cast %w0 : tensor<4xf32> -> tensor<4xbf16>
+  %c1 = graph.cast %w1 : tensor<4xf32> -> tensor<4xbf16>
+  %0 = graph.mul %x, %c0 {graph.path = "model.layers.0.mlp"} : tensor<4xbf16>
+  %1 = graph.mul %0, %c1 {graph.path = "model.layers.1.mlp"} : tensor<4xbf16>
+  return %1 : tensor<4xbf16>
+}

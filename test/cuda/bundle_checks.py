@@ -64,6 +64,9 @@ class Bundle:
             m, n, k = call["m"], call["n"], call["k"]
             for name, sizes in (("a", (m, k)), ("b", (k, n)), ("d", (m, n))):
                 self.check_matrix(call, command, call[name], sizes, name)
+            if "c" in call:
+                expect(call["accumulate"], f"c without accumulate: {call}")
+                self.check_matrix(call, command, {**call["d"], "argument": call["c"]}, (m, n), "c")
             if call["epilogue"].endswith("bias"):
                 expect(n * BYTES[call["d"]["dtype"]] <= self.bytes_at(command, call["bias"]), f"bias of {call}")
         else:

@@ -117,6 +117,8 @@ def multiply(call, memory):
         return strided(values, (batch, operand["batch"]), sizes, strides).astype(np.float64)
 
     product, d = view(call["a"], [m, k]) @ view(call["b"], [k, n]), call["d"]
+    if call["accumulate"]:
+        product = product + view({**d, "argument": call.get("c", d["argument"])}, [m, n])
     steps = call["epilogue"].split("_")
     if "bias" in steps:
         assert d["column"] == 1, "a bias along n needs contiguous rows"

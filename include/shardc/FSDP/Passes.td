@@ -52,4 +52,14 @@ def FSDPPass : Pass<"shard-fsdp", "::mlir::ModuleOp"> {
   ];
 }
 
+def SinkGradientsPass : Pass<"shard-sink-gradients", "::mlir::ModuleOp"> {
+  let summary = "Layers widen their gradients and add them to the states themselves";
+  let description = [{
+    After FSDP: where every call of a layer function widens one of its results, or adds it to a view of a state, the function does so, and has the view as one more
+    argument. The product that makes a weight's gradient then stores it as it is kept, or adds it in place (Megatron-LM's gradient accumulation fusion).
+    Example: test/FSDP/sink-gradients.mlir.
+  }];
+  let dependentDialects = ["::shardc::graph::GraphDialect", "::shardc::shard::ShardDialect"];
+}
+
 #endif // SHARDC_FSDP_PASSES_TD

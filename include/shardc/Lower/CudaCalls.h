@@ -42,12 +42,12 @@ struct CudaMatrix {
   llvm::SmallVector<int64_t> batch{};
 };
 
-/// D[b, m, n] (+)= A[b, m, k] · B[b, k, n] by cuBLASLt.
+/// D[b, m, n] = A[b, m, k] · B[b, k, n] (+ C[b, m, n]) by cuBLASLt. C lies as D does; it may be D.
 struct CudaGemm {
   llvm::SmallVector<int64_t> batch;
   int64_t m = 0, n = 0, k = 0;
   CudaMatrix a, b, d;
-  bool accumulate = false;
+  std::optional<CudaArgument> c = std::nullopt;
   std::string compute = "f32", epilogue = "none";
   std::optional<CudaArgument> bias = std::nullopt;
 };

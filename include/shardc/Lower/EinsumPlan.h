@@ -30,6 +30,12 @@ std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, llvm::ArrayRef<int64_t>
 /// The vector that `op` adds to every row of `product`, its other operand; null if it adds something else.
 mlir::Value biasOf(graph::AddOp op, mlir::Value product);
 
+/// The tensor of the result's type that `op` adds to `product`; null if it adds something else.
+mlir::Value addendOf(graph::AddOp op, mlir::Value product);
+
+/// Does `op` widen elements of 16 bits to f32?
+bool isWidening(mlir::Operation *op);
+
 /// Makes the strides such as BLAS takes them: in each matrix rows or columns are contiguous and do not overlap. False if they are not.
 bool fitBlas(GemmSpec &spec);
 

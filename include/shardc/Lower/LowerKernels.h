@@ -27,6 +27,9 @@ inline constexpr llvm::StringLiteral kScratchAttr = "exec.scratch";
 /// other argument may have that buffer.
 bool canRunInPlace(mlir::func::FuncOp kernel, unsigned argument, unsigned result);
 
+/// A reduction that keeps the last dimension: sums over rows, for each column.
+bool isColumnReduction(mlir::Operation *op);
+
 /// Appends the code of one kernel function to `kernels`.
 mlir::FailureOr<Kernel> lowerKernel(mlir::func::FuncOp function, mlir::ModuleOp kernels, const CpuTarget &target);
 

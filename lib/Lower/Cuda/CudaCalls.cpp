@@ -16,8 +16,9 @@ void forEachArgument(CudaCall &call, llvm::function_ref<void(CudaArgument &)> vi
   } else if (auto *gemm = std::get_if<CudaGemm>(&call)) {
     for (CudaMatrix *matrix : {&gemm->a, &gemm->b, &gemm->d})
       visit(matrix->argument);
-    if (gemm->bias)
-      visit(*gemm->bias);
+    for (std::optional<CudaArgument> *argument : {&gemm->c, &gemm->bias})
+      if (*argument)
+        visit(**argument);
   } else {
     visit(std::get<CudaMemset>(call).argument);
   }
@@ -58,9 +59,11 @@ static json::Value toJson(const CudaGemm &gemm) {
                       {"a", toJson(gemm.a)},
                       {"b", toJson(gemm.b)},
                       {"d", toJson(gemm.d)},
-                      {"accumulate", gemm.accumulate},
+                      {"accumulate", gemm.c.has_value()},
                       {"compute", gemm.compute},
                       {"epilogue", gemm.epilogue}};
+  if (gemm.c)
+    object["c"] = toJson(*gemm.c);
   if (gemm.bias)
     object["bias"] = toJson(*gemm.bias);
   return object;

@@ -130,7 +130,7 @@ static FailureOr<CudaKernel> lowerGenerated(CudaLowering &lowering, LoweringClas
   if (strongest <= LoweringClass::Element)
     lowerElementGrid(lowering);
   else if (strongest == LoweringClass::Row && isColumnReduction(anchor))
-    lowerColumnGrid(lowering, cast<graph::ReduceOp>(anchor));
+    lowerColumnGrid(lowering);
   else if (strongest == LoweringClass::Row || isa<graph::SoftmaxCrossEntropyOp>(anchor))
     lowerRowGrid(lowering);
   else if (auto einsum = dyn_cast<graph::EinsumOp>(anchor))

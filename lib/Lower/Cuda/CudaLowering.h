@@ -64,7 +64,7 @@ struct CudaLowering : KernelLowering {
 
 void lowerElementGrid(CudaLowering &lowering);
 void lowerRowGrid(CudaLowering &lowering);
-void lowerColumnGrid(CudaLowering &lowering, graph::ReduceOp op);
+void lowerColumnGrid(CudaLowering &lowering);
 /// Any scatter.
 mlir::FailureOr<CudaKernel> lowerScatterGrid(CudaLowering &lowering, mlir::Operation *op);
 

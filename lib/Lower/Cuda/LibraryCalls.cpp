@@ -1,9 +1,9 @@
 //===- LibraryCalls.cpp - What libraries do on GPUs ------------------------===//
 //
 // A contraction is described as cuBLASLt sees it: D[b, m, n] = A[b, m, k] · B[b, k, n] under
-// strides in elements, where transposes and reshapes beside it are part of the strides, and a bias
-// and an activation behind it of the call; what else is behind it is a generated kernel that
-// follows.
+// strides in elements, where transposes and reshapes beside it are part of the strides, and a bias,
+// an activation or another tensor behind it of the call; what else is behind it is a generated
+// kernel that follows. A result that is widened to f32 is what cuBLASLt has summed, unrounded.
 //
 //===----------------------------------------------------------------------===//
 #include "LibraryCalls.h"
@@ -72,31 +72,38 @@ static OwningOpRef<func::FuncOp> splitEpilogue(func::FuncOp function, Value valu
 /// What cuBLASLt does behind a product, and the value that it ends with.
 struct LibraryEpilogue {
   std::string name;
-  Value bias, end;
+  Value bias, addend, end;
 };
 
 static LibraryEpilogue epilogueOf(graph::EinsumOp op, const GemmSpec &spec) {
-  LibraryEpilogue epilogue{"", {}, op.getResult()};
-  Type element = op.getType().getElementType();
-  if (op.getType().getRank() == 0 || element.isF64() || spec.c.columnStride != 1 ||
-      spec.n != op.getType().getShape().back())
-    return {"none", {}, op.getResult()};
-  auto next = [&]() { return epilogue.end.hasOneUse() ? *epilogue.end.user_begin() : nullptr; };
-  auto add = dyn_cast_or_null<graph::AddOp>(next());
-  Value bias = add ? biasOf(add, epilogue.end) : Value();
-  if (isa_and_nonnull<BlockArgument>(bias)) {
-    epilogue.bias = bias;
-    epilogue.end = add.getResult();
+  LibraryEpilogue epilogue{"none", {}, {}, op.getResult()};
+  Value &end = epilogue.end;
+  auto next = [&]() { return end.hasOneUse() ? *end.user_begin() : nullptr; };
+  bool hasRows = op.getType().getRank() > 0 && spec.c.columnStride == 1 &&
+                 spec.n == op.getType().getShape().back();
+  if (hasRows && !op.getType().getElementType().isF64()) {
+    auto add = dyn_cast_or_null<graph::AddOp>(next());
+    Value bias = add ? biasOf(add, end) : Value();
+    if (isa_and_nonnull<BlockArgument>(bias)) {
+      epilogue.name = "bias";
+      epilogue.bias = bias;
+      end = add.getResult();
+    }
+    Operation *activation = next();
+    if (isa_and_nonnull<graph::ReluOp, graph::GeluTanhOp>(activation)) {
+      epilogue.name = isa<graph::ReluOp>(activation) ? "relu" : "gelu";
+      epilogue.name += epilogue.bias ? "_bias" : "";
+      end = activation->getResult(0);
+      return epilogue;
+    }
   }
-  Operation *activation = next();
-  if (isa_and_nonnull<graph::ReluOp, graph::GeluTanhOp>(activation)) {
-    epilogue.name = isa<graph::ReluOp>(activation) ? "relu" : "gelu";
-    epilogue.end = activation->getResult(0);
-  }
-  if (epilogue.bias)
-    epilogue.name += epilogue.name.empty() ? "bias" : "_bias";
-  else if (epilogue.name.empty())
-    epilogue.name = "none";
+  if (Operation *cast = next(); end == op.getResult() && cast && isWidening(cast))
+    end = cast->getResult(0);
+  if (auto add = dyn_cast_or_null<graph::AddOp>(next()))
+    if (Value addend = addendOf(add, end); isa_and_nonnull<BlockArgument>(addend)) {
+      epilogue.addend = addend;
+      end = add.getResult();
+    }
   return epilogue;
 }
 
@@ -135,8 +142,8 @@ FailureOr<CudaKernel> libraryCall(func::FuncOp function, graph::EinsumOp op,
   LibraryEpilogue epilogue = epilogueOf(op, spec);
   // Is what cuBLASLt writes the result, perhaps by other strides?
   bool isWhole = epilogue.end == result || (epilogue.end == op.getResult() && storedStrides(op));
-  std::string dtype = nameOf(op.getType().getElementType());
-  auto matrix = [&](CudaArgument argument, const GemmOperand &how) {
+  auto matrix = [&](CudaArgument argument, Value tensor, const GemmOperand &how) {
+    std::string dtype = nameOf(cast<RankedTensorType>(tensor.getType()).getElementType());
     return CudaMatrix{argument, dtype, how.rowStride, how.columnStride, how.batch};
   };
   auto operand = [&](Value tensor) {
@@ -148,15 +155,17 @@ FailureOr<CudaKernel> libraryCall(func::FuncOp function, graph::EinsumOp op,
                 spec.m,
                 spec.n,
                 spec.k,
-                matrix(operand(a), spec.a),
-                matrix(operand(b), spec.b),
+                matrix(operand(a), a, spec.a),
+                matrix(operand(b), b, spec.b),
                 matrix(isWhole ? CudaArgument::ofBuffer(bufferOf(function, result))
                                : CudaArgument::ofScratch(0),
-                       spec.c)};
+                       epilogue.end, spec.c)};
   call.epilogue = epilogue.name;
   if (epilogue.bias)
     call.bias = CudaArgument::ofBuffer(bufferOf(function, epilogue.bias));
-  if (dtype == "f64")
+  if (epilogue.addend)
+    call.c = CudaArgument::ofBuffer(bufferOf(function, epilogue.addend));
+  if (call.d.dtype == "f64")
     call.compute = "f64";
   CudaKernel kernel;
   kernel.name = function.getSymName().str();

@@ -1,12 +1,13 @@
 //===- Ptx.cpp - gpu.func to PTX -------------------------------------------===//
 //
 //   1. Elementary functions on f32 become the same polynomials as on CPUs: nothing of a CUDA
-//   toolkit is needed for PTX, and both targets
-//      round alike.
+//   toolkit is needed for PTX, and both targets round alike. Powers, remainders, and what there is
+//   of f64, are arithmetic on f64 (WideMath.cpp).
 //   2. The usual conversions, memrefs as bare pointers.
 //   3. LLVM for NVPTX in this process.
 //
 //===----------------------------------------------------------------------===//
+#include "WideMath.h"
 #include "lib/Lower/Cpu/VectorMath.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -110,6 +111,7 @@ static void addPasses(OpPassManager &pm) {
   pm.addPass(createCSEPass());
   pm.addPass(createVectorMathPass());
   OpPassManager &kernels = pm.nest<gpu::GPUModuleOp>();
+  kernels.addPass(createWideMathPass());
   kernels.addPass(createLoopInvariantCodeMotionPass());
   kernels.addPass(createSCFToControlFlowPass());
   ConvertGpuOpsToNVVMOpsOptions nvvm;

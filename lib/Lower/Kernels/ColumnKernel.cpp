@@ -6,7 +6,8 @@
 //
 //     for i in reduced by 64: part = 0; for j in i .. i + 64: for c in block: part[c] += x[j, c]; sums += part
 //
-// A result's order of summation does not depend on the number of threads.
+// A result's order of summation does not depend on the number of threads. Elementwise ops behind it are done on each sum (a gradient that is
+// widened, or added to what is there).
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
@@ -125,7 +126,10 @@ void ColumnBuilder::emitBlock(Value item) {
     for (auto [d, index] : llvm::enumerate(at))
       if (!llvm::is_contained(reduced, static_cast<int64_t>(d)))
         kept.push_back(index);
-    emitter.store(emitter.round(type, e.loadScalar(sums, c)), lowering.resultBuffer(body, 0), element, emitter.offset(type.getShape(), kept));
+    Value sum = emitter.round(type, e.loadScalar(sums, c)), result = lowering.results()[0];
+    emitter.bind(op.getResult(), [=](ArrayRef<Value>) { return sum; });
+    emitter.store(emitter.element(result, kept), lowering.resultBuffer(body, 0), tensorType(result).getElementType(),
+                  emitter.offset(type.getShape(), kept));
   });
 }
 

@@ -155,6 +155,19 @@ Value biasOf(graph::AddOp op, Value product) {
   return isAlongRows ? Value(broadcast.getInput()) : Value();
 }
 
+Value addendOf(graph::AddOp op, Value product) {
+  Value other = op.getLhs() == product ? op.getRhs() : op.getLhs();
+  return other == product || other.getDefiningOp<graph::BroadcastOp>() ? Value() : other;
+}
+
+bool isWidening(Operation *op) {
+  auto cast = dyn_cast<graph::CastOp>(op);
+  if (!cast || !cast.getType().getElementType().isF32())
+    return false;
+  Type from = cast.getInput().getType().getElementType();
+  return from.isF16() || from.isBF16();
+}
+
 /// Where a dimension has one element, its stride is anything.
 static bool fixStrides(int64_t rows, int64_t columns, GemmOperand &matrix) {
   int64_t &row = matrix.rowStride, &column = matrix.columnStride;

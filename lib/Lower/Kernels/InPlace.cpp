@@ -5,8 +5,8 @@
 // changes some of the copy: in place it leaves out the copy. In such a kernel the
 // argument's pointer stands for both, so that nothing is said to LLVM that is not true and loops
 // are vectorised without checks at run time.
-// What is behind a contraction reads accumulators in storage of their own, then its element of the
-// argument.
+// What is behind a contraction, or a reduction over columns, reads accumulators in storage of their
+// own, then its element of the argument.
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
@@ -48,7 +48,8 @@ bool canRunInPlace(func::FuncOp kernel, unsigned argument, unsigned result) {
   for (Operation &op : kernel.getBody().front().without_terminator()) {
     auto lowerable = dyn_cast<graph::LoweringOpInterface>(&op);
     if (!lowerable ||
-        (lowerable.getLoweringClass() > graph::LoweringClass::Element && !isa<graph::EinsumOp>(op)))
+        (lowerable.getLoweringClass() > graph::LoweringClass::Element &&
+         !isa<graph::EinsumOp>(op) && !isColumnReduction(&op)))
       return false;
   }
   llvm::SmallPtrSet<Operation *, 16> seen;

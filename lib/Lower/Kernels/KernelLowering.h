@@ -73,9 +73,8 @@ void bindFlat(KernelLowering &lowering, BodyEmitter &emitter, const KernelBody &
 llvm::SmallVector<int64_t> cutsOf(KernelLowering &lowering, int64_t inner);
 /// Reductions and normalisations with what is fused around them.
 KernelResult lowerRowKernel(KernelLowering &lowering);
-/// A reduction that keeps the last dimension, and is alone.
+/// A reduction that keeps the last dimension, and elementwise ops behind it.
 KernelResult lowerColumnKernel(KernelLowering &lowering);
-bool isColumnReduction(mlir::Operation *op);
 /// The last dimension in which neighbours in memory differ; -1 in a tensor of one element.
 int64_t lastDim(llvm::ArrayRef<int64_t> shape);
 /// A contraction.

@@ -116,6 +116,14 @@ const Damage damages[] = {
      "unknown epilogue \"swiglu\""},
     {"no bias", [](BundleBuilder &b) { call(b, 1)["epilogue"] = "gelu_bias"; },
      "epilogue \"gelu_bias\" needs a bias"},
+    {"stray c",
+     [](BundleBuilder &b) {
+       call(b, 1)["accumulate"] = false;
+       call(b, 1)["c"] = 0;
+     },
+     "c: there is a matrix to add, and accumulate is false"},
+    {"c size", [](BundleBuilder &b) { call(b, 1)["c"] = {{"scratch", 512}}; },
+     "offset 512 with 32 bytes ends beyond the scratch area"},
     {"stray bias", [](BundleBuilder &b) { call(b, 1)["bias"] = 0; },
      "epilogue \"none\" has a bias"},
     {"bias size",
