@@ -36,6 +36,12 @@ public:
   virtual mlir::Value resultBegin(unsigned result, int64_t dim) = 0;
 };
 
+/// Letters of a contraction's operands and result, "bsk,nk->bsn".
+struct EinsumLetters {
+  llvm::StringRef lhs, rhs, result;
+  static EinsumLetters of(llvm::StringRef spec);
+};
+
 /// How an op becomes code; see LoweringOpInterface.
 enum class LoweringClass {
   Source,  ///< no code: a parameter (or an argument)
@@ -51,7 +57,7 @@ public:
   explicit ElementEmitter(mlir::OpBuilder &builder) : builder(builder) {}
   virtual ~ElementEmitter() = default;
 
-  /// The operand's scalar at `indices` as it is computed with: 16-bit floats widened to f32,
+  /// The operand's scalar at `indices` as it is computed with: 16-bit and 8-bit floats widened to f32,
   /// bool as i1, unsigned integers as signless.
   virtual mlir::Value operand(mlir::OpOperand &operand, llvm::ArrayRef<mlir::Value> indices) = 0;
 
@@ -70,8 +76,23 @@ mlir::Operation *cloneLocal(mlir::OpBuilder &builder, mlir::Operation *op, mlir:
 mlir::Value broadcastScalar(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value scalar,
                             llvm::ArrayRef<int64_t> shape);
 
-/// The type that scalars of `elementType` are computed in (f16 and bf16: f32; ui32: i32; …).
+/// The type that scalars of `elementType` are computed in (narrow floats: f32; ui32: i32; …).
 mlir::Type computeType(mlir::Type elementType);
+
+/// A float of 16 or 8 bits, whose arithmetic is done in f32.
+inline bool isNarrowFloat(mlir::Type elementType) {
+  return llvm::isa<mlir::FloatType>(elementType) && elementType.getIntOrFloatBitWidth() <= 16;
+}
+
+/// A tensor in 8 bits, and what one of its units is worth (f32, rank 0).
+struct Quantized {
+  mlir::Value tensor, unit;
+};
+/// `value` in the 8-bit float type `element`, scaled by the largest magnitude of the whole tensor ("current scaling" of NVIDIA's Transformer
+/// Engine): the amax becomes the type's largest number. The maximum is a reduction like any other, pending where the tensor is cut.
+Quantized quantize(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value, mlir::Type element);
+/// The largest finite number of a float type.
+double largestOf(mlir::Type floatType);
 
 namespace detail {
 /// `flopsPerElement` for each result element; every operand read and every result written once.

@@ -8,18 +8,20 @@ using namespace shardc::graph;
 
 static double elements(Value value) { return cast<RankedTensorType>(value.getType()).getNumElements(); }
 
-OpCost EinsumOp::getCost() {
-  OpCost cost = graph::detail::elementwiseCost(*this, 0);
+template <typename Op> static OpCost contractionCost(Op op) {
+  OpCost cost = graph::detail::elementwiseCost(op, 0);
   llvm::SmallString<16> seen;
   cost.flops = 2;
-  Letters letters = getLetters();
+  EinsumLetters letters = op.getLetters();
   for (char letter : (letters.lhs + letters.rhs).str())
     if (seen.find(letter) == StringRef::npos) {
       seen.push_back(letter);
-      cost.flops *= getLetterSize(letter);
+      cost.flops *= op.getLetterSize(letter);
     }
   return cost;
 }
+OpCost EinsumOp::getCost() { return contractionCost(*this); }
+OpCost ScaledEinsumOp::getCost() { return contractionCost(*this); }
 
 OpCost GroupedMatmulOp::getCost() {
   OpCost cost = graph::detail::elementwiseCost(*this, 2.0 * getInput().getType().getDimSize(1));

@@ -20,7 +20,7 @@ using namespace shardc::graph::formula;
 Term Formula::term(Value value) {
   auto type = cast<RankedTensorType>(value.getType());
   Type element = type.getElementType();
-  if (!element.isF16() && !element.isBF16())
+  if (!isNarrowFloat(element))
     return {this, value};
   for (auto [narrow, wide] : widened)
     if (narrow == value)

@@ -11,10 +11,12 @@ using namespace shardc::graph::formula;
 // Contraction
 //===----------------------------------------------------------------------===//
 
-/// The cotangent of the operand with dimensions `wanted`: the result's cotangent contracted with
-/// the other operand.
-static Value contractBack(OpBuilder &b, EinsumOp op, Value cotangent, Value other,
-                          StringRef otherLetters, StringRef wanted) {
+/// The cotangent of the operand with dimensions `wanted`: `contract` contracts the result's cotangent
+/// with the other operand.
+template <typename Op>
+static Value contractBack(OpBuilder &b, Op op, RankedTensorType type, StringRef otherLetters,
+                          StringRef wanted,
+                          llvm::function_ref<Value(RankedTensorType, StringRef)> contract) {
   StringRef result = op.getLetters().result;
   // A letter that only this operand has was summed over: all along it have the same cotangent.
   std::string letters;
@@ -27,18 +29,43 @@ static Value contractBack(OpBuilder &b, EinsumOp op, Value cotangent, Value othe
     sizes.push_back(shape.back());
     dims.push_back(d);
   }
-  auto type = cast<RankedTensorType>(cotangent.getType());
   std::string spec = result.str() + "," + otherLetters.str() + "->" + letters;
-  Value product = EinsumOp::create(b, op.getLoc(), type.clone(sizes), spec, cotangent, other);
+  Value product = contract(type.clone(sizes), spec);
   return b.createOrFold<BroadcastOp>(op.getLoc(), type.clone(shape), product,
                                      b.getDenseI64ArrayAttr(dims));
 }
 
 Cotangents EinsumOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
+  if (!isa<FloatType>(getLhs().getType().getElementType()) ||
+      getLhs().getType().getElementType() != getType().getElementType())
+    return emitOpError() << "of " << getLhs().getType().getElementType()
+                         << " has no derivative; what is quantized to be multiplied is "
+                            "graph.scaled_einsum";
   Letters letters = getLetters();
-  return SmallVector<Value>{
-      contractBack(b, *this, cotangents[0], getRhs(), letters.rhs, letters.lhs),
-      contractBack(b, *this, cotangents[0], getLhs(), letters.lhs, letters.rhs)};
+  auto back = [&](Value other, StringRef otherLetters, StringRef wanted) {
+    auto contract = [&](RankedTensorType type, StringRef spec) -> Value {
+      return EinsumOp::create(b, getLoc(), type, spec, cotangents[0], other);
+    };
+    return contractBack(b, *this, getType(), otherLetters, wanted, contract);
+  };
+  return SmallVector<Value>{back(getRhs(), letters.rhs, letters.lhs),
+                            back(getLhs(), letters.lhs, letters.rhs)};
+}
+
+Cotangents ScaledEinsumOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
+  Quantized cotangent = quantize(b, getLoc(), cotangents[0], getGradient());
+  EinsumLetters letters = getLetters();
+  auto back = [&](Quantized other, StringRef otherLetters, StringRef wanted) {
+    auto contract = [&](RankedTensorType type, StringRef spec) -> Value {
+      return ScaledEinsumOp::create(b, getLoc(), type, spec, cotangent.tensor, other.tensor,
+                                    cotangent.unit, other.unit, getGradient());
+    };
+    return contractBack(b, *this, getType(), otherLetters, wanted, contract);
+  };
+  // In the type that the result has: where lhs and rhs came from it is that of what was quantized.
+  return SmallVector<Value>{back({getRhs(), getRhsScale()}, letters.rhs, letters.lhs),
+                            back({getLhs(), getLhsScale()}, letters.lhs, letters.rhs), Value(),
+                            Value()};
 }
 
 /// Rows times the transposed matrices of their groups.

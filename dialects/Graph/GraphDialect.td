@@ -41,20 +41,24 @@ def Graph_Dialect : Dialect {
   }];
 }
 
-// Any element type that an exported transformer uses; signed integers are signless.
+// Any element type that an exported transformer uses; signed integers are signless. 8-bit floats are a form to store and
+// multiply in: they are moved, compared, cast and contracted, and there is no other arithmetic on them.
 def Graph_Float : AnyTypeOf<[F64, F32, F16, BF16], "float">;
+def Graph_Float8 : AnyTypeOf<[F8E4M3FN, F8E5M2], "8-bit float">;
 def Graph_Int : AnyTypeOf<[I64, I32, I16, I8, UI64, UI32, UI16, UI8], "integer">;
-def Graph_Element : AnyTypeOf<[Graph_Float, Graph_Int, I1], "tensor element">;
+def Graph_Element : AnyTypeOf<[Graph_Float, Graph_Float8, Graph_Int, I1], "tensor element">;
 
 class Graph_TensorOf<Type element, string what> :
     ConfinedType<RankedTensorOf<[element]>, [HasStaticShapePred], "static " # what # " tensor",
                  "::mlir::RankedTensorType">;
 def Graph_Tensor : Graph_TensorOf<Graph_Element, "ranked">;
 def Graph_FloatTensor : Graph_TensorOf<Graph_Float, "float">;
+def Graph_Float8Tensor : Graph_TensorOf<Graph_Float8, "8-bit float">;
 def Graph_IntTensor : Graph_TensorOf<Graph_Int, "integer">;
 def Graph_NumberTensor : Graph_TensorOf<AnyTypeOf<[Graph_Float, Graph_Int]>, "number">;
 def Graph_BitsTensor : Graph_TensorOf<AnyTypeOf<[Graph_Int, I1]>, "integer or bool">;
 def Graph_BoolTensor : Graph_TensorOf<I1, "bool">;
+def Graph_ScaleTensor : Graph_TensorOf<F32, "f32">;
 
 class Graph_Op<string mnemonic, list<Trait> traits = []> : Op<Graph_Dialect, mnemonic,
     !listconcat(traits, [Pure,

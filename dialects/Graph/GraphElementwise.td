@@ -214,12 +214,35 @@ def Graph_CastOp : Graph_OtherElementwise<"cast", [SameOperandsAndResultShape]> 
   let description = [{
     Float to integer rounds toward zero; to bool is `x != 0`; to a narrower float rounds to nearest even;
     integer to a narrower integer keeps the low bits.
+
+    What is beyond the largest 8-bit float becomes infinite (f8E5M2) or NaN (f8E4M3FN, which has no infinity); with `saturate`,
+    as infinities too, it becomes the largest. NaN stays NaN.
+
+    * cast_c1: `saturate` stands on casts to 8-bit floats only.
   }];
-  let arguments = (ins Graph_Tensor:$input);
+  let arguments = (ins Graph_Tensor:$input, UnitAttr:$saturate);
   let results = (outs Graph_Tensor:$result);
   let assemblyFormat = "$input attr-dict `:` type($input) `->` type($result)";
   let builders = [OpBuilder<(ins "::mlir::Value":$input, "::mlir::Type":$elementType)>];
   let hasFolder = 1;
+  let hasVerifier = 1;
+}
+
+def Graph_QuantizeOp : Graph_OtherElementwise<"quantize", [SameOperandsAndResultShape]> {
+  let summary = "Scaled to an 8-bit float: what a product in 8 bits reads";
+  let description = [{
+    result = cast(f32(input) * scale), rounded to nearest even, saturating. For the derivative it is the identity, as if nothing were
+    rounded, and the scale a constant: a cotangent of the result is one of the input, in the type of whatever read the result.
+
+    ```mlir
+    %q = graph.quantize %x, %s : tensor<4x16xbf16>, tensor<4x16xf32> -> tensor<4x16xf8E4M3FN>
+    ```
+  }];
+  let flops = 2;
+  let arguments = (ins Graph_FloatTensor:$input, Graph_ScaleTensor:$scale);
+  let results = (outs Graph_Float8Tensor:$result);
+  let assemblyFormat = "$input `,` $scale attr-dict `:` type($input) `,` type($scale) `->` type($result)";
+  let builders = [OpBuilder<(ins "::mlir::Value":$input, "::mlir::Value":$scale, "::mlir::Type":$elementType)>];
 }
 
 def Graph_IsNanOp : Graph_OtherElementwise<"is_nan", [SameOperandsAndResultShape]> {

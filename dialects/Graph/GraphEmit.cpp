@@ -108,12 +108,31 @@ static Value floatToInt(OpBuilder &b, Location loc, Value x, Type to, bool isUns
   return arith::FPToSIOp::create(b, loc, to, x);
 }
 
+/// f32 within what an 8-bit float can hold; NaN stays.
+static Value saturate(OpBuilder &b, Location loc, Value x, Type element) {
+  double largest = largestOf(element);
+  Value high = scalar::constantLike(b, loc, x, largest), low = scalar::constantLike(b, loc, x, -largest);
+  x = arith::SelectOp::create(b, loc, arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, x, high), high, x);
+  return arith::SelectOp::create(b, loc, arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, x, low), low, x);
+}
+
+Value QuantizeOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
+  OpBuilder &b = emitter.builder;
+  Value x = emitter.operand(getInputMutable(), indices), scale = emitter.operand(getScaleMutable(), indices);
+  if (x.getType().isF64())
+    x = arith::TruncFOp::create(b, getLoc(), b.getF32Type(), x);
+  Value scaled = arith::MulFOp::create(b, getLoc(), x, scale);
+  return emitter.round(getType(), saturate(b, getLoc(), scaled, getType().getElementType()));
+}
+
 Value CastOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
   OpBuilder &b = emitter.builder;
   Location loc = getLoc();
   Value x = emitter.operand(getInputMutable(), indices);
   Type element = getType().getElementType(), to = computeType(element), from = x.getType();
   bool fromUnsigned = graph::detail::isUnsignedElement(getInput().getType());
+  if (getSaturate() && isa<FloatType>(from))
+    x = saturate(b, loc, x, element);
   if (element.isInteger(1)) {
     Value zero = scalar::constantLike(b, loc, x, 0);
     if (isa<FloatType>(from))
@@ -126,7 +145,7 @@ Value CastOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
       y = arith::ExtFOp::create(b, loc, to, x);
     else if (from.getIntOrFloatBitWidth() > to.getIntOrFloatBitWidth())
       // Straight to the narrow type: two roundings would not be one.
-      return from.isF64() && (element.isF16() || element.isBF16())
+      return from.isF64() && isNarrowFloat(element)
                  ? Value(arith::ExtFOp::create(b, loc, to, Value(arith::TruncFOp::create(b, loc, element, x))))
                  : Value(arith::TruncFOp::create(b, loc, to, x));
     return emitter.round(getType(), y);
@@ -136,7 +155,7 @@ Value CastOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
   if (isa<FloatType>(to)) {
     Value y = fromUnsigned ? Value(arith::UIToFPOp::create(b, loc, to, x))
                            : Value(arith::SIToFPOp::create(b, loc, to, x));
-    return emitter.round(getType(), y);
+    return emitter.round(getType(), getSaturate() ? saturate(b, loc, y, element) : y);
   }
   unsigned fromWidth = from.getIntOrFloatBitWidth(), toWidth = to.getIntOrFloatBitWidth();
   if (fromWidth > toWidth)

@@ -136,6 +136,14 @@ static double intToFloat(int64_t x, bool isUnsigned, Type element) {
   return isUnsigned ? static_cast<double>(host::u(x)) : static_cast<double>(x);
 }
 
+/// What lies beyond the largest number of a float type, infinities too, becomes that number.
+static void saturate(HostTensor &tensor) {
+  double largest = largestOf(tensor.type.getElementType());
+  for (double &x : tensor.f)
+    if (!std::isnan(x))
+      x = std::clamp(x, -largest, largest);
+}
+
 Evaluated CastOp::evaluate(ArrayRef<HostTensor> operands) {
   const HostTensor &x = operands[0];
   HostTensor result(getType());
@@ -149,6 +157,17 @@ Evaluated CastOp::evaluate(ArrayRef<HostTensor> operands) {
     else
       result.i[n] = toBool ? x.i[n] != 0 : x.i[n];
   }
+  if (getSaturate())
+    saturate(result);
+  result.round();
+  return SmallVector<HostTensor>{std::move(result)};
+}
+
+Evaluated QuantizeOp::evaluate(ArrayRef<HostTensor> operands) {
+  HostTensor result(getType());
+  for (int64_t n = 0; n < result.size(); ++n)
+    result.f[n] = static_cast<float>(static_cast<float>(operands[0].f[n]) * operands[1].f[n]);
+  saturate(result);
   result.round();
   return SmallVector<HostTensor>{std::move(result)};
 }

@@ -42,7 +42,7 @@ namespace {
 struct Contraction {
   std::string batch, m, n, k;
 
-  explicit Contraction(EinsumOp::Letters letters) {
+  explicit Contraction(EinsumLetters letters) {
     for (char letter : letters.result) {
       bool inLhs = letters.lhs.contains(letter), inRhs = letters.rhs.contains(letter);
       (inLhs && inRhs ? batch : inLhs ? m : n) += letter;
@@ -57,7 +57,8 @@ struct Contraction {
 
 /// Offsets into a row-major tensor with dimensions `letters` of all settings of the factors
 /// `names`, last fastest.
-static std::vector<int64_t> factorOffsets(EinsumOp op, StringRef names, StringRef letters,
+template <typename Op>
+static std::vector<int64_t> factorOffsets(Op op, StringRef names, StringRef letters,
                                           ArrayRef<int64_t> shape) {
   SmallVector<int64_t> sizes;
   StridedView view, none;
@@ -107,10 +108,9 @@ static void innerProducts(const T *a, const T *b, int64_t count, int64_t k, T *s
       sums[j] = host::add(sums[j], host::mul(a[i], b[j * k + i]));
 }
 
-template <typename T>
-static void contract(EinsumOp op, const HostTensor &lhs, const HostTensor &rhs,
-                     HostTensor &result) {
-  EinsumOp::Letters letters = op.getLetters();
+template <typename T, typename Op>
+static void contract(Op op, const HostTensor &lhs, const HostTensor &rhs, HostTensor &result) {
+  EinsumLetters letters = op.getLetters();
   Contraction roles(letters);
   auto offsets = [&](StringRef names, StringRef of, const HostTensor &tensor) {
     return factorOffsets(op, names, of, tensor.shape());
@@ -148,6 +148,17 @@ Evaluated EinsumOp::evaluate(ArrayRef<HostTensor> operands) {
 /// Is `group` an expert of row t's block?
 static bool isInBlock(int64_t group, int64_t t, int64_t rows, int64_t experts, int64_t blocks) {
   return group >= 0 && group < experts && group / (experts / blocks) == t / (rows / blocks);
+}
+
+Evaluated ScaledEinsumOp::evaluate(ArrayRef<HostTensor> operands) {
+  HostTensor result(getType());
+  contract<double>(*this, operands[0], operands[1], result);
+  // What the compiled program rounds before it rounds to the result's type.
+  Type f32 = Float32Type::get(getContext());
+  double unit = roundToType(operands[2].f[0] * operands[3].f[0], f32);
+  for (double &x : result.f)
+    x = roundToType(roundToType(x, f32) * unit, f32);
+  return single(std::move(result));
 }
 
 Evaluated GroupedMatmulOp::evaluate(ArrayRef<HostTensor> operands) {

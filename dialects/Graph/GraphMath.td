@@ -20,6 +20,8 @@ class Graph_MathOp<string mnemonic, string lowering, list<Trait> traits = []> : 
 // Contraction
 //===----------------------------------------------------------------------===//
 
+def Graph_FactorTensor : Graph_TensorOf<AnyTypeOf<[Graph_Float, Graph_Float8, Graph_Int]>, "number">;
+
 def Graph_EinsumOp : Graph_MathOp<"einsum", "Library"> {
   let summary = "Contraction of two tensors: every matrix product, batched and transposed";
   let description = [{
@@ -29,22 +31,50 @@ def Graph_EinsumOp : Graph_MathOp<"einsum", "Library"> {
     * einsum_c1: one letter per dimension, no letter twice in one operand.
     * einsum_c2: a letter has one size everywhere.
     * einsum_c3: every letter of the result is in an operand.
-    * einsum_c4: operands and result have one element type.
+    * einsum_c4: operands and result have one element type; or the operands are 8-bit floats, and the result is f32.
 
     ```mlir
     %y = graph.einsum "bsk,nk->bsn" %x, %w : tensor<2x16x64xf32>, tensor<32x64xf32> -> tensor<2x16x32xf32>
     ```
   }];
-  let arguments = (ins StrAttr:$spec, Graph_NumberTensor:$lhs, Graph_NumberTensor:$rhs);
+  let arguments = (ins StrAttr:$spec, Graph_FactorTensor:$lhs, Graph_FactorTensor:$rhs);
   let results = (outs Graph_NumberTensor:$result);
   let vjpOperands = [0, 1];
   let assemblyFormat = "$spec $lhs `,` $rhs attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)";
   let hasVerifier = 1;
   let hasCanonicalizer = 1;
   let extraClassDeclaration = [{
-    /// Letters of lhs, rhs and result.
-    struct Letters { ::llvm::StringRef lhs, rhs, result; };
-    Letters getLetters();
+    using Letters = ::shardc::graph::EinsumLetters;
+    Letters getLetters() { return Letters::of(getSpec()); }
+    /// Size of the factor a letter names.
+    int64_t getLetterSize(char letter);
+  }];
+}
+
+def Graph_ScaledEinsumOp : Graph_MathOp<"scaled_einsum", "Library"> {
+  let summary = "Contraction of two tensors of 8-bit floats, each with what its unit is worth";
+  let description = [{
+    result = lhsScale * rhsScale * einsum(lhs, rhs), summed and multiplied in f32, rounded once to the result's type. Letters as in
+    `graph.einsum`. It is linear, so that a sum over devices is pending on the rounded result, as that of a 16-bit product. For the derivative lhs and rhs are the values before
+    they were quantized; the cotangent is quantized to the type `gradient` with a scale of its own.
+
+    * scaled_einsum_c1: the letters are right for `graph.einsum`.
+    * scaled_einsum_c2: a scale has rank 0.
+    * scaled_einsum_c3: `gradient` is an 8-bit float.
+
+    ```mlir
+    %y = graph.scaled_einsum "bsk,nk->bsn" %x, %w scales %sx, %sw {gradient = f8E5M2}
+        : tensor<2x16x64xf8E4M3FN>, tensor<32x64xf8E4M3FN>, tensor<f32>, tensor<f32> -> tensor<2x16x32xbf16>
+    ```
+  }];
+  let arguments = (ins StrAttr:$spec, Graph_Float8Tensor:$lhs, Graph_Float8Tensor:$rhs, Graph_ScaleTensor:$lhsScale,
+                       Graph_ScaleTensor:$rhsScale, TypeAttr:$gradient);
+  let results = (outs Graph_FloatTensor:$result);
+  let vjpOperands = [0, 1, 2, 3];
+  let assemblyFormat = "$spec $lhs `,` $rhs `scales` $lhsScale `,` $rhsScale attr-dict `:` type($lhs) `,` type($rhs) `,` type($lhsScale) `,` type($rhsScale) `->` type($result)";
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    ::shardc::graph::EinsumLetters getLetters() { return ::shardc::graph::EinsumLetters::of(getSpec()); }
     /// Size of the factor a letter names.
     int64_t getLetterSize(char letter);
   }];

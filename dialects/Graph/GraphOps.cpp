@@ -54,7 +54,7 @@ bool graph::detail::isUnsignedElement(Type tensorType) {
 }
 
 Type graph::computeType(Type elementType) {
-  if (elementType.isF16() || elementType.isBF16())
+  if (isNarrowFloat(elementType))
     return Float32Type::get(elementType.getContext());
   if (auto integer = dyn_cast<IntegerType>(elementType))
     return IntegerType::get(elementType.getContext(), integer.getWidth());
@@ -63,7 +63,7 @@ Type graph::computeType(Type elementType) {
 
 Value ElementEmitter::round(Type type, Value computed) {
   Type element = cast<RankedTensorType>(type).getElementType();
-  if (!element.isF16() && !element.isBF16())
+  if (!isNarrowFloat(element))
     return computed;
   Value narrow = arith::TruncFOp::create(builder, computed.getLoc(), element, computed);
   return arith::ExtFOp::create(builder, computed.getLoc(), computed.getType(), narrow);
@@ -103,6 +103,10 @@ void CompareOp::build(OpBuilder &b, OperationState &state, Predicate predicate, 
 
 void CastOp::build(OpBuilder &b, OperationState &state, Value input, Type elementType) {
   build(b, state, cast<RankedTensorType>(input.getType()).clone(elementType), input);
+}
+
+void QuantizeOp::build(OpBuilder &b, OperationState &state, Value input, Value scale, Type elementType) {
+  build(b, state, cast<RankedTensorType>(input.getType()).clone(elementType), input, scale);
 }
 
 void TransposeOp::build(OpBuilder &b, OperationState &state, Value input, ArrayRef<int64_t> permutation) {
@@ -222,19 +226,21 @@ void EinsumOp::getCanonicalizationPatterns(RewritePatternSet &patterns, MLIRCont
   patterns.add<FoldTransposeIntoEinsum>(context);
 }
 
-EinsumOp::Letters EinsumOp::getLetters() {
-  auto [inputs, result] = getSpec().split("->");
+EinsumLetters EinsumLetters::of(StringRef spec) {
+  auto [inputs, result] = spec.split("->");
   auto [lhs, rhs] = inputs.split(",");
   return {lhs, rhs, result};
 }
 
-int64_t EinsumOp::getLetterSize(char letter) {
-  Letters letters = getLetters();
+template <typename Op> static int64_t letterSize(Op op, char letter) {
+  EinsumLetters letters = op.getLetters();
   size_t at = letters.lhs.find(letter);
   if (at != StringRef::npos)
-    return getLhs().getType().getDimSize(at);
-  return getRhs().getType().getDimSize(letters.rhs.find(letter));
+    return op.getLhs().getType().getDimSize(at);
+  return op.getRhs().getType().getDimSize(letters.rhs.find(letter));
 }
+int64_t EinsumOp::getLetterSize(char letter) { return letterSize(*this, letter); }
+int64_t ScaledEinsumOp::getLetterSize(char letter) { return letterSize(*this, letter); }
 
 #define GET_OP_CLASSES
 #include "dialects/Graph/GraphOps.cpp.inc"

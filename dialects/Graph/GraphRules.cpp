@@ -52,7 +52,8 @@ ShardingRule graph::detail::pointwiseRule(Operation *op) {
   rule.rule.addPointwise();
   auto cast = dyn_cast<CastOp>(op);
   // The terms of a pending sum may be converted one by one: a rank's term is rounded as a product's result would be.
-  bool isFloatCast = cast && isa<FloatType>(typeOf(cast.getInput()).getElementType()) && isa<FloatType>(typeOf(cast).getElementType());
+  bool isFloatCast = cast && isa<FloatType>(typeOf(cast.getInput()).getElementType()) && isa<FloatType>(typeOf(cast).getElementType()) &&
+                     typeOf(cast).getElementType().getIntOrFloatBitWidth() > 8;
   if (isa<AddOp, SubOp, NegOp>(op) || isFloatCast)
     rule.setLinear();
   return rule.build();
@@ -265,9 +266,10 @@ ShardingRule ScatterNdOp::getShardingRule() {
 // Contraction, reduction, scans
 //===----------------------------------------------------------------------===//
 
-ShardingRule EinsumOp::getShardingRule() {
-  RuleBuilder rule(*this);
-  Letters letters = getLetters();
+/// `scales` operands of rank 0 follow the two factors.
+template <typename Op> static ShardingRule contractionRule(Op op, unsigned scales) {
+  RuleBuilder rule(op);
+  EinsumLetters letters = op.getLetters();
   auto at = [](StringRef names, char letter) -> int64_t {
     size_t found = names.find(letter);
     return found == StringRef::npos ? -1 : static_cast<int64_t>(found);
@@ -278,11 +280,15 @@ ShardingRule EinsumOp::getShardingRule() {
       continue;
     seen += letter;
     int64_t out = at(letters.result, letter);
-    rule.add(getLetterSize(letter), {at(letters.lhs, letter), at(letters.rhs, letter)}, {out},
-             out < 0 ? FactorKind::Reduction : FactorKind::PassThrough);
+    std::vector<int64_t> dims = {at(letters.lhs, letter), at(letters.rhs, letter)};
+    dims.resize(2 + scales, -1);
+    rule.add(op.getLetterSize(letter), dims, {out}, out < 0 ? FactorKind::Reduction : FactorKind::PassThrough);
   }
   return rule.build();
 }
+
+ShardingRule EinsumOp::getShardingRule() { return contractionRule(*this, 0); }
+ShardingRule ScaledEinsumOp::getShardingRule() { return contractionRule(*this, 2); }
 
 ShardingRule GroupedMatmulOp::getShardingRule() {
   RuleBuilder rule(*this);

@@ -278,14 +278,16 @@ LogicalResult ScatterSumOp::verify() {
 // Contraction, reduction, normalisation
 //===----------------------------------------------------------------------===//
 
-LogicalResult EinsumOp::verify() {
-  if (!getSpec().contains("->") || getSpec().count(',') != 1)
-    return emitOpError() << "spec \"" << getSpec() << "\" is not of the form \"ab,bc->ac\"";
-  Letters letters = getLetters();
+/// einsum_c1 to c3.
+template <typename Op> static LogicalResult verifyLetters(Op op) {
+  auto emitOpError = [&] { return op.emitOpError(); };
+  if (!op.getSpec().contains("->") || op.getSpec().count(',') != 1)
+    return emitOpError() << "spec \"" << op.getSpec() << "\" is not of the form \"ab,bc->ac\"";
+  EinsumLetters letters = op.getLetters();
   llvm::SmallDenseMap<char, int64_t> sizes;
-  std::pair<StringRef, RankedTensorType> operands[] = {{letters.lhs, getLhs().getType()},
-                                                       {letters.rhs, getRhs().getType()},
-                                                       {letters.result, getType()}};
+  std::pair<StringRef, RankedTensorType> operands[] = {{letters.lhs, op.getLhs().getType()},
+                                                       {letters.rhs, op.getRhs().getType()},
+                                                       {letters.result, op.getType()}};
   for (auto [n, operand] : llvm::enumerate(operands)) {
     auto [names, type] = operand;
     // einsum_c1
@@ -306,9 +308,6 @@ LogicalResult EinsumOp::verify() {
         return emitOpError() << "letter '" << Twine(letter) << "' has size " << known->second << " and "
                              << type.getDimSize(d);
     }
-    // einsum_c4
-    if (failed(checkElement(*this, type, getLhs().getType(), n == 2 ? "result" : "rhs")))
-      return failure();
   }
   return success();
 }
@@ -317,6 +316,39 @@ LogicalResult EinsumOp::verify() {
 static LogicalResult checkBlocks(Operation *op, int64_t blocks, int64_t rows, int64_t experts) {
   if (blocks < 1 || rows % blocks || experts % blocks)
     return op->emitOpError() << "has " << blocks << " blocks, which do not divide " << rows << " rows and " << experts << " experts";
+  return success();
+}
+
+static bool isFloat8(Type tensor) { return isa<Float8E4M3FNType, Float8E5M2Type>(getElementTypeOrSelf(tensor)); }
+
+LogicalResult EinsumOp::verify() {
+  if (failed(verifyLetters(*this)))
+    return failure();
+  // einsum_c4
+  if (isFloat8(getLhs().getType()) && isFloat8(getRhs().getType()))
+    return checkElement(*this, getType(), Float32Type::get(getContext()), "result of 8-bit floats");
+  if (failed(checkElement(*this, getRhs().getType(), getLhs().getType(), "rhs")))
+    return failure();
+  return checkElement(*this, getType(), getLhs().getType(), "result");
+}
+
+LogicalResult ScaledEinsumOp::verify() {
+  // scaled_einsum_c1
+  if (failed(verifyLetters(*this)))
+    return failure();
+  // scaled_einsum_c2
+  if (failed(checkRank(*this, getLhsScale().getType(), 0, "scale of lhs")) || failed(checkRank(*this, getRhsScale().getType(), 0, "scale of rhs")))
+    return failure();
+  // scaled_einsum_c3
+  if (!isFloat8(getGradient()))
+    return emitOpError() << "gradient is of type " << getGradient() << ", expected an 8-bit float";
+  return success();
+}
+
+LogicalResult CastOp::verify() {
+  // cast_c1
+  if (getSaturate() && !isFloat8(getType()))
+    return emitOpError() << "saturates, which is for casts to 8-bit floats, not to " << getType().getElementType();
   return success();
 }
 

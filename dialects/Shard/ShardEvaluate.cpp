@@ -95,7 +95,9 @@ HostTensor shard::reduceInOrder(ReduceKind kind, ArrayRef<const HostTensor *> te
   HostTensor sum = *terms[0];
   Type element = sum.type.getElementType();
   Type accumulator =
-      element.isF16() || element.isBF16() ? Float32Type::get(element.getContext()) : element;
+      isa<FloatType>(element) && element.getIntOrFloatBitWidth() <= 16
+          ? Float32Type::get(element.getContext())
+          : element;
   bool isUnsigned = element.isUnsignedInteger() || element.isInteger(1);
   for (const HostTensor *term : terms.drop_front()) {
     for (size_t n = 0; n < sum.f.size(); ++n)

@@ -20,11 +20,13 @@ typedef enum shardrt_dtype {
   SHARDRT_UI32 = 9,
   SHARDRT_UI16 = 10,
   SHARDRT_UI8 = 11,
-  SHARDRT_BOOL = 12
+  SHARDRT_BOOL = 12,
+  SHARDRT_F8E4M3FN = 13, /* largest 448, no infinity */
+  SHARDRT_F8E5M2 = 14
 } shardrt_dtype;
 
-/* Reductions go over the ranks of the group in order 0, 1, …, G-1; f16 and bf16 are accumulated in
-   f32 and rounded once. max and min propagate NaN. On bool, sum and max are "or", prod and min are
+/* Reductions go over the ranks of the group in order 0, 1, …, G-1; floats of 16 and 8 bits are
+   accumulated in f32 and rounded once. max and min propagate NaN. On bool, sum and max are "or", prod and min are
    "and". */
 typedef enum shardrt_reduce {
   SHARDRT_SUM = 0,

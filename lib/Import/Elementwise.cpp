@@ -113,12 +113,18 @@ static LogicalResult importWhere(NodeContext &n) {
   return n.done(n.select(n.input(0), n.input(1), n.input(2)));
 }
 
-static LogicalResult importCast(NodeContext &n) {
-  FailureOr<Type> type = n.elementType(n.getInt("to", 0));
-  return failed(type) ? failure() : n.done(n.cast(n.input(0), *type));
+/// `saturate` is about 8-bit floats only.
+static LogicalResult importCastTo(NodeContext &n, Type type) {
+  bool isFloat8 = isa<FloatType>(type) && type.getIntOrFloatBitWidth() == 8;
+  return n.done(n.cast(n.input(0), type, isFloat8 && n.getInt("saturate", 1) != 0));
 }
 
-static LogicalResult importCastLike(NodeContext &n) { return n.done(n.cast(n.input(0), elementOf(n.input(1)))); }
+static LogicalResult importCast(NodeContext &n) {
+  FailureOr<Type> type = n.elementType(n.getInt("to", 0));
+  return failed(type) ? failure() : importCastTo(n, *type);
+}
+
+static LogicalResult importCastLike(NodeContext &n) { return importCastTo(n, elementOf(n.input(1))); }
 
 static LogicalResult importIsInf(NodeContext &n) {
   auto type = typeOf(n.input(0)).clone(n.b.getI1Type());

@@ -136,8 +136,8 @@ Value GraphBuilder::insertDims(Value v, ArrayRef<int64_t> dims) {
 // Elementwise and movement
 //===----------------------------------------------------------------------===//
 
-Value GraphBuilder::cast(Value v, Type element) {
-  return elementOf(v) == element ? v : create<CastOp>(v, element);
+Value GraphBuilder::cast(Value v, Type element, bool saturate) {
+  return elementOf(v) == element ? v : create<CastOp>(typeOf(v).clone(element), v, saturate);
 }
 
 Value GraphBuilder::pad(Value v, ArrayRef<int64_t> low, ArrayRef<int64_t> high, double padding) {
@@ -190,7 +190,7 @@ Value GraphBuilder::mean(Value v, ArrayRef<int64_t> dims, bool keepDims) {
     count *= shapeOf(v)[dim];
   // The sum of many 16-bit numbers may overflow where their mean does not.
   Type element = elementOf(v);
-  bool isNarrow = element.isF16() || element.isBF16();
+  bool isNarrow = isNarrowFloat(element);
   Value wide = isNarrow ? cast(v, b.getF32Type()) : v;
   Value sum = reduce(Reduction::Sum, wide, dims, keepDims);
   return cast(binary<DivOp>(sum, static_cast<double>(count)), element);

@@ -49,7 +49,7 @@ public:
   mlir::Value broadcastTo(mlir::Value v, llvm::ArrayRef<int64_t> shape);
   mlir::Value insertDims(mlir::Value v, llvm::ArrayRef<int64_t> dims); ///< sorted positions in the result
 
-  mlir::Value cast(mlir::Value v, mlir::Type element);
+  mlir::Value cast(mlir::Value v, mlir::Type element, bool saturate = false);
   mlir::Value pad(mlir::Value v, llvm::ArrayRef<int64_t> low, llvm::ArrayRef<int64_t> high, double padding);
   mlir::Value gather(mlir::Value data, mlir::Value indices, int64_t axis);
   mlir::Value compare(graph::Predicate predicate, mlir::Value a, mlir::Value b); ///< broadcasts

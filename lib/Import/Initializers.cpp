@@ -38,7 +38,7 @@ bool isMatrix(const Candidate &candidate) {
 }
 
 bool isFloat(DType dtype) {
-  return dtype == DType::F64 || dtype == DType::F32 || dtype == DType::F16 || dtype == DType::BF16;
+  return dtype <= DType::F8E5M2;
 }
 
 class Planner {

@@ -35,6 +35,10 @@ std::optional<DType> onnxDType(int32_t code) {
     return DType::F16;
   case onnx::TensorProto::BFLOAT16:
     return DType::BF16;
+  case onnx::TensorProto::FLOAT8E4M3FN:
+    return DType::F8E4M3;
+  case onnx::TensorProto::FLOAT8E5M2:
+    return DType::F8E5M2;
   case onnx::TensorProto::INT64:
     return DType::I64;
   case onnx::TensorProto::INT32:

@@ -106,8 +106,9 @@ static double loadFloat(const char *p, Type element) {
     return load<float>(p);
   if (element.isBF16()) // the upper half of an f32
     return llvm::bit_cast<float>(static_cast<uint32_t>(load<uint16_t>(p)) << 16);
-  llvm::APFloat value(cast<FloatType>(element).getFloatSemantics(),
-                      llvm::APInt(16, load<uint16_t>(p)));
+  unsigned width = element.getIntOrFloatBitWidth();
+  uint64_t bits = width == 8 ? load<uint8_t>(p) : load<uint16_t>(p);
+  llvm::APFloat value(cast<FloatType>(element).getFloatSemantics(), llvm::APInt(width, bits));
   bool lost = false;
   value.convert(llvm::APFloat::IEEEdouble(), llvm::APFloat::rmNearestTiesToEven, &lost);
   return value.convertToDouble();
@@ -122,7 +123,8 @@ static void storeFloat(char *p, double x, Type element) {
   bool lost = false;
   value.convert(cast<FloatType>(element).getFloatSemantics(), llvm::APFloat::rmNearestTiesToEven,
                 &lost);
-  store(p, static_cast<uint16_t>(value.bitcastToAPInt().getZExtValue()));
+  uint64_t bits = value.bitcastToAPInt().getZExtValue();
+  std::memcpy(p, &bits, elementBytes(element)); // little-endian: the low bytes
 }
 
 static int64_t loadInt(const char *p, Type element) {

@@ -25,9 +25,13 @@ static constexpr llvm::StringLiteral kMagic("\x93NUMPY");
 // Element types
 //===----------------------------------------------------------------------===//
 
+static bool isFloat8(Type element) { return isa<FloatType>(element) && elementBytes(element) == 1; }
+
 static std::string descrOf(Type element) {
   if (element.isBF16())
     return "<V2";
+  if (isFloat8(element))
+    return "|V1";
   unsigned bytes = elementBytes(element);
   char kind = isa<FloatType>(element) ? 'f'
               : element.isInteger(1)  ? 'b'
@@ -128,6 +132,8 @@ Parsed shardc::parseNpy(StringRef bytes, MLIRContext *context, RankedTensorType 
   Type element = typeOf(header->descr, context);
   if (expected && expected.getElementType().isBF16() && header->descr == "<u2")
     element = expected.getElementType();
+  if (expected && isFloat8(expected.getElementType()) && (header->descr == "|u1" || StringRef(header->descr).ends_with("V1")))
+    element = expected.getElementType(); // which of the 8-bit floats, no header says
   if (!element)
     return Parsed::failure("has elements of type '" + header->descr.str() +
                            "', which is not supported");

@@ -20,6 +20,7 @@ struct DTypeRow {
 
 static constexpr DTypeRow kDTypes[] = {
     {DType::F64, "F64", 8}, {DType::F32, "F32", 4}, {DType::F16, "F16", 2}, {DType::BF16, "BF16", 2},
+    {DType::F8E4M3, "F8_E4M3", 1}, {DType::F8E5M2, "F8_E5M2", 1},
     {DType::I64, "I64", 8}, {DType::I32, "I32", 4}, {DType::I16, "I16", 2}, {DType::I8, "I8", 1},
     {DType::U64, "U64", 8}, {DType::U32, "U32", 4}, {DType::U16, "U16", 2}, {DType::U8, "U8", 1},
     {DType::Bool, "BOOL", 1}};
@@ -49,6 +50,10 @@ mlir::Type dtypeToType(mlir::MLIRContext *context, DType dtype) {
     return b.getF16Type();
   case DType::BF16:
     return b.getBF16Type();
+  case DType::F8E4M3:
+    return mlir::Float8E4M3FNType::get(context);
+  case DType::F8E5M2:
+    return mlir::Float8E5M2Type::get(context);
   case DType::Bool:
     return b.getI1Type();
   default:

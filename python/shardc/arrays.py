@@ -1,7 +1,7 @@
-"""Arrays of a bundle: dtype names, bfloat16, DLPack, and .npz files.
+"""Arrays of a bundle: dtype names, bfloat16 and 8-bit floats, DLPack, and .npz files.
 
 numpy has no bfloat16. An array of ml_dtypes.bfloat16 is one; so is a uint16 array where a bf16 value is expected. Results
-are ml_dtypes.bfloat16 if that package is installed (onnx brings it), uint16 otherwise."""
+are ml_dtypes.bfloat16 if that package is installed (onnx brings it), uint16 otherwise. 8-bit floats likewise, with uint8."""
 
 from __future__ import annotations
 
@@ -25,23 +25,31 @@ DTYPES = {
     "ui16": "uint16",
     "ui8": "uint8",
     "bool": "bool",
+    "f8E4M3FN": "float8_e4m3fn",
+    "f8E5M2": "float8_e5m2",
 }
 NAMES = {numpy_name: name for name, numpy_name in DTYPES.items()}
 
 
-def bfloat16() -> np.dtype:
-    try:
-        import ml_dtypes
-    except ImportError:
-        return np.dtype(np.uint16)
-    return np.dtype(ml_dtypes.bfloat16)
+# Those that numpy lacks, and the integers that may hold them.
+_STORAGE = {"bf16": "uint16", "f8E4M3FN": "uint8", "f8E5M2": "uint8"}
 
 
 def numpy_dtype(name: str) -> np.dtype:
     """numpy's dtype of a manifest's dtype name."""
     if name not in DTYPES:
         raise ValueError(f'dtype "{name}" is not one of {", ".join(DTYPES)}')
-    return bfloat16() if name == "bf16" else np.dtype(DTYPES[name])
+    if name not in _STORAGE:
+        return np.dtype(DTYPES[name])
+    try:
+        import ml_dtypes
+    except ImportError:
+        return np.dtype(_STORAGE[name])
+    return np.dtype(getattr(ml_dtypes, DTYPES[name]))
+
+
+def bfloat16() -> np.dtype:
+    return numpy_dtype("bf16")
 
 
 class _DLTensor(ctypes.Structure):
@@ -98,9 +106,9 @@ def as_array(value) -> np.ndarray:
 
 
 def dtype_name(array: np.ndarray, expected: str | None = None) -> str:
-    """The manifest's name of an array's dtype; uint16 counts as bf16 where that is expected."""
-    if expected == "bf16" and array.dtype == np.uint16:
-        return "bf16"
+    """The manifest's name of an array's dtype; uint16 counts as bf16 where that is expected, uint8 as an 8-bit float."""
+    if expected in _STORAGE and array.dtype == _STORAGE[expected]:
+        return expected
     if array.dtype.name not in NAMES or not array.dtype.isnative:
         raise TypeError(f"dtype {array.dtype} is not one of {', '.join(NAMES)}")
     return NAMES[array.dtype.name]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .archive import stored_members
-from .arrays import bfloat16
+from .arrays import numpy_dtype
 
 LARGEST_HEADER = 100 << 20  # the limit of the reference implementation
 _DTYPES = {
@@ -36,6 +36,8 @@ _DTYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
+# Those that numpy lacks, by their names in manifests.
+_NARROW = {"BF16": "bf16", "F8_E4M3": "f8E4M3FN", "F8_E5M2": "f8E5M2"}
 
 
 class SafetensorsError(ValueError):
@@ -58,11 +60,13 @@ def _is_count(value) -> bool:
 
 
 def _item_size(dtype: str, where: str) -> int:
-    if dtype == "BF16":
-        return 2
-    if dtype not in _DTYPES:
-        raise SafetensorsError(f'{where}: dtype "{dtype}" is not one of BF16, {", ".join(_DTYPES)}')
-    return np.dtype(_DTYPES[dtype]).itemsize
+    if dtype not in _DTYPES and dtype not in _NARROW:
+        raise SafetensorsError(f'{where}: dtype "{dtype}" is not one of {", ".join([*_NARROW, *_DTYPES])}')
+    return _numpy_dtype(dtype).itemsize
+
+
+def _numpy_dtype(dtype: str) -> np.dtype:
+    return numpy_dtype(_NARROW[dtype]) if dtype in _NARROW else np.dtype(_DTYPES[dtype])
 
 
 def _read_entry(file: Path, where: str, value, data_begin: int, data_bytes: int) -> Entry:
@@ -155,8 +159,7 @@ class Safetensors(Mapping):
         if entry.file not in self._maps:
             self._maps[entry.file] = np.memmap(entry.file, np.uint8, "r")
         raw = np.asarray(self._maps[entry.file])[entry.begin : entry.begin + entry.bytes]
-        dtype = bfloat16() if entry.dtype == "BF16" else np.dtype(_DTYPES[entry.dtype])
-        return raw.view(dtype).reshape(entry.shape)
+        return raw.view(_numpy_dtype(entry.dtype)).reshape(entry.shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)

@@ -40,6 +40,10 @@ void convertFrom(DType to, const std::byte *src, std::byte *dst, int64_t count) 
     return convertAs<From, Float16>(src, dst, count);
   case SHARDRT_BF16:
     return convertAs<From, BFloat16>(src, dst, count);
+  case SHARDRT_F8E4M3FN:
+    return convertAs<From, Float8E4M3>(src, dst, count);
+  case SHARDRT_F8E5M2:
+    return convertAs<From, Float8E5M2>(src, dst, count);
   default:
     return convertAs<From, Float32>(src, dst, count);
   }
@@ -59,7 +63,7 @@ template <typename Bits> int64_t findBits(const std::byte *data, int64_t count, 
 
 bool shardrt::isFloat(DType dtype) {
   return dtype == SHARDRT_F64 || dtype == SHARDRT_F32 || dtype == SHARDRT_F16 ||
-         dtype == SHARDRT_BF16;
+         dtype == SHARDRT_BF16 || dtype == SHARDRT_F8E4M3FN || dtype == SHARDRT_F8E5M2;
 }
 
 void shardrt::convert(DType from, const std::byte *src, DType to, std::byte *dst, int64_t count) {
@@ -75,6 +79,10 @@ void shardrt::convert(DType from, const std::byte *src, DType to, std::byte *dst
     return convertFrom<Float16>(to, src, dst, count);
   case SHARDRT_BF16:
     return convertFrom<BFloat16>(to, src, dst, count);
+  case SHARDRT_F8E4M3FN:
+    return convertFrom<Float8E4M3>(to, src, dst, count);
+  case SHARDRT_F8E5M2:
+    return convertFrom<Float8E5M2>(to, src, dst, count);
   default:
     return convertFrom<Float32>(to, src, dst, count);
   }
@@ -90,6 +98,10 @@ int64_t shardrt::findNonFinite(DType dtype, const std::byte *data, int64_t count
     return findBits<uint16_t>(data, count, 0x7c00);
   case SHARDRT_BF16:
     return findBits<uint16_t>(data, count, 0x7f80);
+  case SHARDRT_F8E4M3FN: // nothing but NaN
+    return findBits<uint8_t>(data, count, 0x7f);
+  case SHARDRT_F8E5M2:
+    return findBits<uint8_t>(data, count, 0x7c);
   default:
     return -1;
   }

@@ -10,7 +10,7 @@
 using namespace shardrt;
 
 static const char *const descrs[] = {"<f8", "<f4", "<f2", "|V2", "<i8", "<i4", "<i2",
-                                     "|i1", "<u8", "<u4", "<u2", "|u1", "|b1"};
+                                     "|i1", "<u8", "<u4", "<u2", "|u1", "|b1", "|V1", "|V1"};
 
 namespace {
 /// A reader for just that literal.
@@ -119,6 +119,8 @@ NpyHeader shardrt::readNpyHeader(std::string_view text, const std::string &file)
 bool shardrt::npyHolds(const std::string &descr, DType dtype) {
   if (dtype == SHARDRT_BF16)
     return descr == "|V2" || descr == "<V2" || descr == "<u2";
+  if (dtype == SHARDRT_F8E4M3FN || dtype == SHARDRT_F8E5M2) // which of them, no header says
+    return descr == "|V1" || descr == "<V1" || descr == "|u1";
   return descr == descrs[dtype] ||
          (dtypeSize(dtype) == 1 && descr.size() == 3 && descr.substr(1) == descrs[dtype] + 1);
 }

@@ -51,8 +51,9 @@ STATIC_OPERANDS = {
 SHAPE_ONLY = {"Shape", "Size"}
 #: The types of set (a); TensorProto's codes of float, int32, int64 and bool.
 PLAIN_TYPES = {1, 6, 7, 9}
-#: The other types that the graph dialect has: uint8, int8, uint16, int16, float16, double, uint32, uint64, bfloat16.
-DIALECT_TYPES = PLAIN_TYPES | {2, 3, 4, 5, 10, 11, 12, 13, 16}
+#: The other types that the graph dialect has: uint8, int8, uint16, int16, float16, double, uint32, uint64, bfloat16,
+#: float8e4m3fn, float8e5m2.
+DIALECT_TYPES = PLAIN_TYPES | {2, 3, 4, 5, 10, 11, 12, 13, 16, 17, 19}
 
 
 class Case:
@@ -119,7 +120,6 @@ class Runner:
 
     def _run(self, case, folder):
         import numpy
-        import onnx
 
         (folder / "model.onnx").write_bytes(case.case.model.SerializeToString())
         bound = case.bound_inputs()
@@ -142,7 +142,7 @@ class Runner:
                 return problem.replace(str(folder) + "/", "")
             for n, (value, want) in enumerate(zip(case.graph.output, expected)):
                 have = numpy.load(folder / f"out{n}.npy")
-                problem = compare(have, want, value.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16, case.case)
+                problem = compare(have, want, case.case)
                 if problem:
                     return f'output "{value.name}" {problem}'
         return None if case.case.data_sets else "the test has no data"
@@ -165,22 +165,23 @@ def as_array(value):
     return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else numpy.asarray(value)
 
 
+#: Of ml_dtypes, which numpy's file format does not have: stored as words of their size.
+NARROW = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
+
+
 def as_stored(array):
-    """ml_dtypes' bfloat16 as two-byte words; numpy's file format has no bfloat16."""
-    import numpy
-
-    return array.view(numpy.uint16) if array.dtype.name == "bfloat16" else array
+    return array.view(NARROW[array.dtype.name]) if array.dtype.name in NARROW else array
 
 
-def compare(have, want, is_bf16, case):
+def compare(have, want, case):
     """None if `have` is what the test wants, else the difference. As onnx.backend.test.runner does it."""
     import numpy
 
     tolerances = dict(rtol=case.rtol, atol=case.atol, equal_nan=True)
-    if is_bf16:
-        tolerances["rtol"] = max(case.rtol, 2**-6)
-        have = (have.view(numpy.uint16).astype(numpy.uint32) << 16).view(numpy.float32)
-        want = want.astype(numpy.float32)
+    if want.dtype.name in NARROW and have.dtype.itemsize == want.dtype.itemsize:
+        if want.dtype.name == "bfloat16":
+            tolerances["rtol"] = max(case.rtol, 2**-6)
+        have, want = have.view(want.dtype).astype(numpy.float32), want.astype(numpy.float32)
     if have.dtype != want.dtype or have.shape != want.shape:
         return f"is {have.dtype}{list(have.shape)} instead of {want.dtype}{list(want.shape)}"
     wide = numpy.float64 if have.dtype.kind == "f" else have.dtype
@@ -221,8 +222,8 @@ def reason(problem):
 
 SETS = {
     "a": "f32, i32, i64 and bool only",
-    "b": "with f64, f16, bf16, i8, i16 or unsigned integers",
-    "c": "with types that the dialect does not have (strings, complex, 4-bit and 8-bit floats, 2-bit and 4-bit integers)",
+    "b": "with f64, f16, bf16, 8-bit floats (e4m3fn, e5m2), i8, i16 or unsigned integers",
+    "c": "with types that the dialect does not have (strings, complex, 4-bit and other 8-bit floats, 2-bit and 4-bit integers)",
 }
 
 

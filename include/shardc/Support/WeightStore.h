@@ -20,8 +20,8 @@
 
 namespace shardc {
 
-/// Element types of stored tensors, in the order of nothing but taste.
-enum class DType : uint8_t { F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, Bool };
+/// Element types of stored tensors, floats first.
+enum class DType : uint8_t { F64, F32, F16, BF16, F8E4M3, F8E5M2, I64, I32, I16, I8, U64, U32, U16, U8, Bool };
 
 /// Bytes of one stored element.
 int64_t dtypeBytes(DType dtype);

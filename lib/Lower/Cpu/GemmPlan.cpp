@@ -222,6 +222,7 @@ GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget 
 
 static bool isSupported(Type type) {
   return type.isF64() || type.isF32() || type.isF16() || type.isBF16() ||
+         isa<Float8E4M3FNType, Float8E5M2Type>(type) ||
          type.isSignlessInteger(8) || type.isSignlessInteger(16) || type.isSignlessInteger(32) ||
          type.isSignlessInteger(64);
 }

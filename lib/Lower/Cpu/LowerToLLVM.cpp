@@ -4,12 +4,13 @@
 // dialect with one exported function of the kernel ABI per kernel.
 //
 //   1. Math on f32 vectors becomes polynomials (no call, so that loops stay vector code); f16/bf16
-//   arithmetic is done in f32.
+//   arithmetic is done in f32; 8-bit floats become bytes.
 //   2. The usual conversions, memrefs as bare pointers.
 //   3. Each kernel body becomes internal and gets a wrapper that loads its buffers from the ABI's
 //   pointer array.
 //
 //===----------------------------------------------------------------------===//
+#include "Float8.h"
 #include "VectorMath.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Affine/Transforms/Passes.h"
@@ -35,6 +36,7 @@ static void addLoweringPasses(OpPassManager &pm) {
   emulate.targetTypeStr = "f32";
   pm.addPass(arith::createArithEmulateUnsupportedFloats(emulate));
   pm.addPass(createVectorMathPass());
+  pm.addPass(createFloat8Pass());
   pm.addPass(createConvertVectorToSCFPass());
   pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());

@@ -8,6 +8,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "WideMath.h"
+#include "lib/Lower/Cpu/Float8.h"
 #include "lib/Lower/Cpu/VectorMath.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -110,6 +111,7 @@ static void addPasses(OpPassManager &pm) {
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   pm.addPass(createVectorMathPass());
+  pm.addPass(createFloat8Pass());
   OpPassManager &kernels = pm.nest<gpu::GPUModuleOp>();
   kernels.addPass(createWideMathPass());
   kernels.addPass(createLoopInvariantCodeMotionPass());

@@ -116,12 +116,15 @@ std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, ArrayRef<int64_t> lhs, 
   spec.m = extent(plan.m);
   spec.n = extent(plan.n);
   spec.k = extent(plan.k);
-  Type type = op.getLhs().getType().getElementType();
-  if (auto integer = dyn_cast<IntegerType>(type))
-    type = IntegerType::get(op.getContext(), integer.getWidth());
-  spec.a = {type, strideOf(a, plan.m, 0), strideOf(a, plan.k, 1), {}};
-  spec.b = {type, packed ? 0 : strideOf(b, plan.k, 0), packed ? 1 : strideOf(b, plan.n, 1), {}};
-  spec.c = {type, strideOf(c, plan.m, 0), 1, {}};
+  auto typeOf = [](Value tensor) -> Type {
+    Type type = cast<RankedTensorType>(tensor.getType()).getElementType();
+    auto integer = dyn_cast<IntegerType>(type);
+    return integer ? IntegerType::get(type.getContext(), integer.getWidth()) : type;
+  };
+  Value left = plan.swapped ? op.getRhs() : op.getLhs(), right = plan.swapped ? op.getLhs() : op.getRhs();
+  spec.a = {typeOf(left), strideOf(a, plan.m, 0), strideOf(a, plan.k, 1), {}};
+  spec.b = {typeOf(right), packed ? 0 : strideOf(b, plan.k, 0), packed ? 1 : strideOf(b, plan.n, 1), {}};
+  spec.c = {typeOf(op.getResult()), strideOf(c, plan.m, 0), 1, {}};
   spec.packedB = packed;
   spec.nTile = preferredNTile(spec.n);
   int64_t sets = 1;

@@ -121,6 +121,8 @@ const std::map<std::string, std::string> &withoutDerivative() {
       {"graph.is_nan", "the result is no float"},
       {"graph.is_inf", "the result is no float"},
       {"graph.arg_reduce", "the result is no float"},
+      {"graph.quantize", "that of what it rounds (test/train/test_fp8.py)"},
+      {"graph.scaled_einsum", "that of what was rounded (test/train/test_fp8.py)"},
       {"graph.not", "of integers"},
       {"graph.and", "of integers"},
       {"graph.or", "of integers"},

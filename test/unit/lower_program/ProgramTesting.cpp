@@ -30,6 +30,10 @@ static shardrt_dtype dtypeOf(Type type) {
     return SHARDRT_F16;
   if (type.isBF16())
     return SHARDRT_BF16;
+  if (isa<Float8E4M3FNType>(type))
+    return SHARDRT_F8E4M3FN;
+  if (isa<Float8E5M2Type>(type))
+    return SHARDRT_F8E5M2;
   bool isUnsigned = type.isUnsignedInteger();
   switch (type.getIntOrFloatBitWidth()) {
   case 1:

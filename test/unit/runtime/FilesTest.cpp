@@ -37,7 +37,7 @@ TEST(Sha256, KnownAnswers) {
 TEST(Npy, WritesWhatItReads) {
   TemporaryDirectory directory;
   std::string path = directory / "x.npy";
-  for (int i = SHARDRT_F64; i <= SHARDRT_BOOL; ++i)
+  for (int i = SHARDRT_F64; i <= SHARDRT_F8E5M2; ++i)
     for (const Shape &shape : {Shape{}, Shape{3}, Shape{2, 3}, Shape{0, 4}}) {
       DType dtype = static_cast<DType>(i);
       std::string data(*checkedBytes(shape, dtype), '\x01');
@@ -56,6 +56,10 @@ TEST(Npy, TypesAreNotMixed) {
   EXPECT_TRUE(npyHolds("|V2", SHARDRT_BF16));
   EXPECT_FALSE(npyHolds("<f2", SHARDRT_BF16));
   EXPECT_FALSE(npyHolds(">f4", SHARDRT_F32));
+  EXPECT_TRUE(npyHolds("|u1", SHARDRT_F8E4M3FN));
+  EXPECT_TRUE(npyHolds("|V1", SHARDRT_F8E5M2));
+  EXPECT_FALSE(npyHolds("|i1", SHARDRT_F8E5M2));
+  EXPECT_FALSE(npyHolds("|V1", SHARDRT_UI8));
   EXPECT_FALSE(npyHolds("", SHARDRT_BOOL));
 }
 

@@ -54,6 +54,37 @@ static uint16_t brainBits(double value) {
   return static_cast<uint16_t>(valueOf<uint32_t>(bytesOf(rounded).data()) >> 16);
 }
 
+/// f8E4M3FN has 3 fraction bits and no infinity, f8E5M2 has 2.
+static uint8_t float8Bits(DType dtype, double value) {
+  bool isE4M3 = dtype == SHARDRT_F8E4M3FN;
+  int fraction = isE4M3 ? 3 : 2, bias = isE4M3 ? 7 : 15;
+  uint8_t sign = std::signbit(value) ? 0x80 : 0;
+  double magnitude = std::fabs(roundTo(value, fraction, 1 - bias, isE4M3 ? 448 : 57344));
+  if (std::isnan(magnitude))
+    return sign | 0x7f;
+  if (std::isinf(magnitude))
+    return sign | (isE4M3 ? 0x7f : 0x7c);
+  if (magnitude < std::ldexp(1, 1 - bias))
+    return sign | static_cast<uint8_t>(std::ldexp(magnitude, bias - 1 + fraction));
+  int exponent = std::ilogb(magnitude);
+  auto significand = static_cast<uint8_t>(std::ldexp(magnitude, fraction - exponent));
+  return sign | static_cast<uint8_t>((exponent + bias) << fraction) |
+         (significand & ((1 << fraction) - 1));
+}
+
+static double float8Value(DType dtype, uint8_t bits) {
+  bool isE4M3 = dtype == SHARDRT_F8E4M3FN;
+  int fraction = isE4M3 ? 3 : 2, bias = isE4M3 ? 7 : 15, magnitude = bits & 0x7f;
+  int exponent = magnitude >> fraction, rest = magnitude & ((1 << fraction) - 1);
+  double value = exponent ? std::ldexp((1 << fraction) + rest, exponent - bias - fraction)
+                          : std::ldexp(rest, 1 - bias - fraction);
+  if (magnitude >= (isE4M3 ? 0x7f : 0x7d))
+    value = NAN;
+  else if (!isE4M3 && magnitude == 0x7c)
+    value = INFINITY;
+  return bits & 0x80 ? -value : value;
+}
+
 Bytes shardrt_test::encode(DType dtype, double value) {
   switch (dtype) {
   case SHARDRT_F64:
@@ -64,6 +95,9 @@ Bytes shardrt_test::encode(DType dtype, double value) {
     return bytesOf(halfBits(value));
   case SHARDRT_BF16:
     return bytesOf(brainBits(value));
+  case SHARDRT_F8E4M3FN:
+  case SHARDRT_F8E5M2:
+    return {float8Bits(dtype, value)};
   case SHARDRT_BOOL:
     return {static_cast<unsigned char>(value != 0)};
   default: {
@@ -84,6 +118,9 @@ double shardrt_test::decode(DType dtype, const unsigned char *at) {
     return halfValue(valueOf<uint16_t>(at));
   case SHARDRT_BF16:
     return valueOf<float>(bytesOf(static_cast<uint32_t>(valueOf<uint16_t>(at)) << 16).data());
+  case SHARDRT_F8E4M3FN:
+  case SHARDRT_F8E5M2:
+    return float8Value(dtype, *at);
   case SHARDRT_I64:
     return static_cast<double>(valueOf<int64_t>(at));
   case SHARDRT_I32:
@@ -126,7 +163,8 @@ Bytes shardrt_test::reduceElements(DType dtype, shardrt_reduce reduce,
                                                               : result != 0 && next != 0;
     else
       result = apply(reduce, result, next);
-    if (dtype == SHARDRT_F32 || dtype == SHARDRT_F16 || dtype == SHARDRT_BF16)
+    if (dtype == SHARDRT_F32 || dtype == SHARDRT_F16 || dtype == SHARDRT_BF16 ||
+        dtype >= SHARDRT_F8E4M3FN)
       result = static_cast<float>(result); // sums and products of two floats are rounded once
   }
   return encode(dtype, result);
