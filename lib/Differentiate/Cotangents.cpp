@@ -50,7 +50,10 @@ LogicalResult Cotangents::visit(Operation *op) {
   if (failed(operands))
     return op->emitOpError() << "has no derivative, and the loss depends on a trained parameter through it";
   for (auto [operand, cotangent] : llvm::zip_equal(op->getOperands(), *operands)) {
-    if (cotangent && cotangent.getType() != operand.getType())
+    // What was quantized has the cotangent of what it was before.
+    auto type = cast<RankedTensorType>(operand.getType());
+    bool isQuantized = type.getElementTypeBitWidth() == 8 && isDifferentiable(type);
+    if (cotangent && cotangent.getType() != type && !(isQuantized && cast<RankedTensorType>(cotangent.getType()).getShape() == type.getShape()))
       return op->emitOpError() << "has a derivative of type " << cotangent.getType() << " for an operand of type " << operand.getType();
     add(operand, cotangent);
   }

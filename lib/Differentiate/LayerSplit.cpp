@@ -28,6 +28,9 @@ bool isCheap(Operation *op) {
   auto lowering = dyn_cast<graph::LoweringOpInterface>(op);
   if (!lowering)
     return false;
+  // A whole tensor's maximum is four bytes, and may be one over devices: that is not asked for twice.
+  if (isa<graph::ReduceOp>(op) && cast<RankedTensorType>(op->getResult(0).getType()).getRank() == 0)
+    return false;
   graph::LoweringClass kind = lowering.getLoweringClass();
   return kind == graph::LoweringClass::Element || kind == graph::LoweringClass::Row;
 }
@@ -160,7 +163,7 @@ void Splitter::applyPolicy() {
   unsigned products = 0;
   for (Value value : kept) {
     Operation *op = value.getDefiningOp();
-    bool isProduct = isa<graph::EinsumOp, graph::GroupedMatmulOp>(op);
+    bool isProduct = isa<graph::EinsumOp, graph::ScaledEinsumOp, graph::GroupedMatmulOp>(op);
     // Routing is decided once: ties may fall otherwise the second time.
     bool isRouting = isa<graph::TopKOp, graph::ArgReduceOp>(op) || !isDifferentiable(value.getType()) ||
                      op->getAttrOfType<StringAttr>(graph::GraphDialect::kRoleAttr) == StringAttr::get(op->getContext(), "router");

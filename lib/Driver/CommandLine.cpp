@@ -64,6 +64,10 @@ compile
   --toolkit DIR          cuda: a folder with bin/ptxas, which sm_XX need (default: $CUDA_ROOT, $CUDA_HOME, $CUDA_PATH, PATH, /usr/local/cuda)
   --cuda-workspace SIZE  cuda: memory of a rank for cuBLASLt (default 32MiB)
   --allow-tf32           cuda: f32 matrix multiplications may round their factors to tf32 (faster; 10 bits instead of 23)
+  --fp8 e4m3|hybrid      products of linear layers (attention's and feed-forward blocks') in 8-bit floats, each tensor scaled by its largest
+                         magnitude: e4m3 throughout, or e5m2 for gradients; what has a size that is no multiple of 16 stays.
+                         On GPUs from sm_89 on (default --arch then: sm_90a,sm_100a,compute_90)
+  --fp8-skip REGEX       parameters whose products are not
   --progress             a line for each stage on stderr, with its time
   --stop-after STAGE     import, or a stage of the pipeline; writes no bundle
   --json                 print the bundle's facts as JSON
@@ -460,6 +464,16 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       p.compile.levels = splitList(text);
       return true;
     }
+    if (name == "--fp8") {
+      if (!args.value(name, inlined, has, text))
+        return false;
+      if (text != "e4m3" && text != "hybrid")
+        return args.fail("--fp8 \"" + text + "\" is not e4m3 or hybrid");
+      p.compile.model.pipeline.fp8 = text;
+      return true;
+    }
+    if (name == "--fp8-skip")
+      return args.value(name, inlined, has, text) && (p.compile.model.pipeline.fp8Skip = text, true);
     if (name == "--target")
       return args.value(name, inlined, has, p.compile.target);
     if (name == "--arch") {

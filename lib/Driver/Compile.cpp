@@ -12,6 +12,30 @@ using namespace mlir;
 
 namespace shardc {
 
+/// Products of 8-bit floats need GPUs that have them; what is about gradients needs some.
+static LogicalResult checkFp8(const CompileOptions &options) {
+  const PipelineOptions &pipeline = options.model.pipeline;
+  if (pipeline.fp8.empty()) {
+    if (!pipeline.fp8Skip.empty())
+      llvm::errs() << "error: --fp8-skip needs --fp8\n";
+    return success(pipeline.fp8Skip.empty());
+  }
+  if (pipeline.fp8 == "hybrid" && !options.train.enabled) {
+    llvm::errs() << "error: --fp8 hybrid needs --train: it differs from e4m3 in the gradients\n";
+    return failure();
+  }
+  for (StringRef arch : options.archs) {
+    int64_t number = 0;
+    StringRef digits = arch.split('_').second;
+    digits.consumeInteger(10, number);
+    if (number && number < 89) { // what is no architecture at all is refused later
+      llvm::errs() << "error: --arch " << arch << ": --fp8 needs sm_89 or later, earlier GPUs do not multiply 8-bit floats\n";
+      return failure();
+    }
+  }
+  return success();
+}
+
 /// The options contradict each other or are not enough; said on stderr.
 static LogicalResult checkOptions(const CompileOptions &options) {
   if (options.output.empty() && !options.model.pipeline.printPlan && options.stopAfter.empty()) {
@@ -31,6 +55,8 @@ static LogicalResult checkOptions(const CompileOptions &options) {
   if (refuse("--isa", !options.levels.empty(), "cpu") || refuse("--arch", !options.archs.empty(), "cuda") ||
       refuse("--toolkit", !options.toolkit.empty(), "cuda") || refuse("--cuda-workspace", options.workspaceBytes >= 0, "cuda") ||
       refuse("--allow-tf32", options.allowTf32, "cuda"))
+    return failure();
+  if (failed(checkFp8(options)))
     return failure();
   const ImportOptions &import = options.model.import;
   if (options.train.enabled && (import.cacheCapacity || !import.carried.empty())) {
@@ -70,6 +96,8 @@ static BundleOptions bundleOptions(const CompileOptions &options) {
   bundle.levels = options.levels;
   if (!options.archs.empty())
     bundle.archs = options.archs;
+  else if (!options.model.pipeline.fp8.empty())
+    bundle.archs = {"sm_90a", "sm_100a", "compute_90"};
   return bundle;
 }
 

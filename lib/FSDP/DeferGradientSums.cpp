@@ -176,9 +176,9 @@ LogicalResult GradientSums::leavePending(Value value, const AxisList &axes) {
 /// Axes over which `value`, a product or a sum of such that nobody else reads, may pend.
 FailureOr<AxisList> GradientSums::pendableTerms(Value value) {
   Operation *op = value.getDefiningOp();
-  if (!value.hasOneUse() || !isa_and_nonnull<graph::EinsumOp, graph::AddOp>(op))
+  if (!value.hasOneUse() || !isa_and_nonnull<graph::EinsumOp, graph::ScaledEinsumOp, graph::AddOp>(op))
     return AxisList();
-  if (isa<graph::EinsumOp>(op)) {
+  if (isa<graph::EinsumOp, graph::ScaledEinsumOp>(op)) {
     FailureOr<AxisList> axes = reduced(op);
     FailureOr<Sharding> sharding = shardingOf(value);
     if (failed(axes) || failed(sharding))

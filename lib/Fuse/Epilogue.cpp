@@ -4,7 +4,8 @@
 // are vector code over one row of the result, so that their other operands must be tensors of the same shape, scalars, or broadcasts
 // that are contiguous or constant along the last dimension. On GPUs it takes in what cuBLASLt does: a bias along the result's last
 // dimension, then RELU or the tanh form of GELU, or the addition of a tensor that is in memory anyway (a residual, what earlier products or
-// micro-batches left); and the widening of a gradient that only goes into a buffer of f32. An attention and its gradient take in the transposes behind them, as strides.
+// micro-batches left); the widening of a gradient that only goes into a buffer of f32; of 8-bit floats their units, and the rounding. An attention
+// and its gradient take in the transposes behind them, as strides.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -87,10 +88,23 @@ AddOp Grouping::libraryAddition(Value product) const {
   return addend && !isLater && isInMemory(addend) ? add : AddOp();
 }
 
+/// The factors' units, and the rounding.
+void Grouping::growFloat8(KernelGroup &group, Float8Product product) {
+  for (Value unit : product.unit.getOperands())
+    required.insert(unit);
+  addMember(group, product.unit);
+  addMember(group, product.spread);
+  addMember(group, product.scaled);
+  if (product.rounded)
+    addMember(group, product.rounded);
+}
+
 void Grouping::growLibraryEpilogue(KernelGroup &group, EinsumOp op) {
   Type element = op.getType().getElementType();
   StridedView lhs = stridedView(op.getLhs()), rhs = stridedView(op.getRhs());
   auto plan = planEinsum(op, lhs.strides, rhs.strides, contiguousStrides(op.getType().getShape()), false);
+  if (auto product = matchFloat8Product(op); product && plan && fitBlas(plan->spec) && fitFloat8(plan->spec))
+    return growFloat8(group, *product);
   if (!plan || !fitBlas(plan->spec) || !isa<Float16Type, BFloat16Type, Float32Type, Float64Type>(element))
     return;
   Value value = op.getResult();

@@ -100,6 +100,7 @@ struct FusePass : impl::FusePassBase<FusePass> {
         function.emitError() << "has control flow, which cannot become a command list";
         return signalPassFailure();
       }
+      expandScaledProducts(function);
       relabel(function);
       splitBroadcasts(function);
       outliner.outline(function, Grouping(function, target), [&](Value value) { return target == Target::Cpu && parameters.isWeight(value); });

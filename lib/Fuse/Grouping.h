@@ -3,6 +3,7 @@
 #define SHARDC_LIB_FUSE_GROUPING_H
 
 #include "dialects/Graph/Graph.h"
+#include "shardc/Lower/Float8Product.h"
 #include "shardc/Lower/StridedView.h"
 #include "shardc/Support/Target.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -18,6 +19,9 @@ struct KernelGroup {
   llvm::SmallVector<mlir::Operation *> members; ///< in program order
   mlir::Operation *anchor = nullptr;            ///< contraction, attention, row op or op of class Loops, if there is one
 };
+
+/// Products of 8-bit floats with scales become contractions and what is behind them.
+void expandScaledProducts(mlir::func::FuncOp function);
 
 /// The partition of a function's ops into kernels. An op is a member of a group; or inlined, which means computed again inside of
 /// every group that wants its value; or stays (sources, calls, collectives, and reshapes as other names of the same memory).
@@ -39,6 +43,7 @@ private:
   void growLibraryEpilogue(KernelGroup &group, graph::EinsumOp op);
   bool isInMemory(mlir::Value value) const;
   graph::AddOp libraryAddition(mlir::Value product) const;
+  void growFloat8(KernelGroup &group, Float8Product product);
   void absorbResultViews(KernelGroup &group, mlir::Value result);
   void growRows(KernelGroup &group);
   bool joinsRows(const KernelGroup &group, mlir::Operation *op, llvm::SmallVectorImpl<mlir::Operation *> &between);

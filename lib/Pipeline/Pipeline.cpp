@@ -7,6 +7,7 @@
 //  4. Annotate   on the flat program: plans name modules, and a plan may treat layers differently. What it
 //                puts on ops and weights is part of a layer's kind.
 //                Mixed precision (training) behind it: annotation looks at who reads a weight, which is a cast from then on.
+//                Products of 8-bit floats behind that: they are scaled from the type that is computed in.
 //  5. Outline    from here on work is per kind of layer.
 //  6. Differentiate (training) after Outline: one backward function per kind; before Propagate, so that shardings are decided for forward and
 //                backward pass together.
@@ -65,9 +66,6 @@ static void buildAnnotate(OpPassManager &pm, const PipelineOptions &options) {
   annotate.printPlan = options.printPlan;
   annotate.keepOutputsSharded = options.keepOutputsSharded;
   pm.addPass(createAnnotatePass(annotate));
-}
-
-static void buildOutline(OpPassManager &pm, const PipelineOptions &options) {
   if (options.train && options.paramDtype != "f32") {
     MixedPrecisionPassOptions precision;
     precision.dtype = options.paramDtype;
@@ -75,6 +73,17 @@ static void buildOutline(OpPassManager &pm, const PipelineOptions &options) {
     pm.addPass(createMixedPrecisionPass(precision));
     pm.addPass(createCanonicalizerPass());
   }
+  if (!options.fp8.empty()) {
+    QuantizeProductsPassOptions quantize;
+    quantize.recipe = options.fp8;
+    quantize.skip = options.fp8Skip;
+    quantize.train = options.train;
+    quantize.print = options.printPlan;
+    pm.addPass(createQuantizeProductsPass(quantize));
+  }
+}
+
+static void buildOutline(OpPassManager &pm, const PipelineOptions &) {
   pm.addPass(createOutlinePass());
 }
 

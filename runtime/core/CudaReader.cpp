@@ -139,6 +139,7 @@ private:
                                " have the same place"));
     readAddend(node, gemm);
     gemm.compute = readCompute(node.get("compute"), gemm);
+    checkFloat8(node, gemm);
     readEpilogue(node, gemm);
     return gemm;
   }
@@ -162,9 +163,15 @@ private:
   CudaMatrix readMatrix(const JsonNode &node, const Shape &batch, int64_t rows, int64_t columns) {
     CudaMatrix matrix;
     matrix.dtype = node.get("dtype").dtype();
-    if (matrix.dtype > SHARDRT_BF16)
-      node.get("dtype").fail(
-          cat("a matrix is f64, f32, f16 or bf16, not ", dtypeName(matrix.dtype)));
+    if (matrix.dtype > SHARDRT_BF16 && !isFloat8(matrix.dtype))
+      node.get("dtype").fail(cat("a matrix is f64, f32, f16, bf16, f8E4M3FN or f8E5M2, not ",
+                                 dtypeName(matrix.dtype)));
+    if (node.has("scale")) {
+      if (!isFloat8(matrix.dtype))
+        node.get("scale").fail(
+            cat("a matrix of ", dtypeName(matrix.dtype), " has no scale, one of 8-bit floats has"));
+      matrix.scale = readArgument(node.get("scale"), dtypeSize(SHARDRT_F32));
+    }
     matrix.row = node.get("row").integer(0, maxExtent);
     matrix.column = node.get("column").integer(0, maxExtent);
     checkStrides(node, matrix, rows, columns);
@@ -189,6 +196,29 @@ private:
       node.fail("the matrix has more bytes than a 64-bit integer can count");
     matrix.argument = readArgument(node.get("argument"), *bytes);
     return matrix;
+  }
+
+  static bool isFloat8(DType dtype) {
+    return dtype == SHARDRT_F8E4M3FN || dtype == SHARDRT_F8E5M2;
+  }
+
+  /// What cuBLASLt takes of 8-bit floats: both factors along k, lines of 16 bytes.
+  static void checkFloat8(const JsonNode &node, const CudaGemm &gemm) {
+    if (isFloat8(gemm.d.dtype))
+      node.get("d").get("dtype").fail("a result is not of 8-bit floats");
+    if (isFloat8(gemm.a.dtype) != isFloat8(gemm.b.dtype))
+      node.fail(cat("factors of ", dtypeName(gemm.a.dtype), " and ", dtypeName(gemm.b.dtype)));
+    if (!isFloat8(gemm.a.dtype))
+      return;
+    if (gemm.compute != CudaCompute::F32)
+      node.get("compute").fail("8-bit floats are summed in f32");
+    bool aLies = gemm.a.column == 1 && gemm.a.row % 16 == 0,
+         bLies = gemm.b.row == 1 && gemm.b.column % 16 == 0,
+         dLies = gemm.d.column == 1 && gemm.d.row * dtypeSize(gemm.d.dtype) % 16 == 0;
+    if (!aLies || !bLies || !dLies || gemm.k % 16 || gemm.n % 16)
+      node.fail(cat("8-bit floats of m ", gemm.m, ", n ", gemm.n, ", k ", gemm.k, " with strides ",
+                    gemm.a.row, " and ", gemm.a.column, ", ", gemm.b.row, " and ", gemm.b.column,
+                    ": n, k and lines along k are multiples of 16"));
   }
 
   /// cuBLASLt wants neighbours along one dimension, and rows (or columns) that do not overlap.
@@ -303,7 +333,8 @@ void shardrt::checkCudaCollective(const JsonNode &node, const Program &program,
   }
   bool reduces =
       call.kind == CollectiveKind::AllReduce || call.kind == CollectiveKind::ReduceScatter;
-  if (reduces && (call.dtype == SHARDRT_I16 || call.dtype == SHARDRT_UI16))
+  bool isFloat8 = call.dtype == SHARDRT_F8E4M3FN || call.dtype == SHARDRT_F8E5M2; // not before 2.24
+  if (reduces && (call.dtype == SHARDRT_I16 || call.dtype == SHARDRT_UI16 || isFloat8))
     node.get("dtype").fail(cat("NCCL reduces no ", dtypeName(call.dtype)));
   int64_t staging = cudaStagingBytes(call, sizeOf(program.groups[call.group]));
   if (staging > program.cuda.staging.bytes)

@@ -78,10 +78,14 @@ std::function<void()> CudaExecutor::makeCall(const CudaCall &call, const Command
         driver().cuMemsetD8Async(address, 0, memset->bytes, compute);
     };
   if (const CudaGemm *gemm = std::get_if<CudaGemm>(&call)) {
+    auto optional = [&](const std::optional<CudaArgument> &argument) {
+      return argument ? addressOf(*argument, command) : 0;
+    };
     Gemm::Addresses addresses = {
         addressOf(gemm->a.argument, command), addressOf(gemm->b.argument, command),
-        gemm->c ? addressOf(*gemm->c, command) : 0, addressOf(gemm->d.argument, command),
-        gemm->bias ? addressOf(*gemm->bias, command) : 0};
+        optional(gemm->c),     addressOf(gemm->d.argument, command),
+        optional(gemm->bias),  optional(gemm->a.scale),
+        optional(gemm->b.scale)};
     return [plan = machine.gemms.at(gemm).get(), addresses, compute] {
       plan->enqueue(addresses, compute);
     };

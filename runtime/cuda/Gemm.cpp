@@ -53,6 +53,10 @@ static int dataType(DType dtype) {
     return CUDA_R_16F;
   case SHARDRT_BF16:
     return CUDA_R_16BF;
+  case SHARDRT_F8E4M3FN:
+    return CUDA_R_8F_E4M3;
+  case SHARDRT_F8E5M2:
+    return CUDA_R_8F_E5M2;
   default:
     return CUDA_R_32F;
   }
@@ -120,9 +124,23 @@ void Gemm::describe() {
     set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &library.workspace,
         sizeof(library.workspace));
   }
+  // Any address here too.
+  setScales(reinterpret_cast<CUdeviceptr>(library.workspace),
+            reinterpret_cast<CUdeviceptr>(library.workspace));
   left = transposed ? layoutOf(b, gemm.b.dtype, batch.b) : layoutOf(a, gemm.a.dtype, batch.a);
   right = transposed ? layoutOf(a, gemm.a.dtype, batch.a) : layoutOf(b, gemm.b.dtype, batch.b);
   result = layoutOf(d, gemm.d.dtype, batch.d);
+}
+
+void Gemm::setScales(CUdeviceptr a, CUdeviceptr b) const {
+  auto set = [&](const CudaMatrix &matrix, int attribute, CUdeviceptr address) {
+    if (matrix.scale)
+      library.api.cublasLtMatmulDescSetAttribute(operation, attribute, &address, sizeof(address));
+  };
+  set(gemm.a,
+      transposed ? CUBLASLT_MATMUL_DESC_B_SCALE_POINTER : CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, a);
+  set(gemm.b,
+      transposed ? CUBLASLT_MATMUL_DESC_A_SCALE_POINTER : CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, b);
 }
 
 /// What all addresses that a matrix is called with are a multiple of: buffers begin at multiples
@@ -171,6 +189,7 @@ void Gemm::enqueue(const Addresses &at, CUstream stream) const {
   if (gemm.bias)
     api.cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at.bias,
                                        sizeof(at.bias));
+  setScales(at.aScale, at.bScale);
   static const float one = 1, zero = 0;
   static const double wideOne = 1, wideZero = 0;
   bool wide = gemm.compute == CudaCompute::F64;

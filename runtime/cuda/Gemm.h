@@ -53,12 +53,13 @@ public:
   Gemm &operator=(const Gemm &) = delete;
 
   struct Addresses {
-    CUdeviceptr a, b, c, d, bias;
+    CUdeviceptr a, b, c, d, bias, aScale, bScale;
   };
   void enqueue(const Addresses &at, CUstream stream) const;
 
 private:
   void describe();
+  void setScales(CUdeviceptr a, CUdeviceptr b) const;
   void choose(const std::string &kernel);
   cublasLtMatrixLayout_t layoutOf(const GemmView &view, DType dtype, int64_t stride) const;
   void release() const;

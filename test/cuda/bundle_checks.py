@@ -3,7 +3,7 @@
 import json
 import re
 
-BYTES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "bool": 1}
+BYTES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "bool": 1, "f8E4M3FN": 1, "f8E5M2": 1}
 BYTES.update({f"{sign}{bits}": bits // 8 for sign in ("i", "ui") for bits in (8, 16, 32, 64)})
 
 
@@ -51,6 +51,8 @@ class Bundle:
         needed = (1 + sum((size - 1) * stride for size, stride in extents)) * BYTES[matrix["dtype"]]
         given = self.bytes_at(command, matrix["argument"])
         expect(needed <= given, f"{what} needs {needed} bytes, there are {given}")
+        if "scale" in matrix:
+            expect(matrix["dtype"].startswith("f8") and self.bytes_at(command, matrix["scale"]) >= 4, f"scale of {what}: {matrix}")
 
     def check_call(self, call, command):
         if call["kind"] == "launch":

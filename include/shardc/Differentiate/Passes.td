@@ -62,4 +62,30 @@ def MixedPrecisionPass : Pass<"shard-mixed-precision", "::mlir::ModuleOp"> {
   ];
 }
 
+def QuantizeProductsPass : Pass<"shard-quantize-products", "::mlir::ModuleOp"> {
+  let summary = "Linear layers multiply 8-bit floats, each tensor with a scale of its own";
+  let description = [{
+    Before shard-outline, behind shard-mixed-precision. A product of an activation with a weight, whose role (shard-find-roles) is a linear layer of attention or of a
+    feed-forward block, becomes one of 8-bit floats with current scaling: each factor is scaled so that its largest magnitude becomes the type's largest number. The head, the
+    embedding, routers, experts and attention itself stay. So does a product of which a size is no multiple of 16, which no GPU's library takes: of its input and output
+    features and, in training, where they are summed over too, of its positions.
+
+    ```mlir
+    %y = graph.einsum "mk,nk->mn" %x, %w : …   ->   %qx = graph.quantize %x, %sx : …
+                                                    %qw = graph.quantize %w, %sw : …
+                                                    %y = graph.scaled_einsum "mk,nk->mn" %qx, %qw scales %ux, %uw : …
+    ```
+
+    Recipe: NVIDIA Transformer Engine's Float8CurrentScaling; formats: Micikevicius et al. 2022. Example: test/Differentiate/quantize-products.mlir.
+  }];
+  let dependentDialects = ["::shardc::graph::GraphDialect"];
+  let options = [
+    Option<"entry", "entry", "std::string", "\"main\"", "the model's function">,
+    Option<"recipe", "recipe", "std::string", "\"e4m3\"", "e4m3: f8E4M3FN for everything; hybrid: f8E5M2 for gradients">,
+    Option<"skip", "skip", "std::string", "\"\"", "parameters (a regular expression over names) whose products stay">,
+    Option<"train", "train", "bool", "false", "gradients are multiplied too">,
+    Option<"print", "print", "bool", "false", "a line for each product: its types, or why it stays">,
+  ];
+}
+
 #endif // SHARDC_DIFFERENTIATE_PASSES_TD

@@ -31,6 +31,9 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<bool> printPlan{*this, "print-plan",
                          llvm::cl::desc("print the style of every parameter and where it came from"),
                          llvm::cl::init(false)};
+  Option<std::string> fp8{*this, "fp8", llvm::cl::desc("products of linear layers in 8-bit floats: e4m3, or hybrid (e5m2 for gradients)"),
+                          llvm::cl::init("")};
+  Option<std::string> fp8Skip{*this, "fp8-skip", llvm::cl::desc("parameters (regular expression) whose products are not"), llvm::cl::init("")};
   Option<bool> keepOutputsSharded{*this, "keep-outputs-sharded",
                                   llvm::cl::desc("leave outputs as propagation makes them"), llvm::cl::init(false)};
 

@@ -14,8 +14,11 @@ void forEachArgument(CudaCall &call, llvm::function_ref<void(CudaArgument &)> vi
     for (CudaArgument &argument : launch->arguments)
       visit(argument);
   } else if (auto *gemm = std::get_if<CudaGemm>(&call)) {
-    for (CudaMatrix *matrix : {&gemm->a, &gemm->b, &gemm->d})
+    for (CudaMatrix *matrix : {&gemm->a, &gemm->b, &gemm->d}) {
       visit(matrix->argument);
+      if (matrix->scale)
+        visit(*matrix->scale);
+    }
     for (std::optional<CudaArgument> *argument : {&gemm->c, &gemm->bias})
       if (*argument)
         visit(**argument);
@@ -31,11 +34,14 @@ static json::Value toJson(const CudaArgument &argument) {
 }
 
 static json::Value toJson(const CudaMatrix &matrix) {
-  return json::Object{{"argument", toJson(matrix.argument)},
+  json::Object object{{"argument", toJson(matrix.argument)},
                       {"dtype", matrix.dtype},
                       {"row", matrix.row},
                       {"column", matrix.column},
                       {"batch", json::Array(matrix.batch)}};
+  if (matrix.scale)
+    object["scale"] = toJson(*matrix.scale);
+  return object;
 }
 
 static json::Value toJson(const CudaLaunch &launch) {

@@ -164,6 +164,8 @@ FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp ke
     return lowerScatterGrid(lowering, anchor);
   if (auto einsum = dyn_cast_or_null<graph::EinsumOp>(anchor); einsum && isLibraryCall(einsum))
     return libraryCall(function, einsum, kernels);
+  if (auto einsum = dyn_cast_or_null<graph::EinsumOp>(anchor); einsum && isFloat8Call(einsum))
+    return float8Call(function, einsum, kernels);
   return lowerGenerated(lowering, found->kind, anchor);
 }
 

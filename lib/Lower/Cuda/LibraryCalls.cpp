@@ -14,14 +14,13 @@ using namespace mlir;
 
 namespace shardc {
 
-static std::string nameOf(Type type) {
+std::string nameOf(Type type) {
   std::string text;
   llvm::raw_string_ostream(text) << type;
   return text;
 }
 
-/// Number of the buffer that a value lies in: arguments, then results.
-static int64_t bufferOf(func::FuncOp function, Value value) {
+int64_t bufferOf(func::FuncOp function, Value value) {
   if (auto argument = dyn_cast<BlockArgument>(value))
     return argument.getArgNumber();
   auto results = function.getBody().front().getTerminator()->getOperands();
@@ -36,7 +35,7 @@ static std::optional<Strides> storedStrides(graph::EinsumOp op) {
                              function.getBody().front().getTerminator()->getOperand(0));
 }
 
-static std::optional<EinsumPlan> planOf(graph::EinsumOp op) {
+std::optional<EinsumPlan> planOf(graph::EinsumOp op) {
   StridedView lhs = viewOf(op.getLhs()), rhs = viewOf(op.getRhs());
   if (!isa<BlockArgument>(lhs.base) || !isa<BlockArgument>(rhs.base))
     return std::nullopt;
@@ -48,6 +47,8 @@ static std::optional<EinsumPlan> gemmPlanOf(graph::EinsumOp op) {
   Type type = op.getType().getElementType();
   if (!type.isF32() && !type.isF64() && !type.isF16() && !type.isBF16())
     return std::nullopt;
+  if (op.getLhs().getType().getElementTypeBitWidth() == 8)
+    return std::nullopt; // Float8Call.cpp
   std::optional<EinsumPlan> plan = planOf(op);
   return plan && fitBlas(plan->spec) ? plan : std::nullopt;
 }
@@ -107,10 +108,8 @@ static LibraryEpilogue epilogueOf(graph::EinsumOp op, const GemmSpec &spec) {
   return epilogue;
 }
 
-/// Appends the generated kernel behind a contraction whose product is at the start of the scratch
-/// area.
-static LogicalResult addEpilogue(CudaKernel &kernel, func::FuncOp function, Value product,
-                                 gpu::GPUModuleOp kernels) {
+LogicalResult addEpilogue(CudaKernel &kernel, func::FuncOp function, Value product,
+                          gpu::GPUModuleOp kernels) {
   OwningOpRef<func::FuncOp> epilogue = splitEpilogue(function, product);
   FailureOr<CudaKernel> generated = lowerCudaKernel(*epilogue, kernels);
   if (failed(generated))

@@ -4,6 +4,7 @@
 
 #include "dialects/Graph/Graph.h"
 #include "shardc/Lower/CudaKernels.h"
+#include "shardc/Lower/EinsumPlan.h"
 
 namespace shardc {
 
@@ -12,6 +13,23 @@ bool isLibraryCall(graph::EinsumOp op);
 /// The kernel function around it; what the library cannot do is generated into `kernels`.
 mlir::FailureOr<CudaKernel> libraryCall(mlir::func::FuncOp function, graph::EinsumOp op,
                                         mlir::gpu::GPUModuleOp kernels);
+
+
+/// Is it a product of 8-bit floats that cuBLASLt takes, with scales?
+bool isFloat8Call(graph::EinsumOp op);
+mlir::FailureOr<CudaKernel> float8Call(mlir::func::FuncOp function, graph::EinsumOp op,
+                                       mlir::gpu::GPUModuleOp kernels);
+
+/// "bf16", as program.json spells it.
+std::string nameOf(mlir::Type type);
+/// Number of the buffer that a value lies in: arguments, then results.
+int64_t bufferOf(mlir::func::FuncOp function, mlir::Value value);
+/// A contraction of arguments as a matrix multiplication.
+std::optional<EinsumPlan> planOf(graph::EinsumOp op);
+/// Appends the generated kernel behind a contraction whose product is at the start of the scratch
+/// area.
+mlir::LogicalResult addEpilogue(CudaKernel &kernel, mlir::func::FuncOp function,
+                                mlir::Value product, mlir::gpu::GPUModuleOp kernels);
 
 } // namespace shardc
 

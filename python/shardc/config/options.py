@@ -173,6 +173,8 @@ class CompileOptions:
     isa: processor levels, best first; None takes the compiler's.
     target: "cpu" or "cuda"; None takes the compiler's. arch: of "cuda": architectures such as "sm_90a", "compute_80" for PTX; None
         takes the compiler's. allow_tf32: of "cuda": products of f32 may round their factors to tf32.
+    fp8: "e4m3" (or "hybrid", of a training step): products of linear layers in 8-bit floats. fp8_skip: parameters (a regular
+        expression) whose products are not.
     force: replace an existing bundle."""
 
     mesh: Mapping[str, int] | str | None = None
@@ -192,6 +194,8 @@ class CompileOptions:
     target: str | None = None
     arch: tuple[str, ...] | None = None
     allow_tf32: bool = False
+    fp8: str | None = None
+    fp8_skip: str | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -204,6 +208,10 @@ class CompileOptions:
         for name in ("isa", "arch", "allow_tf32"):
             if getattr(self, name) and (self.target == "cuda") != (name != "isa"):
                 raise ValueError(f"CompileOptions.{name}: does not apply to target {self.target or 'cpu'!r}")
+        if self.fp8 not in (None, "e4m3", "hybrid"):
+            raise ValueError(f'CompileOptions.fp8: {self.fp8!r} is not "e4m3" or "hybrid"')
+        if self.fp8_skip and not self.fp8:
+            raise ValueError(f"CompileOptions.fp8_skip: {self.fp8_skip!r} without fp8")
         if len(self.cache) > 1:
             raise ValueError(f"CompileOptions.cache: {', '.join(self.cache)} are {len(self.cache)} dimensions; a cache has one length")
         sizes = {"mesh": self.mesh or {}, "dims": self.dims, "cache": self.cache}
@@ -267,6 +275,9 @@ class CompileOptions:
             words += ["--target", self.target]
         if self.arch:
             words += ["--arch", ",".join(self.arch)]
+        for name in ("fp8", "fp8_skip"):
+            if getattr(self, name):
+                words += ["--" + name.replace("_", "-"), getattr(self, name)]
         for name in ("sequence_parallel", "allow_tf32", "strict", "print_plan", "keep_outputs_sharded", "force"):
             if getattr(self, name):
                 words.append("--" + name.replace("_", "-"))

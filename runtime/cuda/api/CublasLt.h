@@ -22,6 +22,7 @@ struct cublasLtMatmulHeuristicResult_t {
 };
 
 constexpr int CUDA_R_32F = 0, CUDA_R_64F = 1, CUDA_R_16F = 2, CUDA_R_16BF = 14;
+constexpr int CUDA_R_8F_E4M3 = 28, CUDA_R_8F_E5M2 = 29;
 constexpr int CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_64F = 70, CUBLAS_COMPUTE_32F_FAST_TF32 = 77;
 constexpr int32_t CUBLAS_OP_N = 0, CUBLAS_OP_T = 1;
 constexpr int CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT = 5;                           // int32_t
@@ -29,7 +30,9 @@ constexpr int CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET = 6;                  
 constexpr int CUBLASLT_MATMUL_DESC_TRANSA = 3, CUBLASLT_MATMUL_DESC_TRANSB = 4; // int32_t
 constexpr int CUBLASLT_MATMUL_DESC_EPILOGUE = 7;                                // uint32_t
 constexpr int CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8;                            // void *
-constexpr int CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26;                         // int32_t
+constexpr int CUBLASLT_MATMUL_DESC_A_SCALE_POINTER = 17,
+              CUBLASLT_MATMUL_DESC_B_SCALE_POINTER = 18;        // void *
+constexpr int CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26;         // int32_t
 constexpr uint32_t CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_RELU = 2,
                    CUBLASLT_EPILOGUE_BIAS = 4, CUBLASLT_EPILOGUE_GELU = 32;
 constexpr int CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1;   // uint64_t

@@ -147,10 +147,17 @@ protected:
         made = graph::ParameterOp::create(b, function.getLoc(), type, "p" + std::to_string(argument.getArgNumber()));
       else if (type.getElementType().isInteger(1))
         made = graph::NotOp::create(b, function.getLoc(), argument);
+      else if (isa<Float8E4M3FNType, Float8E5M2Type>(type.getElementType())) // no sums of these
+        made = graph::SelectOp::create(b, function.getLoc(), type,
+                                       graph::CompareOp::create(b, function.getLoc(), graph::Predicate::EQ, argument, graph::ConstantOp::splat(b, function.getLoc(), type, 0)),
+                                       graph::ConstantOp::splat(b, function.getLoc(), type, 1), argument);
       else
         made = graph::AddOp::create(b, function.getLoc(), argument,
                                     graph::ConstantOp::splat(b, function.getLoc(), type, 1));
-      argument.replaceAllUsesExcept(made->getResult(0), made);
+      SmallPtrSet<Operation *, 2> own = {made};
+      if (Operation *first = made->getNumOperands() ? made->getOperand(0).getDefiningOp() : nullptr)
+        own.insert(first);
+      argument.replaceAllUsesExcept(made->getResult(0), own);
     }
   }
 

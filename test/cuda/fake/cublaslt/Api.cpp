@@ -46,6 +46,10 @@ FAKE_API int cublasLtMatmulDescSetAttribute(MatmulDesc *desc, int attribute, con
     return set(desc->epilogue, value, bytes, "EPILOGUE");
   case 8:
     return set(desc->bias, value, bytes, "BIAS_POINTER");
+  case 17:
+    return set(desc->aScale, value, bytes, "A_SCALE_POINTER");
+  case 18:
+    return set(desc->bScale, value, bytes, "B_SCALE_POINTER");
   case 26:
     return set(desc->biasType, value, bytes, "BIAS_DATA_TYPE");
   default:

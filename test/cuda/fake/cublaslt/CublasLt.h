@@ -17,11 +17,12 @@ enum Status : int {
 };
 
 /// cudaDataType_t
-enum DataType : int { F32 = 0, F64 = 1, F16 = 2, BF16 = 14 };
+enum DataType : int { F32 = 0, F64 = 1, F16 = 2, BF16 = 14, E4M3 = 28, E5M2 = 29 };
 enum ComputeType : int { Compute32F = 68, Compute64F = 70, Compute32FFastTF32 = 77 };
 enum Epilogue : uint32_t { Relu = 2, Bias = 4, Gelu = 32 }; // 1: nothing; bits
 
 unsigned bytesOf(int type);
+inline bool isFloat8(int type) { return type == E4M3 || type == E5M2; }
 
 struct Layout {
   int type;
@@ -45,6 +46,7 @@ struct MatmulDesc {
   uint32_t epilogue = 1;
   uint64_t bias = 0;
   int32_t biasType = -1; // as D
+  uint64_t aScale = 0, bScale = 0; // of 8-bit floats: addresses of an f32, none: 1
 };
 
 struct Preference {

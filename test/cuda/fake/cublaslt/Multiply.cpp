@@ -19,6 +19,9 @@ unsigned bytesOf(int type) {
   case F16:
   case BF16:
     return 2;
+  case E4M3:
+  case E5M2:
+    return 1;
   default:
     return 0;
   }
@@ -27,6 +30,27 @@ unsigned bytesOf(int type) {
 std::string Product::name() const {
   std::string text = std::to_string(m()) + "x" + std::to_string(n()) + "x" + std::to_string(k());
   return d.batches > 1 ? std::to_string(d.batches) + "x" + text : text;
+}
+
+/// What the library's documentation demands of 8-bit floats on sm_89 and sm_90: A transposed and B
+/// not, so that both lie along k; lines, sizes and results of 16 bytes; a product of two E5M2 is none.
+static std::optional<std::string> refusalOfFloat8(const Product &p) {
+  if (uint64_t arch = setting("FAKE_CUDA_ARCH", 80); arch < 89)
+    return "8-bit floats on sm_" + std::to_string(arch);
+  if (!isFloat8(p.b.type) || (p.a.type == E5M2 && p.b.type == E5M2))
+    return "types " + std::to_string(p.a.type) + " and " + std::to_string(p.b.type);
+  if (p.d.type != F32 && p.d.type != F16 && p.d.type != BF16)
+    return "8-bit floats to a result of type " + std::to_string(p.d.type);
+  if (p.desc.compute != Compute32F || p.desc.scale != F32)
+    return "8-bit floats in compute type " + std::to_string(p.desc.compute);
+  if (!p.desc.transposeA || p.desc.transposeB || p.a.order || p.b.order || p.d.order)
+    return "8-bit floats that are not transposed and not (TN)";
+  if (p.k() % 16 || p.m() % 16 || p.a.leading % 16 || p.b.leading % 16 ||
+      p.d.leading * bytesOf(p.d.type) % 16)
+    return "8-bit floats with sizes or lines that are no multiples of 16";
+  if (p.desc.epilogue != 1)
+    return "an epilogue of 8-bit floats, which nobody has asked for yet";
+  return std::nullopt;
 }
 
 std::optional<std::string> refusal(const Product &p) {
@@ -42,6 +66,10 @@ std::optional<std::string> refusal(const Product &p) {
              std::to_string(layout->rows) + " x " + std::to_string(layout->columns);
   if (p.a.batches != p.d.batches || p.b.batches != p.d.batches || p.c.batches != p.d.batches)
     return "batch counts do not agree";
+  if ((p.desc.aScale && !isFloat8(p.a.type)) || (p.desc.bScale && !isFloat8(p.b.type)))
+    return "a scale for a matrix that is not of 8-bit floats";
+  if (isFloat8(p.a.type))
+    return refusalOfFloat8(p);
   bool doubles = p.a.type == F64;
   if (p.a.type != p.b.type || p.c.type != p.d.type ||
       (doubles ? p.d.type != F64 : p.d.type != p.a.type && p.d.type != F32))
@@ -62,6 +90,20 @@ std::optional<std::string> refusal(const Product &p) {
   return std::nullopt;
 }
 
+/// E4M3 has no infinity; all ones is NaN.
+static double loadFloat8(uint8_t byte, int type) {
+  int mantissaBits = type == E4M3 ? 3 : 2, bias = type == E4M3 ? 7 : 15;
+  int magnitude = byte & 0x7f, exponent = magnitude >> mantissaBits,
+      mantissa = magnitude & ((1 << mantissaBits) - 1);
+  double value = exponent ? std::ldexp((1 << mantissaBits) + mantissa, exponent - bias - mantissaBits)
+                          : std::ldexp(mantissa, 1 - bias - mantissaBits);
+  if (type == E4M3 ? magnitude == 0x7f : magnitude > 0x7c)
+    value = NAN;
+  else if (type == E5M2 && magnitude == 0x7c)
+    value = INFINITY;
+  return byte & 0x80 ? -value : value;
+}
+
 static double load(const uint8_t *data, int type, uint64_t index) {
   data += index * bytesOf(type);
   uint16_t half;
@@ -74,6 +116,9 @@ static double load(const uint8_t *data, int type, uint64_t index) {
   case F32:
     std::memcpy(&single, data, 4);
     return single;
+  case E4M3:
+  case E5M2:
+    return loadFloat8(*data, type);
   case F16:
     std::memcpy(&half, data, 2);
     return toFloat(Half{half});
@@ -150,6 +195,12 @@ template <class T> static void multiplyIn(const Product &p, Accesses &accesses) 
   bool hasBias = p.desc.epilogue & Bias, tf32 = p.desc.compute == Compute32FFastTF32;
   const uint8_t *bias =
       hasBias ? deviceBytes(p.desc.bias, p.m() * bytesOf(biasType), "bias") : nullptr;
+  T scale = T(p.alpha);
+  for (uint64_t address : {p.desc.aScale, p.desc.bScale})
+    if (address) {
+      scale *= T(load(deviceBytes(address, 4, "scale"), F32, 0));
+      accesses.reads.push_back({address, address + 4});
+    }
   uint64_t m = p.m(), n = p.n(), k = p.k();
   for (int batch = 0; batch < p.d.batches; ++batch) {
     auto at = [&](const Layout &layout) { return uint64_t(batch) * uint64_t(layout.batchStride); };
@@ -164,7 +215,7 @@ template <class T> static void multiplyIn(const Product &p, Accesses &accesses) 
           sums[column] += factor * line[column];
       }
       for (uint64_t column = 0; column < n; ++column) {
-        auto value = T(p.alpha) * sums[column];
+        auto value = scale * sums[column];
         if (c)
           value += T(p.beta) * T(load(c, p.c.type,
                                       at(p.c) + row * uint64_t(p.c.rowStride()) +
