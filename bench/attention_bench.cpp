@@ -1,4 +1,4 @@
-//===- attention_bench.cpp - Speed of generated attention kernels ----------===//
+//===- attention_bench.cpp - Speed of generated attention kernels ---------===//
 //
 // usage: attention_bench [level]   (default: native). GFLOP/s of one thread, counting the two
 // products (of the gradient: five) over visible scores only.
@@ -57,11 +57,11 @@ static void bench(const CpuTarget &target, Case c, double peakRate) {
   std::printf("%-8s %-4s b=%lld heads=%lld/%lld queries=%-5lld keys=%-5lld dim=%-4lld %-6s %8.1f "
               "GFLOP/s %5.1f %%  %9.1f us  tiles %-4lld scratch "
               "%-7lld lower %.0f ms codegen %.0f ms of processor time\n",
-              c.gradient ? "gradient" : "forward", c.bf16 ? "bf16" : "f32", (long long)c.batch, (long long)c.heads,
-              (long long)c.keyHeads, (long long)c.queries, (long long)c.keys, (long long)c.dim,
-              c.causal ? "causal" : "full", rate * 1e-9, 100 * rate / peakRate, seconds * 1e6,
-              (long long)kernel->tiles, (long long)kernel->scratchBytes, stats.lowerMs,
-              stats.codegenCpuMs);
+              c.gradient ? "gradient" : "forward", c.bf16 ? "bf16" : "f32", (long long)c.batch,
+              (long long)c.heads, (long long)c.keyHeads, (long long)c.queries, (long long)c.keys,
+              (long long)c.dim, c.causal ? "causal" : "full", rate * 1e-9, 100 * rate / peakRate,
+              seconds * 1e6, (long long)kernel->tiles, (long long)kernel->scratchBytes,
+              stats.lowerMs, stats.codegenCpuMs);
 }
 
 int main(int argc, char **argv) {

@@ -1,4 +1,4 @@
-//===- gemm_bench.cpp - Speed of generated matrix multiplication -----------===//
+//===- gemm_bench.cpp - Speed of generated matrix multiplication ----------===//
 //
 // usage: gemm_bench [level [--peak|--training|--case …] [f32|bf16]]   (default: native, both
 // types). Prints GFLOP/s of one thread, the ratio to the measured peak, and compile times; with

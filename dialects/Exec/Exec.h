@@ -1,4 +1,4 @@
-//===- Exec.h - the exec dialect: what every rank executes ------------------------------------===//
+//===- Exec.h - The exec dialect: what every rank executes ----------------===//
 
 #ifndef SHARDC_DIALECTS_EXEC_EXEC_H
 #define SHARDC_DIALECTS_EXEC_EXEC_H

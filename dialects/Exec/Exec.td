@@ -1,4 +1,4 @@
-//===- Exec.td - the schedule: buffers in one arena, commands that use them -*- tablegen -*-===//
+//===- Exec.td - The schedule: buffers in one arena, commands that use them -*- tablegen -*-===//
 
 #ifndef SHARDC_EXEC_TD
 #define SHARDC_EXEC_TD

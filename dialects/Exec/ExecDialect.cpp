@@ -1,4 +1,4 @@
-//===- ExecDialect.cpp - registration ---------------------------------------------------------===//
+//===- ExecDialect.cpp - Registration -------------------------------------===//
 
 #include "dialects/Exec/Exec.h"
 

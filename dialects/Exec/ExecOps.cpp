@@ -1,7 +1,7 @@
-//===- ExecOps.cpp - verifiers of the schedule ------------------------------------------------===//
+//===- ExecOps.cpp - Verifiers of the schedule ----------------------------===//
 //
-// The arena plan is not believed but checked: one walk over the commands knows at each byte range whose
-// value lies there, and every read must find the value that its buffer was given.
+// The arena plan is not believed but checked: one walk over the commands knows at each byte range
+// whose value lies there, and every read must find the value that its buffer was given.
 //
 //===----------------------------------------------------------------------===//
 
@@ -34,7 +34,8 @@ public:
     if (begin < end)
       ranges[begin] = {end, owner};
   }
-  /// Somebody else's value inside [begin, end), or null. Bytes that nobody wrote count as `owner`'s.
+  /// Somebody else's value inside [begin, end), or null. Bytes that nobody wrote count as
+  /// `owner`'s.
   BufferOp intruder(int64_t begin, int64_t end, BufferOp owner) const {
     auto it = ranges.upper_bound(begin);
     if (it != ranges.begin() && std::prev(it)->second.first > begin)
@@ -56,14 +57,17 @@ private:
   std::map<int64_t, std::pair<int64_t, BufferOp>> ranges;
 };
 
-bool isLoaded(Kind kind) { return kind == Kind::Parameter || kind == Kind::Constant || kind == Kind::AxisIndex; }
+bool isLoaded(Kind kind) {
+  return kind == Kind::Parameter || kind == Kind::Constant || kind == Kind::AxisIndex;
+}
 /// Its value outlives a run.
 bool isKept(Kind kind) { return isLoaded(kind) || kind == Kind::State; }
 
 int64_t endOf(BufferOp buffer) { return buffer.getOffset() + buffer.getBytes(); }
 
 bool overlap(BufferOp a, BufferOp b) {
-  return static_cast<int64_t>(a.getOffset()) < endOf(b) && static_cast<int64_t>(b.getOffset()) < endOf(a);
+  return static_cast<int64_t>(a.getOffset()) < endOf(b) &&
+         static_cast<int64_t>(b.getOffset()) < endOf(a);
 }
 
 } // namespace
@@ -83,18 +87,22 @@ static LogicalResult checkPlaces(ProgramOp program) {
     // program_c1
     int64_t alignment = program.getCuda() && !buffer.getWhole() ? 256 : 64;
     if (static_cast<int64_t>(buffer.getOffset()) % alignment != 0)
-      return buffer.emitOpError() << "\"" << buffer.getName() << "\" is at " << buffer.getOffset() << ", not a multiple of " << alignment;
-    if (static_cast<int64_t>(buffer.getOffset()) < 0 || static_cast<int64_t>(buffer.getBytes()) < 0 ||
+      return buffer.emitOpError() << "\"" << buffer.getName() << "\" is at " << buffer.getOffset()
+                                  << ", not a multiple of " << alignment;
+    if (static_cast<int64_t>(buffer.getOffset()) < 0 ||
+        static_cast<int64_t>(buffer.getBytes()) < 0 ||
         endOf(buffer) > static_cast<int64_t>(program.getArena()))
-      return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer)
-                                  << ") is not inside the arena of " << program.getArena() << " bytes";
+      return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset()
+                                  << ", " << endOf(buffer) << ") is not inside the arena of "
+                                  << program.getArena() << " bytes";
   }
   return success();
 }
 
 namespace {
 
-/// One walk over the commands. Parts of a buffer share its bytes: who owns a range is always a whole buffer.
+/// One walk over the commands. Parts of a buffer share its bytes: who owns a range is always a
+/// whole buffer.
 class ArenaProof {
 public:
   explicit ArenaProof(ProgramOp program) : program(program) {
@@ -104,7 +112,9 @@ public:
   LogicalResult run();
 
 private:
-  BufferOp wholeOf(BufferOp buffer) { return buffer.getWhole() ? buffers[*buffer.getWhole()] : buffer; }
+  BufferOp wholeOf(BufferOp buffer) {
+    return buffer.getWhole() ? buffers[*buffer.getWhole()] : buffer;
+  }
   LogicalResult checkParts();
   LogicalResult read(Operation *command, Value operand);
   LogicalResult write(Operation *command, Value operand);
@@ -124,11 +134,14 @@ LogicalResult ArenaProof::checkParts() {
       continue;
     int64_t number = *buffer.getWhole(), count = buffers.size();
     if (number < 0 || number >= count || buffers[number].getWhole())
-      return buffer.emitOpError() << "\"" << buffer.getName() << "\" is a part of buffer " << number << ", which is no whole buffer";
+      return buffer.emitOpError() << "\"" << buffer.getName() << "\" is a part of buffer " << number
+                                  << ", which is no whole buffer";
     BufferOp whole = buffers[number]; // buffer_c1
     if (buffer.getOffset() < whole.getOffset() || endOf(buffer) > endOf(whole))
-      return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer) << ") is not inside of \""
-                                  << whole.getName() << "\" [" << whole.getOffset() << ", " << endOf(whole) << ")";
+      return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset()
+                                  << ", " << endOf(buffer) << ") is not inside of \""
+                                  << whole.getName() << "\" [" << whole.getOffset() << ", "
+                                  << endOf(whole) << ")";
   }
   return success();
 }
@@ -137,11 +150,13 @@ LogicalResult ArenaProof::read(Operation *command, Value operand) {
   auto buffer = operand.getDefiningOp<BufferOp>();
   for (auto &[ticket, collective] : open)
     if (auto target = collective.getTarget().getDefiningOp<BufferOp>(); overlap(buffer, target))
-      return command->emitOpError() << "reads \"" << buffer.getName() << "\" before ticket " << ticket << ", which fills \"" << target.getName()
-                                    << "\", is waited for";
+      return command->emitOpError()
+             << "reads \"" << buffer.getName() << "\" before ticket " << ticket
+             << ", which fills \"" << target.getName() << "\", is waited for";
   if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), wholeOf(buffer)))
-    return command->emitOpError() << "reads \"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer)
-                                  << ") after \"" << other.getName() << "\" [" << other.getOffset() << ", " << endOf(other)
+    return command->emitOpError() << "reads \"" << buffer.getName() << "\" [" << buffer.getOffset()
+                                  << ", " << endOf(buffer) << ") after \"" << other.getName()
+                                  << "\" [" << other.getOffset() << ", " << endOf(other)
                                   << ") was written there";
   return success();
 }
@@ -153,8 +168,9 @@ LogicalResult ArenaProof::write(Operation *command, Value operand) {
   for (auto &[ticket, collective] : open)
     for (Value used : {collective.getSource(), collective.getTarget()})
       if (auto other = used.getDefiningOp<BufferOp>(); overlap(buffer, other))
-        return command->emitOpError() << "writes \"" << buffer.getName() << "\" before ticket " << ticket << ", which uses \"" << other.getName()
-                                      << "\", is waited for";
+        return command->emitOpError()
+               << "writes \"" << buffer.getName() << "\" before ticket " << ticket
+               << ", which uses \"" << other.getName() << "\", is waited for";
   contents.write(buffer.getOffset(), endOf(buffer), wholeOf(buffer));
   return success();
 }
@@ -173,7 +189,8 @@ LogicalResult ArenaProof::run() {
     if (isKept(buffer.getKind()) || buffer.getKind() == Kind::Input) {
       // program_c2
       if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), buffer))
-        return buffer.emitOpError() << "\"" << buffer.getName() << "\" overlaps \"" << other.getName() << "\"";
+        return buffer.emitOpError()
+               << "\"" << buffer.getName() << "\" overlaps \"" << other.getName() << "\"";
       contents.write(buffer.getOffset(), endOf(buffer), buffer);
     }
   // program_c3
@@ -189,29 +206,35 @@ LogicalResult ArenaProof::run() {
       if (failed(write(zero, zero.getTarget())))
         return failure();
     } else if (auto collective = dyn_cast<CollectiveOp>(op)) {
-      if (failed(read(collective, collective.getSource())) || failed(write(collective, collective.getTarget())))
+      if (failed(read(collective, collective.getSource())) ||
+          failed(write(collective, collective.getTarget())))
         return failure();
-      if (collective.getTicket() && !open.insert({static_cast<int64_t>(*collective.getTicket()), collective}).second)
-        return collective.emitOpError() << "ticket " << *collective.getTicket() << " is under way already";
+      if (collective.getTicket() &&
+          !open.insert({static_cast<int64_t>(*collective.getTicket()), collective}).second)
+        return collective.emitOpError()
+               << "ticket " << *collective.getTicket() << " is under way already";
     } else if (auto waiting = dyn_cast<WaitOp>(op)) {
       if (failed(wait(waiting)))
         return failure();
     }
   }
   if (!open.empty())
-    return open.front().second.emitOpError() << "ticket " << open.front().first << " is never waited for";
+    return open.front().second.emitOpError()
+           << "ticket " << open.front().first << " is never waited for";
   // What is loaded, kept, or computed once, serves the next run too.
   for (BufferOp buffer : buffers)
     if (isKept(buffer.getKind()) || buffer.getKind() == Kind::Output || isWrittenOnce(buffer))
       if (BufferOp other = contents.intruder(buffer.getOffset(), endOf(buffer), wholeOf(buffer)))
-        return buffer.emitOpError() << "\"" << buffer.getName() << "\" is overwritten by \"" << other.getName() << "\"";
+        return buffer.emitOpError()
+               << "\"" << buffer.getName() << "\" is overwritten by \"" << other.getName() << "\"";
   return success();
 }
 
 /// Offset and bytes of a range of GPUs.
 static std::pair<int64_t, int64_t> rangeOf(ProgramOp program, StringRef name) {
   auto range = program.getCuda()->getAs<DenseI64ArrayAttr>(name);
-  return range && range.size() == 2 ? std::pair(range[0], range[1]) : std::pair<int64_t, int64_t>(-1, 0);
+  return range && range.size() == 2 ? std::pair(range[0], range[1])
+                                    : std::pair<int64_t, int64_t>(-1, 0);
 }
 
 static LogicalResult checkRanges(ProgramOp program) {
@@ -221,20 +244,24 @@ static LogicalResult checkRanges(ProgramOp program) {
   SmallVector<std::tuple<int64_t, int64_t, StringRef>> ranges;
   for (StringRef name : {"scratch", "workspace", "staging"}) {
     auto [begin, bytes] = rangeOf(program, name);
-    if (begin < 0 || begin % 256 != 0 || bytes < 0 || begin + bytes > static_cast<int64_t>(program.getArena()))
-      return program.emitOpError() << "range \"" << name << "\" at " << begin << " of " << bytes << " bytes is not inside the arena of "
-                                   << program.getArena() << " bytes at a multiple of 256";
+    if (begin < 0 || begin % 256 != 0 || bytes < 0 ||
+        begin + bytes > static_cast<int64_t>(program.getArena()))
+      return program.emitOpError() << "range \"" << name << "\" at " << begin << " of " << bytes
+                                   << " bytes is not inside the arena of " << program.getArena()
+                                   << " bytes at a multiple of 256";
     for (auto [otherBegin, otherEnd, other] : ranges)
       if (bytes > 0 && begin < otherEnd && otherBegin < begin + bytes)
-        return program.emitOpError() << "range \"" << name << "\" [" << begin << ", " << begin + bytes << ") overlaps range \"" << other << "\" ["
-                                     << otherBegin << ", " << otherEnd << ")";
+        return program.emitOpError()
+               << "range \"" << name << "\" [" << begin << ", " << begin + bytes
+               << ") overlaps range \"" << other << "\" [" << otherBegin << ", " << otherEnd << ")";
     ranges.push_back({begin, begin + bytes, name});
   }
   for (auto buffer : program.getOps<BufferOp>())
     for (auto [begin, end, name] : ranges)
       if (begin < endOf(buffer) && static_cast<int64_t>(buffer.getOffset()) < end)
-        return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer) << ") overlaps range \""
-                                    << name << "\" [" << begin << ", " << end << ")";
+        return buffer.emitOpError()
+               << "\"" << buffer.getName() << "\" [" << buffer.getOffset() << ", " << endOf(buffer)
+               << ") overlaps range \"" << name << "\" [" << begin << ", " << end << ")";
   return success();
 }
 
@@ -265,9 +292,11 @@ static int64_t stagingBytes(CollectiveOp op, const AxisList &group) {
   if (op.getKind() == "all_gather" || op.getKind() == "reduce_scatter")
     return shardrt_rows_staging(ranks, size, number("outer"), number("inner"), number("total"));
   if (op.getKind() == "all_to_all") {
-    auto shape = op.getPayload().getAs<DenseI64ArrayAttr>("shape"); // the buffer may have another, by a reshape
+    auto shape = op.getPayload().getAs<DenseI64ArrayAttr>(
+        "shape"); // the buffer may have another, by a reshape
     ArrayRef<int64_t> sizes = shape ? shape.asArrayRef() : source.getShape();
-    return shardrt_all_to_all_staging(ranks, size, sizes.data(), sizes.size(), number("split_dim"), number("split_total"));
+    return shardrt_all_to_all_staging(ranks, size, sizes.data(), sizes.size(), number("split_dim"),
+                                      number("split_total"));
   }
   return 0;
 }
@@ -282,14 +311,18 @@ LogicalResult ProgramOp::verifySymbolUses(SymbolTableCollection &symbols) {
     return success();
   // program_c5
   for (auto op : getOps<CollectiveOp>()) {
-    Result<AxisList> group = op.getAxes() ? shard::resolveAxes(mesh.getMesh(), *op.getAxes()) : Result<AxisList>(AxisList());
+    Result<AxisList> group = op.getAxes() ? shard::resolveAxes(mesh.getMesh(), *op.getAxes())
+                                          : Result<AxisList>(AxisList());
     if (!group)
       return op.emitOpError() << group.error;
     int64_t bytes = stagingBytes(op, *group), given = rangeOf(*this, "staging").second;
     if (bytes > given)
-      return op.emitOpError() << "\"" << op.getKind() << "\" needs " << bytes << " bytes of staging, there are " << given;
+      return op.emitOpError() << "\"" << op.getKind() << "\" needs " << bytes
+                              << " bytes of staging, there are " << given;
     if (bytes && op.getTicket())
-      return op.emitOpError() << "\"" << op.getKind() << "\" goes through the staging range, but ticket " << *op.getTicket() << " leaves it open";
+      return op.emitOpError() << "\"" << op.getKind()
+                              << "\" goes through the staging range, but ticket " << *op.getTicket()
+                              << " leaves it open";
   }
   return success();
 }
@@ -300,47 +333,56 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto kernel = symbols.lookupSymbolIn<func::FuncOp>(module, getKernelAttr());
   if (!kernel || !kernel->hasAttr("exec.kernel"))
     return emitOpError() << "\"" << getKernel() << "\" is not a kernel";
-  if (kernel.getNumArguments() != getInputs().size() || kernel.getNumResults() != getOutputs().size())
-    return emitOpError() << "has " << getInputs().size() << " inputs and " << getOutputs().size() << " outputs, kernel \"" << getKernel()
-                         << "\" has " << kernel.getNumArguments() << " and " << kernel.getNumResults();
+  if (kernel.getNumArguments() != getInputs().size() ||
+      kernel.getNumResults() != getOutputs().size())
+    return emitOpError() << "has " << getInputs().size() << " inputs and " << getOutputs().size()
+                         << " outputs, kernel \"" << getKernel() << "\" has "
+                         << kernel.getNumArguments() << " and " << kernel.getNumResults();
   // launch_c4
   auto inPlace = kernel->getAttrOfType<ArrayAttr>("exec.in_place");
   for (int64_t result = 0; result < static_cast<int64_t>(getOutputs().size()); ++result)
     for (auto [argument, input] : llvm::enumerate(getInputs())) {
-      Attribute pair = Builder(getContext()).getDenseI64ArrayAttr({static_cast<int64_t>(argument), result});
+      Attribute pair =
+          Builder(getContext()).getDenseI64ArrayAttr({static_cast<int64_t>(argument), result});
       if (input == getOutputs()[result] && !(inPlace && llvm::is_contained(inPlace, pair)))
-        return emitOpError() << "writes output " << result << " over input " << argument << ", \"" << input.getDefiningOp<BufferOp>().getName()
-                             << "\", which kernel \"" << getKernel() << "\" does not do in place";
+        return emitOpError() << "writes output " << result << " over input " << argument << ", \""
+                             << input.getDefiningOp<BufferOp>().getName() << "\", which kernel \""
+                             << getKernel() << "\" does not do in place";
       if (input != getOutputs()[result] && inPlace && llvm::is_contained(inPlace, pair))
-        return emitOpError() << "has output " << result << " in \"" << getOutputs()[result].getDefiningOp<BufferOp>().getName() << "\" and input "
-                             << argument << " in \"" << input.getDefiningOp<BufferOp>().getName() << "\", which kernel \"" << getKernel()
-                             << "\" expects in one buffer";
+        return emitOpError() << "has output " << result << " in \""
+                             << getOutputs()[result].getDefiningOp<BufferOp>().getName()
+                             << "\" and input " << argument << " in \""
+                             << input.getDefiningOp<BufferOp>().getName() << "\", which kernel \""
+                             << getKernel() << "\" expects in one buffer";
     }
   // launch_c2
   for (auto [type, output] : llvm::zip(kernel.getResultTypes(), getOutputs())) {
     int64_t needed = tensorBytes(cast<RankedTensorType>(type));
     int64_t given = output.getDefiningOp<BufferOp>().getBytes();
     if (given < needed)
-      return emitOpError() << "output \"" << output.getDefiningOp<BufferOp>().getName() << "\" has " << given << " bytes, kernel \""
-                           << getKernel() << "\" writes " << needed;
+      return emitOpError() << "output \"" << output.getDefiningOp<BufferOp>().getName() << "\" has "
+                           << given << " bytes, kernel \"" << getKernel() << "\" writes " << needed;
   }
   // launch_c3
   auto program = (*this)->getParentOfType<ProgramOp>();
   auto scratch = kernel->getAttrOfType<IntegerAttr>("exec.scratch");
   if (program.getCuda() && scratch && scratch.getInt() > rangeOf(program, "scratch").second)
-    return emitOpError() << "kernel \"" << getKernel() << "\" needs " << scratch.getInt() << " bytes of scratch memory, there are "
+    return emitOpError() << "kernel \"" << getKernel() << "\" needs " << scratch.getInt()
+                         << " bytes of scratch memory, there are "
                          << rangeOf(program, "scratch").second;
   return success();
 }
 
 LogicalResult CollectiveOp::verify() {
   // collective_c1
-  static constexpr StringLiteral names[] = {"all_reduce", "all_gather", "reduce_scatter", "slice", "all_to_all", "permute", "broadcast", "copy"};
+  static constexpr StringLiteral names[] = {"all_reduce", "all_gather", "reduce_scatter", "slice",
+                                            "all_to_all", "permute",    "broadcast",      "copy"};
   if (!llvm::is_contained(names, getKind()))
     return emitOpError() << "unknown operation \"" << getKind() << "\"";
   // collective_c2
   if ((getKind() == "copy") == getAxes().has_value())
-    return emitOpError() << "\"" << getKind() << "\" " << (getAxes() ? "has axes, but stays on its rank" : "needs axes");
+    return emitOpError() << "\"" << getKind() << "\" "
+                         << (getAxes() ? "has axes, but stays on its rank" : "needs axes");
   if (getAxes() && !llvm::all_of(*getAxes(), llvm::IsaPred<shard::AxisAttr>))
     return emitOpError() << "axes " << *getAxes() << " are not mesh axes";
   return success();

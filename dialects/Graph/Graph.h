@@ -1,4 +1,4 @@
-//===- Graph.h - the graph dialect: the mathematics of a model -------------------------------===//
+//===- Graph.h - The graph dialect: the mathematics of a model ------------===//
 
 #ifndef SHARDC_DIALECTS_GRAPH_GRAPH_H
 #define SHARDC_DIALECTS_GRAPH_GRAPH_H
@@ -19,8 +19,8 @@ namespace shardc {
 
 /// Arithmetic and memory traffic of one execution of an op, with its own (local) types.
 struct OpCost {
-  double flops = 0;      ///< floating-point operations (a fused multiply-add is two)
-  double bytesRead = 0;  ///< operand bytes
+  double flops = 0;     ///< floating-point operations (a fused multiply-add is two)
+  double bytesRead = 0; ///< operand bytes
   double bytesWritten = 0;
 };
 
@@ -30,8 +30,8 @@ namespace graph {
 class LocalPart {
 public:
   virtual ~LocalPart() = default;
-  /// Global index, as a scalar i64 tensor, of the first element that this device holds along a dimension; null if
-  /// the dimension is whole.
+  /// Global index, as a scalar i64 tensor, of the first element that this device holds along a
+  /// dimension; null if the dimension is whole.
   virtual mlir::Value operandBegin(unsigned operand, int64_t dim) = 0;
   virtual mlir::Value resultBegin(unsigned result, int64_t dim) = 0;
 };
@@ -57,8 +57,8 @@ public:
   explicit ElementEmitter(mlir::OpBuilder &builder) : builder(builder) {}
   virtual ~ElementEmitter() = default;
 
-  /// The operand's scalar at `indices` as it is computed with: 16-bit and 8-bit floats widened to f32,
-  /// bool as i1, unsigned integers as signless.
+  /// The operand's scalar at `indices` as it is computed with: 16-bit and 8-bit floats widened to
+  /// f32, bool as i1, unsigned integers as signless.
   virtual mlir::Value operand(mlir::OpOperand &operand, llvm::ArrayRef<mlir::Value> indices) = 0;
 
   /// A scalar computed for a result of `type`, rounded to its element type and widened again for
@@ -69,8 +69,8 @@ public:
 };
 
 /// The op itself on other operands, with other result types.
-mlir::Operation *cloneLocal(mlir::OpBuilder &builder, mlir::Operation *op, mlir::ValueRange operands,
-                            mlir::TypeRange resultTypes);
+mlir::Operation *cloneLocal(mlir::OpBuilder &builder, mlir::Operation *op,
+                            mlir::ValueRange operands, mlir::TypeRange resultTypes);
 
 /// `scalar` (rank 0) repeated over `shape`.
 mlir::Value broadcastScalar(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value scalar,
@@ -88,9 +88,11 @@ inline bool isNarrowFloat(mlir::Type elementType) {
 struct Quantized {
   mlir::Value tensor, unit;
 };
-/// `value` in the 8-bit float type `element`, scaled by the largest magnitude of the whole tensor ("current scaling" of NVIDIA's Transformer
-/// Engine): the amax becomes the type's largest number. The maximum is a reduction like any other, pending where the tensor is cut.
-Quantized quantize(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value, mlir::Type element);
+/// `value` in the 8-bit float type `element`, scaled by the largest magnitude of the whole tensor
+/// ("current scaling" of NVIDIA's Transformer Engine): the amax becomes the type's largest number.
+/// The maximum is a reduction like any other, pending where the tensor is cut.
+Quantized quantize(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value,
+                   mlir::Type element);
 /// The largest finite number of a float type.
 double largestOf(mlir::Type floatType);
 

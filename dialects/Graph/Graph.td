@@ -1,4 +1,4 @@
-//===- Graph.td - umbrella of the graph dialect --------------------------*- tablegen -*-===//
+//===- Graph.td - Umbrella of the graph dialect ------------*- tablegen -*-===//
 
 include "dialects/Graph/GraphDialect.td"
 include "dialects/Graph/GraphElementwise.td"

@@ -1,4 +1,4 @@
-//===- GraphCosts.cpp - FLOPs and bytes of the ops that are not elementwise ---------------------===//
+//===- GraphCosts.cpp - FLOPs and bytes of the ops that are not elementwise -===//
 
 #include "dialects/Graph/GraphDetail.h"
 
@@ -6,7 +6,9 @@ using namespace mlir;
 using namespace shardc;
 using namespace shardc::graph;
 
-static double elements(Value value) { return cast<RankedTensorType>(value.getType()).getNumElements(); }
+static double elements(Value value) {
+  return cast<RankedTensorType>(value.getType()).getNumElements();
+}
 
 template <typename Op> static OpCost contractionCost(Op op) {
   OpCost cost = graph::detail::elementwiseCost(op, 0);
@@ -36,7 +38,8 @@ OpCost GroupedMatmulGradOp::getCost() {
 
 OpCost ConvOp::getCost() {
   auto weight = getWeight().getType();
-  return graph::detail::elementwiseCost(*this, 2.0 * weight.getNumElements() / weight.getDimSize(0));
+  return graph::detail::elementwiseCost(*this,
+                                        2.0 * weight.getNumElements() / weight.getDimSize(0));
 }
 
 /// One operation for each element read.
@@ -56,12 +59,11 @@ OpCost LayerNormOp::getCost() { return perInput(*this, 8); }
 OpCost RopeOp::getCost() { return perInput(*this, 3); }
 OpCost SoftmaxCrossEntropyOp::getCost() { return perInput(*this, 10); }
 
-OpCost TopKOp::getCost() {
-  return perInput(*this, getValues().getType().getDimSize(getDim()));
-}
+OpCost TopKOp::getCost() { return perInput(*this, getValues().getType().getDimSize(getDim())); }
 
 /// `flops(D, Dv)` for each score that is computed; of a causal square, half of them.
-template <typename Op> static OpCost attentionCost(Op op, llvm::function_ref<double(double, double)> flops) {
+template <typename Op>
+static OpCost attentionCost(Op op, llvm::function_ref<double(double, double)> flops) {
   OpCost cost = graph::detail::elementwiseCost(op, 0);
   auto q = op.getQuery().getType(), v = op.getValue().getType();
   double scores = static_cast<double>(q.getNumElements()) / q.getDimSize(3) * v.getDimSize(2);
@@ -72,9 +74,11 @@ template <typename Op> static OpCost attentionCost(Op op, llvm::function_ref<dou
 }
 
 OpCost AttentionOp::getCost() {
-  return attentionCost(*this, [](double dim, double valueDim) { return 2 * dim + 2 * valueDim + 12; });
+  return attentionCost(*this,
+                       [](double dim, double valueDim) { return 2 * dim + 2 * valueDim + 12; });
 }
 
 OpCost AttentionGradOp::getCost() { // scores, dP; dquery, dkey, dvalue
-  return attentionCost(*this, [](double dim, double valueDim) { return 6 * dim + 4 * valueDim + 18; });
+  return attentionCost(*this,
+                       [](double dim, double valueDim) { return 6 * dim + 4 * valueDim + 18; });
 }

@@ -1,4 +1,4 @@
-//===- GraphDerivative.h - formulas of cotangents, written as formulas -----------------------===//
+//===- GraphDerivative.h - Formulas of cotangents, written as formulas ----===//
 //
 // A Term is a tensor; arithmetic on terms builds graph ops:
 //

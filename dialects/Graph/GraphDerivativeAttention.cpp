@@ -1,4 +1,4 @@
-//===- GraphDerivativeAttention.cpp - vector-Jacobian product of attention -------------------===//
+//===- GraphDerivativeAttention.cpp - Vector-Jacobian product of attention -===//
 //
 // Queries, keys, values and sinks have an op, attention_grad, that never holds the scores. A float
 // mask is a bias of the scores and its cotangent as large as they are: there is no way around them,

@@ -74,8 +74,8 @@ Cotangents LayerNormOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
   Term centred = x - rows.fromRows(rows.mean(x));
   Term scale = rows.fromRows(rsqrt(rows.mean(centred * centred) + getEpsilon().convertToDouble()));
   Term normed = centred * scale;
-  // What stretches the row, or moves it, has no effect. The normed row has no mean, so that one can be
-  // taken away after the other: each statistic is of what is in the row's kernel already.
+  // What stretches the row, or moves it, has no effect. The normed row has no mean, so that one can
+  // be taken away after the other: each statistic is of what is in the row's kernel already.
   Term unstretched = weighted - normed * rows.fromRows(rows.mean(weighted * normed));
   Term dx = (unstretched - rows.fromRows(rows.mean(unstretched))) * scale;
   SmallVector<Value> result = {f.finish(dx)};

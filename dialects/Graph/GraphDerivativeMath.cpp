@@ -1,4 +1,4 @@
-//===- GraphDerivativeMath.cpp - vector-Jacobian products: contractions, reductions, scans ---===//
+//===- GraphDerivativeMath.cpp - Vector-Jacobian products: contractions, reductions, scans -===//
 
 #include "dialects/Graph/GraphDerivative.h"
 
@@ -11,8 +11,8 @@ using namespace shardc::graph::formula;
 // Contraction
 //===----------------------------------------------------------------------===//
 
-/// The cotangent of the operand with dimensions `wanted`: `contract` contracts the result's cotangent
-/// with the other operand.
+/// The cotangent of the operand with dimensions `wanted`: `contract` contracts the result's
+/// cotangent with the other operand.
 template <typename Op>
 static Value contractBack(OpBuilder &b, Op op, RankedTensorType type, StringRef otherLetters,
                           StringRef wanted,
@@ -69,7 +69,8 @@ Cotangents ScaledEinsumOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
 }
 
 /// Rows times the transposed matrices of their groups.
-static Value multiplyBack(OpBuilder &b, Location loc, Value rows, Value weight, Value groups, int64_t blocks) {
+static Value multiplyBack(OpBuilder &b, Location loc, Value rows, Value weight, Value groups,
+                          int64_t blocks) {
   Value transposed = TransposeOp::create(b, loc, weight, ArrayRef<int64_t>{0, 2, 1});
   auto type = cast<RankedTensorType>(rows.getType());
   int64_t columns = cast<RankedTensorType>(weight.getType()).getDimSize(2);
@@ -79,18 +80,18 @@ static Value multiplyBack(OpBuilder &b, Location loc, Value rows, Value weight, 
 
 Cotangents GroupedMatmulOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
   Value g = cotangents[0];
-  return SmallVector<Value>{
-      multiplyBack(b, getLoc(), g, getWeight(), getGroups(), getBlocks()),
-      GroupedMatmulGradOp::create(b, getLoc(), getWeight().getType(), getInput(), g, getGroups(), getBlocks()),
-      Value()};
+  return SmallVector<Value>{multiplyBack(b, getLoc(), g, getWeight(), getGroups(), getBlocks()),
+                            GroupedMatmulGradOp::create(b, getLoc(), getWeight().getType(),
+                                                        getInput(), g, getGroups(), getBlocks()),
+                            Value()};
 }
 
 Cotangents GroupedMatmulGradOp::buildVJP(OpBuilder &b, ValueRange cotangents) {
   Value c = cotangents[0];
-  return SmallVector<Value>{
-      multiplyBack(b, getLoc(), getCotangent(), c, getGroups(), getBlocks()),
-      GroupedMatmulOp::create(b, getLoc(), getCotangent().getType(), getInput(), c, getGroups(), getBlocks()),
-      Value()};
+  return SmallVector<Value>{multiplyBack(b, getLoc(), getCotangent(), c, getGroups(), getBlocks()),
+                            GroupedMatmulOp::create(b, getLoc(), getCotangent().getType(),
+                                                    getInput(), c, getGroups(), getBlocks()),
+                            Value()};
 }
 
 //===----------------------------------------------------------------------===//

@@ -1,4 +1,4 @@
-//===- GraphDerivativeScatter.cpp - vector-Jacobian products of the scatters -----------------===//
+//===- GraphDerivativeScatter.cpp - Vector-Jacobian products of the scatters -===//
 //
 // Both scatters put updates into cells of a table; a gather reads them back. With `read(t)` the
 // value of table t in each update's cell:

@@ -1,4 +1,4 @@
-//===- GraphDerivativeShape.cpp - vector-Jacobian products: views, movement, gather ----------===//
+//===- GraphDerivativeShape.cpp - Vector-Jacobian products: views, movement, gather -===//
 //
 // The transpose of a movement: what an element was copied to is summed up.
 //

@@ -1,4 +1,4 @@
-//===- GraphDetail.h - helpers that the generated op methods call ----------------------------===//
+//===- GraphDetail.h - Helpers that the generated op methods call ---------===//
 
 #ifndef SHARDC_DIALECTS_GRAPH_GRAPHDETAIL_H
 #define SHARDC_DIALECTS_GRAPH_GRAPHDETAIL_H

@@ -1,4 +1,4 @@
-//===- GraphDialect.td - the mathematics ------------------------------*- tablegen -*-===//
+//===- GraphDialect.td - The mathematics -------------------*- tablegen -*-===//
 
 #ifndef SHARDC_GRAPH_DIALECT_TD
 #define SHARDC_GRAPH_DIALECT_TD

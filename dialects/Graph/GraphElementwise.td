@@ -1,4 +1,4 @@
-//===- GraphElementwise.td - ops whose result element depends on one element of each operand -===//
+//===- GraphElementwise.td - Ops whose result element depends on one element of each operand -===//
 //
 // Each definition is one line of theory: its value in double or int64 (`eval`, C++ over x, y), the code
 // that computes it (`lower`, over builder `b`, location `loc`, scalars x, y) and the cotangent of each operand

@@ -1,7 +1,7 @@
-//===- GraphEmit.cpp - index lambdas: one scalar of an op's result at given indices -------------===//
+//===- GraphEmit.cpp - Index lambdas: one scalar of an op's result at given indices -===//
 //
-// Every op of lowering class Element says here which elements of its operands it needs. Fuse composes
-// these without intermediate buffers. Idea: XLA's elemental IR emitter.
+// Every op of lowering class Element says here which elements of its operands it needs. Fuse
+// composes these without intermediate buffers. Idea: XLA's elemental IR emitter.
 //
 //===----------------------------------------------------------------------===//
 
@@ -40,9 +40,7 @@ struct IndexMath {
     return b.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::ult, x, constant(y));
   }
   /// An integer element as an index.
-  Value index(Value x) {
-    return b.createOrFold<arith::IndexCastOp>(loc, b.getIndexType(), x);
-  }
+  Value index(Value x) { return b.createOrFold<arith::IndexCastOp>(loc, b.getIndexType(), x); }
 };
 
 } // namespace
@@ -60,7 +58,8 @@ static Value choose(OpBuilder &b, Location loc, Value condition, Type type,
 }
 
 /// `then` where `inside` holds, else zero.
-static Value readInside(OpBuilder &b, Location loc, Value inside, Type type, llvm::function_ref<Value()> then) {
+static Value readInside(OpBuilder &b, Location loc, Value inside, Type type,
+                        llvm::function_ref<Value()> then) {
   return choose(b, loc, inside, type, then,
                 [&]() -> Value { return arith::ConstantOp::create(b, loc, b.getZeroAttr(type)); });
 }
@@ -74,7 +73,8 @@ static Type scalarType(Value value) { return computeType(typeOf(value).getElemen
 //===----------------------------------------------------------------------===//
 
 Value CompareOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
-  Value x = emitter.operand(getLhsMutable(), indices), y = emitter.operand(getRhsMutable(), indices);
+  Value x = emitter.operand(getLhsMutable(), indices),
+        y = emitter.operand(getRhsMutable(), indices);
   OpBuilder &b = emitter.builder;
   if (isa<FloatType>(x.getType())) {
     static constexpr arith::CmpFPredicate predicates[] = {
@@ -111,14 +111,18 @@ static Value floatToInt(OpBuilder &b, Location loc, Value x, Type to, bool isUns
 /// f32 within what an 8-bit float can hold; NaN stays.
 static Value saturate(OpBuilder &b, Location loc, Value x, Type element) {
   double largest = largestOf(element);
-  Value high = scalar::constantLike(b, loc, x, largest), low = scalar::constantLike(b, loc, x, -largest);
-  x = arith::SelectOp::create(b, loc, arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, x, high), high, x);
-  return arith::SelectOp::create(b, loc, arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, x, low), low, x);
+  Value high = scalar::constantLike(b, loc, x, largest),
+        low = scalar::constantLike(b, loc, x, -largest);
+  x = arith::SelectOp::create(
+      b, loc, arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, x, high), high, x);
+  return arith::SelectOp::create(
+      b, loc, arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, x, low), low, x);
 }
 
 Value QuantizeOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
   OpBuilder &b = emitter.builder;
-  Value x = emitter.operand(getInputMutable(), indices), scale = emitter.operand(getScaleMutable(), indices);
+  Value x = emitter.operand(getInputMutable(), indices),
+        scale = emitter.operand(getScaleMutable(), indices);
   if (x.getType().isF64())
     x = arith::TruncFOp::create(b, getLoc(), b.getF32Type(), x);
   Value scaled = arith::MulFOp::create(b, getLoc(), x, scale);
@@ -146,7 +150,8 @@ Value CastOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
     else if (from.getIntOrFloatBitWidth() > to.getIntOrFloatBitWidth())
       // Straight to the narrow type: two roundings would not be one.
       return from.isF64() && isNarrowFloat(element)
-                 ? Value(arith::ExtFOp::create(b, loc, to, Value(arith::TruncFOp::create(b, loc, element, x))))
+                 ? Value(arith::ExtFOp::create(b, loc, to,
+                                               Value(arith::TruncFOp::create(b, loc, element, x))))
                  : Value(arith::TruncFOp::create(b, loc, to, x));
     return emitter.round(getType(), y);
   }
@@ -262,7 +267,8 @@ Value BroadcastOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices)
   IndexMath math{emitter.builder, getLoc()};
   SmallVector<Value> inputIndices;
   for (auto [i, dim] : llvm::enumerate(getDims()))
-    inputIndices.push_back(getInput().getType().getDimSize(i) == 1 ? math.constant(0) : indices[dim]);
+    inputIndices.push_back(getInput().getType().getDimSize(i) == 1 ? math.constant(0)
+                                                                   : indices[dim]);
   return emitter.operand(getInputMutable(), inputIndices);
 }
 
@@ -304,10 +310,12 @@ Value PadOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
     if (auto value = dyn_cast<FloatAttr>(getPadding()))
       return arith::ConstantOp::create(b, getLoc(), b.getFloatAttr(type, value.getValueAsDouble()));
     auto value = cast<IntegerAttr>(getPadding()).getValue();
-    return arith::ConstantOp::create(b, getLoc(), b.getIntegerAttr(type, value.sextOrTrunc(type.getIntOrFloatBitWidth())));
+    return arith::ConstantOp::create(
+        b, getLoc(), b.getIntegerAttr(type, value.sextOrTrunc(type.getIntOrFloatBitWidth())));
   };
-  return choose(b, getLoc(), inside, scalarType(getInput()),
-                [&] { return emitter.operand(getInputMutable(), inputIndices); }, padding);
+  return choose(
+      b, getLoc(), inside, scalarType(getInput()),
+      [&] { return emitter.operand(getInputMutable(), inputIndices); }, padding);
 }
 
 Value ConcatOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
@@ -322,8 +330,9 @@ Value ConcatOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
     if (n + 1 == inputs.size())
       return emitter.operand(input, inputIndices);
     int64_t end = start + typeOf(input.get()).getDimSize(dim);
-    return choose(emitter.builder, getLoc(), math.less(indices[dim], end), scalarType(getResult()),
-                  [&] { return emitter.operand(input, inputIndices); }, [&] { return chain(n + 1, end); });
+    return choose(
+        emitter.builder, getLoc(), math.less(indices[dim], end), scalarType(getResult()),
+        [&] { return emitter.operand(input, inputIndices); }, [&] { return chain(n + 1, end); });
   };
   return chain(0, 0);
 }
@@ -344,7 +353,8 @@ Value GatherOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
 Value GatherNdOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
   IndexMath math{emitter.builder, getLoc()};
   auto indexType = getIndices().getType();
-  int64_t batch = getBatchDims(), outer = indexType.getRank() - 1, depth = indexType.getShape().back();
+  int64_t batch = getBatchDims(), outer = indexType.getRank() - 1,
+          depth = indexType.getShape().back();
   SmallVector<Value> dataIndices(indices.take_front(batch));
   Value inside;
   for (int64_t n = 0; n < depth; ++n) {
@@ -383,7 +393,8 @@ Value RopeOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
     Value pair, isFirst;
     if (getInterleaved()) {
       pair = math.div(feature, 2);
-      isFirst = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, math.rem(feature, 2), math.constant(0));
+      isFirst = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, math.rem(feature, 2),
+                                      math.constant(0));
     } else {
       pair = math.rem(feature, half);
       isFirst = math.less(feature, half);
@@ -395,7 +406,8 @@ Value RopeOp::emitElement(ElementEmitter &emitter, ArrayRef<Value> indices) {
     SmallVector<Value> first(indices), second(indices);
     first[3] = getInterleaved() ? math.mul(pair, 2) : pair;
     second[3] = getInterleaved() ? math.add(math.mul(pair, 2), 1) : math.add(pair, half);
-    Value x1 = emitter.operand(getInputMutable(), first), x2 = emitter.operand(getInputMutable(), second);
+    Value x1 = emitter.operand(getInputMutable(), first),
+          x2 = emitter.operand(getInputMutable(), second);
     Value a = arith::MulFOp::create(b, loc, arith::SelectOp::create(b, loc, isFirst, x1, x2), cos);
     Value other = arith::SelectOp::create(b, loc, isFirst, arith::NegFOp::create(b, loc, x2), x1);
     Value sum = arith::AddFOp::create(b, loc, a, arith::MulFOp::create(b, loc, other, sin));

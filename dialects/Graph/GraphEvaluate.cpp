@@ -1,4 +1,4 @@
-//===- GraphEvaluate.cpp - reference evaluation: sources, comparison, conversion --------------===//
+//===- GraphEvaluate.cpp - Reference evaluation: sources, comparison, conversion -===//
 //
 // The ops that neither move elements (GraphEvaluateShape.cpp) nor compute over dimensions
 // (GraphEvaluateMath.cpp, GraphEvaluateBlocks.cpp). The other elementwise ops are one-liners of

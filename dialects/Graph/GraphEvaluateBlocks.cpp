@@ -1,4 +1,4 @@
-//===- GraphEvaluateBlocks.cpp - reference evaluation: normalisation, rope, attention, loss ---===//
+//===- GraphEvaluateBlocks.cpp - Reference evaluation: normalisation, rope, attention, loss -===//
 //
 // Straight from the formulas of GraphMath.td, in double.
 //
@@ -161,7 +161,9 @@ struct AttentionRows {
   const double *queryRow(int64_t b, int64_t h, int64_t i) const {
     return query.f.data() + ((b * heads + h) * queries + i) * dim;
   }
-  const double *keyRow(int64_t b, int64_t h, int64_t j) const { return key.f.data() + (firstKey(b, h) + j) * dim; }
+  const double *keyRow(int64_t b, int64_t h, int64_t j) const {
+    return key.f.data() + (firstKey(b, h) + j) * dim;
+  }
   const double *valueRow(int64_t b, int64_t h, int64_t j) const {
     return value.f.data() + (firstKey(b, h) + j) * valueDim;
   }
@@ -212,11 +214,14 @@ struct AttentionRows {
     }
   }
 
-  /// Adds the gradients of one row, whose cotangent is `g`, to those of query, key, value and, if given, sinks.
+  /// Adds the gradients of one row, whose cotangent is `g`, to those of query, key, value and, if
+  /// given, sinks.
   void runGrad(int64_t b, int64_t h, int64_t i, const double *g, MutableArrayRef<double> weights,
                MutableArrayRef<HostTensor> gradients) const {
     double sink = softmax(b, h, i, weights), mean = 0; // of dP, weighted by P
-    auto weightGrad = [&](int64_t j) { return std::inner_product(g, g + valueDim, valueRow(b, h, j), 0.0); };
+    auto weightGrad = [&](int64_t j) {
+      return std::inner_product(g, g + valueDim, valueRow(b, h, j), 0.0);
+    };
     for (int64_t j = 0; j < keys; ++j)
       mean += weights[j] == 0 ? 0 : weights[j] * weightGrad(j);
     double *dq = gradients[0].f.data() + (queryRow(b, h, i) - query.f.data());
@@ -262,8 +267,9 @@ Evaluated AttentionGradOp::evaluate(ArrayRef<HostTensor> operands) {
   AttentionRows rows(*this, operands);
   std::vector<double> weights(rows.keys);
   for (int64_t row = 0; row < rows.query.shape()[0] * rows.heads * rows.queries; ++row)
-    rows.runGrad(row / rows.queries / rows.heads, row / rows.queries % rows.heads, row % rows.queries,
-                 operands.back().f.data() + row * rows.valueDim, weights, gradients);
+    rows.runGrad(row / rows.queries / rows.heads, row / rows.queries % rows.heads,
+                 row % rows.queries, operands.back().f.data() + row * rows.valueDim, weights,
+                 gradients);
   for (HostTensor &gradient : gradients)
     gradient.round();
   return gradients;

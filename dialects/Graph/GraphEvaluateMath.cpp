@@ -1,4 +1,4 @@
-//===- GraphEvaluateMath.cpp - reference evaluation: contractions, reductions, scans ------===//
+//===- GraphEvaluateMath.cpp - Reference evaluation: contractions, reductions, scans -===//
 //
 // Sums run in double (int64, wrapping), in row-major order of what is summed, and round once.
 //

@@ -1,4 +1,4 @@
-//===- GraphEvaluateShape.cpp - reference evaluation: views, movement, gather, scatter ----===//
+//===- GraphEvaluateShape.cpp - Reference evaluation: views, movement, gather, scatter -===//
 //
 // Views are strided walks. Every op is total: a gather reads zero at an index that is out of range
 // and a scatter drops the update, so that a shard may look up its part of a table, and padding may
@@ -224,7 +224,8 @@ Evaluated ScatterSumOp::evaluate(ArrayRef<HostTensor> operands) {
     for (int64_t n = 0; n < count; ++n)
       if (int64_t index = indices.i[n]; index >= 0 && index < size)
         for (int64_t k = 0; k < inner; ++k)
-          combineElement(Combine::Sum, result, (o * size + index) * inner + k, updates, (o * count + n) * inner + k);
+          combineElement(Combine::Sum, result, (o * size + index) * inner + k, updates,
+                         (o * count + n) * inner + k);
   result.round();
   return single(std::move(result));
 }

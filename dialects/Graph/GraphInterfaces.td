@@ -1,4 +1,4 @@
-//===- GraphInterfaces.td - what every op of the mathematics must say about itself -*- tablegen -*-===//
+//===- GraphInterfaces.td - What every op must say about itself -*- tablegen -*-===//
 //
 // Ops of `graph` differ through these interfaces, never through switches in passes. A new op that
 // implements all five works in every stage.

@@ -1,4 +1,4 @@
-//===- GraphMath.td - contractions, reductions, normalisation, attention ---*- tablegen -*-===//
+//===- GraphMath.td - Contractions, reductions, normalisation, attention -*- tablegen -*-===//
 
 #ifndef SHARDC_GRAPH_MATH_TD
 #define SHARDC_GRAPH_MATH_TD

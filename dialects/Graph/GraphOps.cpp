@@ -1,4 +1,4 @@
-//===- GraphOps.cpp - the graph dialect: registration, builders, folds ------------------------===//
+//===- GraphOps.cpp - The graph dialect: registration, builders, folds ----===//
 
 #include "dialects/Graph/GraphDerivative.h"
 #include "dialects/Graph/GraphDetail.h"
@@ -96,7 +96,8 @@ RankedTensorType ParameterOp::getStoredType() {
   return type.clone(shape);
 }
 
-void CompareOp::build(OpBuilder &b, OperationState &state, Predicate predicate, Value lhs, Value rhs) {
+void CompareOp::build(OpBuilder &b, OperationState &state, Predicate predicate, Value lhs,
+                      Value rhs) {
   auto type = cast<RankedTensorType>(lhs.getType()).clone(b.getI1Type());
   build(b, state, type, predicate, lhs, rhs);
 }
@@ -105,11 +106,13 @@ void CastOp::build(OpBuilder &b, OperationState &state, Value input, Type elemen
   build(b, state, cast<RankedTensorType>(input.getType()).clone(elementType), input);
 }
 
-void QuantizeOp::build(OpBuilder &b, OperationState &state, Value input, Value scale, Type elementType) {
+void QuantizeOp::build(OpBuilder &b, OperationState &state, Value input, Value scale,
+                       Type elementType) {
   build(b, state, cast<RankedTensorType>(input.getType()).clone(elementType), input, scale);
 }
 
-void TransposeOp::build(OpBuilder &b, OperationState &state, Value input, ArrayRef<int64_t> permutation) {
+void TransposeOp::build(OpBuilder &b, OperationState &state, Value input,
+                        ArrayRef<int64_t> permutation) {
   auto type = cast<RankedTensorType>(input.getType());
   SmallVector<int64_t> shape;
   for (int64_t dim : permutation)
@@ -202,7 +205,8 @@ struct FoldTransposeIntoEinsum : OpRewritePattern<EinsumOp> {
       std::string permuted(old.size(), ' ');
       for (auto [i, p] : llvm::enumerate(transpose.getPermutation()))
         permuted[p] = old[i];
-      std::string spec = (n ? letters.lhs.str() + "," + permuted : permuted + "," + letters.rhs.str());
+      std::string spec =
+          (n ? letters.lhs.str() + "," + permuted : permuted + "," + letters.rhs.str());
       spec += "->" + letters.result.str();
       rewriter.modifyOpInPlace(op, [&] {
         op.setSpec(spec);

@@ -1,7 +1,7 @@
-//===- GraphRules.cpp - factors of the ops that are not elementwise ------------------------------===//
+//===- GraphRules.cpp - Factors of the ops that are not elementwise -------===//
 //
-// Which tensor dimensions go together, for Propagate and Partition. A dimension that is left out of a
-// rule is not sharded by it; NeedReplication says that the op must see the dimension whole.
+// Which tensor dimensions go together, for Propagate and Partition. A dimension that is left out of
+// a rule is not sharded by it; NeedReplication says that the op must see the dimension whole.
 //
 //===----------------------------------------------------------------------===//
 
@@ -17,14 +17,16 @@ namespace {
 /// Builder of an op's rule. Factors of size 1 are left out: nothing can be cut there.
 class RuleBuilder {
 public:
-  explicit RuleBuilder(Operation *op) : rule(shapesOf(op->getOperands()), shapesOf(op->getResults())) {}
+  explicit RuleBuilder(Operation *op)
+      : rule(shapesOf(op->getOperands()), shapesOf(op->getResults())) {}
 
-  /// Appends a factor (as the next more minor one) to the given dimension of each operand and result; -1 where a
-  /// tensor does not have it.
-  void add(int64_t size, const std::vector<int64_t> &operandDims, const std::vector<int64_t> &resultDims,
-           FactorKind kind = FactorKind::PassThrough, ReduceKind reduce = ReduceKind::Sum) {
-    rule.addFactor({operandDims.begin(), operandDims.end()}, {resultDims.begin(), resultDims.end()}, size, kind,
-                   reduce);
+  /// Appends a factor (as the next more minor one) to the given dimension of each operand and
+  /// result; -1 where a tensor does not have it.
+  void add(int64_t size, const std::vector<int64_t> &operandDims,
+           const std::vector<int64_t> &resultDims, FactorKind kind = FactorKind::PassThrough,
+           ReduceKind reduce = ReduceKind::Sum) {
+    rule.addFactor({operandDims.begin(), operandDims.end()}, {resultDims.begin(), resultDims.end()},
+                   size, kind, reduce);
   }
   /// Pending sums of all operands may pass through.
   void setLinear() { rule.setLinear(); }
@@ -51,8 +53,10 @@ ShardingRule graph::detail::pointwiseRule(Operation *op) {
   RuleBuilder rule(op);
   rule.rule.addPointwise();
   auto cast = dyn_cast<CastOp>(op);
-  // The terms of a pending sum may be converted one by one: a rank's term is rounded as a product's result would be.
-  bool isFloatCast = cast && isa<FloatType>(typeOf(cast.getInput()).getElementType()) && isa<FloatType>(typeOf(cast).getElementType()) &&
+  // The terms of a pending sum may be converted one by one: a rank's term is rounded as a product's
+  // result would be.
+  bool isFloatCast = cast && isa<FloatType>(typeOf(cast.getInput()).getElementType()) &&
+                     isa<FloatType>(typeOf(cast).getElementType()) &&
                      typeOf(cast).getElementType().getIntOrFloatBitWidth() > 8;
   if (isa<AddOp, SubOp, NegOp>(op) || isFloatCast)
     rule.setLinear();
@@ -64,7 +68,8 @@ static ShardingRule sameDims(Operation *op, ArrayRef<int64_t> whole) {
   RuleBuilder rule(op);
   for (auto [dim, size] : llvm::enumerate(typeOf(op->getOperand(0)).getShape())) {
     int64_t d = static_cast<int64_t>(dim);
-    rule.add(size, std::vector<int64_t>(op->getNumOperands(), d), std::vector<int64_t>(op->getNumResults(), d),
+    rule.add(size, std::vector<int64_t>(op->getNumOperands(), d),
+             std::vector<int64_t>(op->getNumResults(), d),
              llvm::is_contained(whole, d) ? FactorKind::NeedReplication : FactorKind::PassThrough);
   }
   return rule.build();
@@ -158,7 +163,8 @@ ShardingRule ConcatOp::getShardingRule() {
       rule.add(getType().getDimSize(d), std::vector<int64_t>(count, d), {d});
       continue;
     }
-    rule.add(getType().getDimSize(d), std::vector<int64_t>(count, -1), {d}, FactorKind::NeedReplication);
+    rule.add(getType().getDimSize(d), std::vector<int64_t>(count, -1), {d},
+             FactorKind::NeedReplication);
     for (int64_t n = 0; n < count; ++n) {
       std::vector<int64_t> dims(count, -1);
       dims[n] = d;
@@ -194,7 +200,8 @@ ShardingRule ScatterSumOp::getShardingRule() {
   // Each device takes what belongs to its rows (Partition shifts the indices) and drops the rest.
   rule.add(result.getDimSize(axis), {-1, -1}, {axis});
   for (int64_t d = 0; d < indexRank; ++d)
-    rule.add(getIndices().getType().getDimSize(d), {axis + d, d}, {-1}, FactorKind::Reduction, ReduceKind::Sum);
+    rule.add(getIndices().getType().getDimSize(d), {axis + d, d}, {-1}, FactorKind::Reduction,
+             ReduceKind::Sum);
   for (int64_t d = axis + 1; d < result.getRank(); ++d)
     rule.add(result.getDimSize(d), {d + indexRank - 1, -1}, {d});
   return rule.build();
@@ -282,7 +289,8 @@ template <typename Op> static ShardingRule contractionRule(Op op, unsigned scale
     int64_t out = at(letters.result, letter);
     std::vector<int64_t> dims = {at(letters.lhs, letter), at(letters.rhs, letter)};
     dims.resize(2 + scales, -1);
-    rule.add(op.getLetterSize(letter), dims, {out}, out < 0 ? FactorKind::Reduction : FactorKind::PassThrough);
+    rule.add(op.getLetterSize(letter), dims, {out},
+             out < 0 ? FactorKind::Reduction : FactorKind::PassThrough);
   }
   return rule.build();
 }
@@ -321,7 +329,8 @@ ShardingRule ConvOp::getShardingRule() {
   if (getGroup() == 1) {
     rule.add(x.getDimSize(1), {1, 1}, {-1}, FactorKind::Reduction);
     rule.add(w.getDimSize(0), {-1, 0}, {1});
-  } else if (static_cast<int64_t>(getGroup()) == x.getDimSize(1) && w.getDimSize(0) == x.getDimSize(1)) {
+  } else if (static_cast<int64_t>(getGroup()) == x.getDimSize(1) &&
+             w.getDimSize(0) == x.getDimSize(1)) {
     rule.add(x.getDimSize(1), {1, 0}, {1}); // depthwise
   } else {
     rule.add(x.getDimSize(1), {1, -1}, {-1}, FactorKind::NeedReplication);
@@ -339,10 +348,19 @@ ShardingRule ReduceOp::getShardingRule() {
   FactorKind kind = FactorKind::Reduction;
   ReduceKind reduce = ReduceKind::Sum;
   switch (getKind()) {
-  case Reduction::Sum: break;
-  case Reduction::Prod: reduce = ReduceKind::Prod; break;
-  case Reduction::Max: case Reduction::Or: reduce = ReduceKind::Max; break;
-  case Reduction::Min: case Reduction::And: reduce = ReduceKind::Min; break;
+  case Reduction::Sum:
+    break;
+  case Reduction::Prod:
+    reduce = ReduceKind::Prod;
+    break;
+  case Reduction::Max:
+  case Reduction::Or:
+    reduce = ReduceKind::Max;
+    break;
+  case Reduction::Min:
+  case Reduction::And:
+    reduce = ReduceKind::Min;
+    break;
   }
   int64_t out = 0;
   for (int64_t d = 0; d < getInput().getType().getRank(); ++d) {
@@ -366,7 +384,9 @@ ShardingRule ArgReduceOp::getShardingRule() {
   return rule.build();
 }
 
-ShardingRule CumsumOp::getShardingRule() { return sameDims(*this, {static_cast<int64_t>(getDim())}); }
+ShardingRule CumsumOp::getShardingRule() {
+  return sameDims(*this, {static_cast<int64_t>(getDim())});
+}
 
 ShardingRule TopKOp::getShardingRule() {
   RuleBuilder rule(*this);
@@ -386,7 +406,9 @@ ShardingRule TopKOp::getShardingRule() {
 // Normalisation and transformer blocks
 //===----------------------------------------------------------------------===//
 
-ShardingRule SoftmaxOp::getShardingRule() { return sameDims(*this, {static_cast<int64_t>(getDim())}); }
+ShardingRule SoftmaxOp::getShardingRule() {
+  return sameDims(*this, {static_cast<int64_t>(getDim())});
+}
 
 /// Leading dimensions pass, the normalised ones are whole; weight and bias have the latter only.
 static ShardingRule normRule(Operation *op, RankedTensorType type, int64_t normDims) {
@@ -395,7 +417,8 @@ static ShardingRule normRule(Operation *op, RankedTensorType type, int64_t normD
   for (int64_t d = 0; d < type.getRank(); ++d) {
     std::vector<int64_t> operands(op->getNumOperands(), d < leading ? -1 : d - leading);
     operands[0] = d;
-    rule.add(type.getDimSize(d), operands, {d}, d < leading ? FactorKind::PassThrough : FactorKind::NeedReplication);
+    rule.add(type.getDimSize(d), operands, {d},
+             d < leading ? FactorKind::PassThrough : FactorKind::NeedReplication);
   }
   return rule.build();
 }
@@ -416,16 +439,18 @@ ShardingRule RopeOp::getShardingRule() {
 }
 
 namespace {
-/// Where a factor of attention is: the dimension of query, key, value and result (for the gradient: cotangent); of mask,
-/// where the mask has that size; of sinks.
+/// Where a factor of attention is: the dimension of query, key, value and result (for the gradient:
+/// cotangent); of mask, where the mask has that size; of sinks.
 struct AttentionDims {
   int64_t query, key, value, out, mask = -1, maskSize = 0, sinks = -1;
 };
 } // namespace
 
-/// Factors of attention and of its gradient; `add` receives where each is, the kind that it has in the forward op, and its size.
+/// Factors of attention and of its gradient; `add` receives where each is, the kind that it has in
+/// the forward op, and its size.
 template <typename Op>
-static void attentionFactors(Op op, llvm::function_ref<void(int64_t, AttentionDims, FactorKind)> add) {
+static void attentionFactors(Op op,
+                             llvm::function_ref<void(int64_t, AttentionDims, FactorKind)> add) {
   auto q = op.getQuery().getType(), k = op.getKey().getType();
   int64_t heads = q.getDimSize(1), kvHeads = k.getDimSize(1);
   add(q.getDimSize(0), {0, 0, 0, 0, 0, q.getDimSize(0)}, FactorKind::PassThrough);
@@ -433,7 +458,8 @@ static void attentionFactors(Op op, llvm::function_ref<void(int64_t, AttentionDi
   // key/value heads share them by sub-axes.
   add(kvHeads, {1, 1, 1, 1, 1, heads, 0}, FactorKind::PassThrough);
   add(heads / kvHeads, {1, -1, -1, 1, 1, heads, 0}, FactorKind::PassThrough);
-  // Each query row needs its place in the causal order: sharded along the sequence it would need an offset.
+  // Each query row needs its place in the causal order: sharded along the sequence it would need an
+  // offset.
   add(q.getDimSize(2), {2, -1, -1, 2, 2, q.getDimSize(2)},
       op.getCausal() ? FactorKind::NeedReplication : FactorKind::PassThrough);
   add(k.getDimSize(2), {-1, 2, 2, -1, 3, k.getDimSize(2)}, FactorKind::NeedReplication);
@@ -442,10 +468,12 @@ static void attentionFactors(Op op, llvm::function_ref<void(int64_t, AttentionDi
 }
 
 /// query, key, value, and mask and sinks if there are such.
-template <typename Op> static std::vector<int64_t> attentionOperandDims(Op op, const AttentionDims &at) {
+template <typename Op>
+static std::vector<int64_t> attentionOperandDims(Op op, const AttentionDims &at) {
   std::vector<int64_t> dims{at.query, at.key, at.value};
   if (op.getMask())
-    dims.push_back(at.mask >= 0 && op.getMask().getType().getDimSize(at.mask) == at.maskSize ? at.mask : -1);
+    dims.push_back(
+        at.mask >= 0 && op.getMask().getType().getDimSize(at.mask) == at.maskSize ? at.mask : -1);
   if (op.getSinks())
     dims.push_back(at.sinks);
   return dims;
@@ -462,11 +490,13 @@ ShardingRule AttentionOp::getShardingRule() {
 ShardingRule AttentionGradOp::getShardingRule() {
   RuleBuilder rule(*this);
   attentionFactors(*this, [&](int64_t size, AttentionDims at, FactorKind kind) {
-    std::vector<int64_t> operands = attentionOperandDims(*this, at), results{at.query, at.key, at.value};
+    std::vector<int64_t> operands = attentionOperandDims(*this, at),
+                         results{at.query, at.key, at.value};
     operands.push_back(at.out);
     if (getSinks())
       results.push_back(at.sinks);
-    // A gradient is the sum over what its operand does not have: a key's over the query heads of its group.
+    // A gradient is the sum over what its operand does not have: a key's over the query heads of
+    // its group.
     if (kind == FactorKind::PassThrough && llvm::is_contained(results, -1))
       kind = FactorKind::Reduction;
     rule.add(size, operands, results, kind);

@@ -1,4 +1,4 @@
-//===- GraphShape.td - sources, views and data movement -----------------*- tablegen -*-===//
+//===- GraphShape.td - Sources, views and data movement ----*- tablegen -*-===//
 
 #ifndef SHARDC_GRAPH_SHAPE_TD
 #define SHARDC_GRAPH_SHAPE_TD

@@ -1,4 +1,4 @@
-//===- GraphVerify.cpp - verifiers of the graph dialect, in the order of the ODS constraints ----===//
+//===- GraphVerify.cpp - Verifiers of the graph dialect, in the order of the ODS constraints -===//
 
 #include "dialects/Graph/Graph.h"
 
@@ -55,7 +55,8 @@ LogicalResult ParameterOp::verify() {
     auto global = typeAttr ? dyn_cast<RankedTensorType>(typeAttr.getValue()) : RankedTensorType();
     if (!global || !global.hasStaticShape() || global.getRank() != getType().getRank() ||
         global.getElementType() != getType().getElementType())
-      return emitOpError() << "global type " << attr << " does not fit the result type " << getType();
+      return emitOpError() << "global type " << attr << " does not fit the result type "
+                           << getType();
   }
   RankedTensorType type = getGlobalType();
   // parameter_c1
@@ -143,8 +144,8 @@ LogicalResult SliceOp::verify() {
       return emitOpError() << "start " << start << " and stride " << stride << " of dimension " << d
                            << " must be at least 0 and 1";
     if (count > 0 && start + (count - 1) * stride >= input.getDimSize(d))
-      return emitOpError() << "last element " << start + (count - 1) * stride << " of dimension " << d
-                           << " lies outside its size " << input.getDimSize(d);
+      return emitOpError() << "last element " << start + (count - 1) * stride << " of dimension "
+                           << d << " lies outside its size " << input.getDimSize(d);
   }
   return success();
 }
@@ -235,7 +236,8 @@ LogicalResult GatherElementsOp::verify() {
       failed(checkRank(*this, getIndices().getType(), data.getRank(), "indices")))
     return failure();
   for (int64_t d = 0; d < data.getRank(); ++d)
-    if (d != static_cast<int64_t>(getAxis()) && getIndices().getType().getDimSize(d) > data.getDimSize(d))
+    if (d != static_cast<int64_t>(getAxis()) &&
+        getIndices().getType().getDimSize(d) > data.getDimSize(d))
       return emitOpError() << "indices dimension " << d << " of size "
                            << getIndices().getType().getDimSize(d) << " exceeds the data's "
                            << data.getDimSize(d);
@@ -248,7 +250,8 @@ LogicalResult ScatterElementsOp::verify() {
       failed(checkDim(*this, getAxis(), data.getRank(), "axis")) ||
       failed(checkRank(*this, getIndices().getType(), data.getRank(), "indices")))
     return failure();
-  return checkShape(*this, getUpdates().getType().getShape(), getIndices().getType().getShape(), "updates");
+  return checkShape(*this, getUpdates().getType().getShape(), getIndices().getType().getShape(),
+                    "updates");
 }
 
 LogicalResult ScatterNdOp::verify() {
@@ -292,21 +295,22 @@ template <typename Op> static LogicalResult verifyLetters(Op op) {
     auto [names, type] = operand;
     // einsum_c1
     if (static_cast<int64_t>(names.size()) != type.getRank())
-      return emitOpError() << "\"" << names << "\" names " << names.size() << " dimensions of a tensor of rank "
-                           << type.getRank();
+      return emitOpError() << "\"" << names << "\" names " << names.size()
+                           << " dimensions of a tensor of rank " << type.getRank();
     for (auto [d, letter] : llvm::enumerate(names)) {
       if (!llvm::isAlpha(letter))
         return emitOpError() << "'" << Twine(letter) << "' in the spec is not a letter";
       if (names.find(letter, d + 1) != StringRef::npos)
-        return emitOpError() << "letter '" << Twine(letter) << "' stands twice in \"" << names << "\"";
+        return emitOpError() << "letter '" << Twine(letter) << "' stands twice in \"" << names
+                             << "\"";
       auto [known, isNew] = sizes.try_emplace(letter, type.getDimSize(d));
       // einsum_c3
       if (isNew && n == 2)
         return emitOpError() << "letter '" << Twine(letter) << "' of the result is in no operand";
       // einsum_c2
       if (known->second != type.getDimSize(d))
-        return emitOpError() << "letter '" << Twine(letter) << "' has size " << known->second << " and "
-                             << type.getDimSize(d);
+        return emitOpError() << "letter '" << Twine(letter) << "' has size " << known->second
+                             << " and " << type.getDimSize(d);
     }
   }
   return success();
@@ -315,11 +319,14 @@ template <typename Op> static LogicalResult verifyLetters(Op op) {
 /// grouped_matmul_c1, grouped_matmul_grad_c1
 static LogicalResult checkBlocks(Operation *op, int64_t blocks, int64_t rows, int64_t experts) {
   if (blocks < 1 || rows % blocks || experts % blocks)
-    return op->emitOpError() << "has " << blocks << " blocks, which do not divide " << rows << " rows and " << experts << " experts";
+    return op->emitOpError() << "has " << blocks << " blocks, which do not divide " << rows
+                             << " rows and " << experts << " experts";
   return success();
 }
 
-static bool isFloat8(Type tensor) { return isa<Float8E4M3FNType, Float8E5M2Type>(getElementTypeOrSelf(tensor)); }
+static bool isFloat8(Type tensor) {
+  return isa<Float8E4M3FNType, Float8E5M2Type>(getElementTypeOrSelf(tensor));
+}
 
 LogicalResult EinsumOp::verify() {
   if (failed(verifyLetters(*this)))
@@ -337,7 +344,8 @@ LogicalResult ScaledEinsumOp::verify() {
   if (failed(verifyLetters(*this)))
     return failure();
   // scaled_einsum_c2
-  if (failed(checkRank(*this, getLhsScale().getType(), 0, "scale of lhs")) || failed(checkRank(*this, getRhsScale().getType(), 0, "scale of rhs")))
+  if (failed(checkRank(*this, getLhsScale().getType(), 0, "scale of lhs")) ||
+      failed(checkRank(*this, getRhsScale().getType(), 0, "scale of rhs")))
     return failure();
   // scaled_einsum_c3
   if (!isFloat8(getGradient()))
@@ -348,20 +356,24 @@ LogicalResult ScaledEinsumOp::verify() {
 LogicalResult CastOp::verify() {
   // cast_c1
   if (getSaturate() && !isFloat8(getType()))
-    return emitOpError() << "saturates, which is for casts to 8-bit floats, not to " << getType().getElementType();
+    return emitOpError() << "saturates, which is for casts to 8-bit floats, not to "
+                         << getType().getElementType();
   return success();
 }
 
 LogicalResult GroupedMatmulOp::verify() {
   auto x = getInput().getType(), w = getWeight().getType(), groups = getGroups().getType();
   if (failed(checkRank(*this, x, 2, "input")) || failed(checkRank(*this, w, 3, "weight")) ||
-      failed(checkRank(*this, groups, 1, "groups")) || failed(checkElement(*this, w, x, "weight")) ||
+      failed(checkRank(*this, groups, 1, "groups")) ||
+      failed(checkElement(*this, w, x, "weight")) ||
       failed(checkElement(*this, getType(), x, "result")))
     return failure();
   if (x.getDimSize(1) != w.getDimSize(2))
-    return emitOpError() << "input has " << x.getDimSize(1) << " features, weight " << w.getDimSize(2);
+    return emitOpError() << "input has " << x.getDimSize(1) << " features, weight "
+                         << w.getDimSize(2);
   if (groups.getDimSize(0) != x.getDimSize(0))
-    return emitOpError() << "groups has " << groups.getDimSize(0) << " rows, input " << x.getDimSize(0);
+    return emitOpError() << "groups has " << groups.getDimSize(0) << " rows, input "
+                         << x.getDimSize(0);
   if (failed(checkBlocks(*this, getBlocks(), x.getDimSize(0), w.getDimSize(0))))
     return failure();
   return checkShape(*this, getType().getShape(), {x.getDimSize(0), w.getDimSize(1)}, "result");
@@ -370,17 +382,21 @@ LogicalResult GroupedMatmulOp::verify() {
 LogicalResult GroupedMatmulGradOp::verify() {
   auto x = getInput().getType(), dy = getCotangent().getType(), groups = getGroups().getType();
   if (failed(checkRank(*this, x, 2, "input")) || failed(checkRank(*this, dy, 2, "cotangent")) ||
-      failed(checkRank(*this, groups, 1, "groups")) || failed(checkRank(*this, getType(), 3, "result")) ||
-      failed(checkElement(*this, dy, x, "cotangent")) || failed(checkElement(*this, getType(), x, "result")))
+      failed(checkRank(*this, groups, 1, "groups")) ||
+      failed(checkRank(*this, getType(), 3, "result")) ||
+      failed(checkElement(*this, dy, x, "cotangent")) ||
+      failed(checkElement(*this, getType(), x, "result")))
     return failure();
   if (dy.getDimSize(0) != x.getDimSize(0))
-    return emitOpError() << "cotangent has " << dy.getDimSize(0) << " rows, input " << x.getDimSize(0);
+    return emitOpError() << "cotangent has " << dy.getDimSize(0) << " rows, input "
+                         << x.getDimSize(0);
   if (groups.getDimSize(0) != x.getDimSize(0))
-    return emitOpError() << "groups has " << groups.getDimSize(0) << " rows, input " << x.getDimSize(0);
+    return emitOpError() << "groups has " << groups.getDimSize(0) << " rows, input "
+                         << x.getDimSize(0);
   if (failed(checkBlocks(*this, getBlocks(), x.getDimSize(0), getType().getDimSize(0))))
     return failure();
-  return checkShape(*this, getType().getShape(), {getType().getDimSize(0), dy.getDimSize(1), x.getDimSize(1)},
-                    "result");
+  return checkShape(*this, getType().getShape(),
+                    {getType().getDimSize(0), dy.getDimSize(1), x.getDimSize(1)}, "result");
 }
 
 LogicalResult ConvOp::verify() {
@@ -393,19 +409,21 @@ LogicalResult ConvOp::verify() {
       failed(checkCount(*this, getPadLow().size(), spatial, "padLow")) ||
       failed(checkCount(*this, getPadHigh().size(), spatial, "padHigh")) ||
       failed(checkCount(*this, getDilations().size(), spatial, "dilations")) ||
-      failed(checkElement(*this, w, x, "weight")) || failed(checkElement(*this, getType(), x, "result")))
+      failed(checkElement(*this, w, x, "weight")) ||
+      failed(checkElement(*this, getType(), x, "result")))
     return failure();
   int64_t group = getGroup();
   if (group < 1 || x.getDimSize(1) % group || w.getDimSize(0) % group)
-    return emitOpError() << "group " << group << " does not divide " << x.getDimSize(1) << " input and "
-                         << w.getDimSize(0) << " output channels";
+    return emitOpError() << "group " << group << " does not divide " << x.getDimSize(1)
+                         << " input and " << w.getDimSize(0) << " output channels";
   if (w.getDimSize(1) != x.getDimSize(1) / group)
     return emitOpError() << "weight has " << w.getDimSize(1) << " input channels a group, expected "
                          << x.getDimSize(1) / group;
   SmallVector<int64_t> shape{x.getDimSize(0), w.getDimSize(0)};
   for (int64_t d = 0; d < spatial; ++d) {
     if (getStrides()[d] < 1 || getDilations()[d] < 1)
-      return emitOpError() << "stride and dilation of spatial dimension " << d << " must be positive";
+      return emitOpError() << "stride and dilation of spatial dimension " << d
+                           << " must be positive";
     int64_t extent = (w.getDimSize(d + 2) - 1) * getDilations()[d] + 1;
     int64_t padded = x.getDimSize(d + 2) + getPadLow()[d] + getPadHigh()[d];
     if (padded < extent)
@@ -451,10 +469,12 @@ LogicalResult TopKOp::verify() {
       failed(checkElement(*this, getValues().getType(), input, "values")))
     return failure();
   SmallVector<int64_t> shape(input.getShape());
-  int64_t k = getValues().getType().getRank() == input.getRank() ? getValues().getType().getDimSize(getDim()) : 0;
+  int64_t k = getValues().getType().getRank() == input.getRank()
+                  ? getValues().getType().getDimSize(getDim())
+                  : 0;
   if (k > input.getDimSize(getDim()))
-    return emitOpError() << "k " << k << " exceeds the size " << input.getDimSize(getDim()) << " of dimension "
-                         << getDim();
+    return emitOpError() << "k " << k << " exceeds the size " << input.getDimSize(getDim())
+                         << " of dimension " << getDim();
   shape[getDim()] = k;
   if (failed(checkShape(*this, getValues().getType().getShape(), shape, "values")))
     return failure();
@@ -464,7 +484,8 @@ LogicalResult TopKOp::verify() {
 LogicalResult SoftmaxOp::verify() { return checkDim(*this, getDim(), getType().getRank(), "dim"); }
 
 /// The last normDims dimensions of a normalised tensor; failure if there are not that many.
-static FailureOr<ArrayRef<int64_t>> normShape(Operation *op, RankedTensorType type, int64_t normDims) {
+static FailureOr<ArrayRef<int64_t>> normShape(Operation *op, RankedTensorType type,
+                                              int64_t normDims) {
   if (normDims < 1 || normDims > type.getRank()) {
     op->emitOpError() << "normDims " << normDims << " does not fit rank " << type.getRank();
     return failure();
@@ -487,7 +508,8 @@ LogicalResult LayerNormOp::verify() {
   auto shape = normShape(*this, getType(), getNormDims());
   if (failed(shape))
     return failure();
-  std::pair<TypedValue<RankedTensorType>, StringRef> operands[] = {{getWeight(), "weight"}, {getBias(), "bias"}};
+  std::pair<TypedValue<RankedTensorType>, StringRef> operands[] = {{getWeight(), "weight"},
+                                                                   {getBias(), "bias"}};
   for (auto [value, what] : operands)
     if (value && (failed(checkElement(*this, value.getType(), getType(), what)) ||
                   failed(checkShape(*this, value.getType().getShape(), *shape, what))))
@@ -508,9 +530,11 @@ LogicalResult RopeOp::verify() {
   if (cos.getDimSize(0) != 1 && cos.getDimSize(0) != x.getDimSize(0))
     return emitOpError() << "cos has batch " << cos.getDimSize(0) << ", input " << x.getDimSize(0);
   if (cos.getDimSize(1) != x.getDimSize(2))
-    return emitOpError() << "cos has " << cos.getDimSize(1) << " positions, input " << x.getDimSize(2);
+    return emitOpError() << "cos has " << cos.getDimSize(1) << " positions, input "
+                         << x.getDimSize(2);
   if (2 * cos.getDimSize(2) > x.getDimSize(3))
-    return emitOpError() << "cos rotates " << 2 * cos.getDimSize(2) << " features of " << x.getDimSize(3);
+    return emitOpError() << "cos rotates " << 2 * cos.getDimSize(2) << " features of "
+                         << x.getDimSize(3);
   return success();
 }
 
@@ -519,17 +543,22 @@ template <typename Op>
 static LogicalResult verifyAttention(Op op, RankedTensorType out, StringRef outName) {
   auto q = op.getQuery().getType(), k = op.getKey().getType(), v = op.getValue().getType();
   // attention_c1
-  std::pair<RankedTensorType, StringRef> tensors[] = {{q, "query"}, {k, "key"}, {v, "value"}, {out, outName}};
+  std::pair<RankedTensorType, StringRef> tensors[] = {
+      {q, "query"}, {k, "key"}, {v, "value"}, {out, outName}};
   for (auto [type, what] : tensors)
     if (failed(checkRank(op, type, 4, what)) || failed(checkElement(op, type, q, what)))
       return failure();
   int64_t batch = q.getDimSize(0), heads = q.getDimSize(1), kvHeads = k.getDimSize(1);
-  if (failed(checkShape(op, k.getShape(), {batch, kvHeads, k.getDimSize(2), q.getDimSize(3)}, "key")) ||
-      failed(checkShape(op, v.getShape(), {batch, kvHeads, k.getDimSize(2), v.getDimSize(3)}, "value")) ||
-      failed(checkShape(op, out.getShape(), {batch, heads, q.getDimSize(2), v.getDimSize(3)}, outName)))
+  if (failed(checkShape(op, k.getShape(), {batch, kvHeads, k.getDimSize(2), q.getDimSize(3)},
+                        "key")) ||
+      failed(checkShape(op, v.getShape(), {batch, kvHeads, k.getDimSize(2), v.getDimSize(3)},
+                        "value")) ||
+      failed(checkShape(op, out.getShape(), {batch, heads, q.getDimSize(2), v.getDimSize(3)},
+                        outName)))
     return failure();
   if (kvHeads == 0 || heads % kvHeads)
-    return op.emitOpError() << heads << " query heads are not a multiple of " << kvHeads << " key/value heads";
+    return op.emitOpError() << heads << " query heads are not a multiple of " << kvHeads
+                            << " key/value heads";
   // attention_c2
   if (op.getMask()) {
     auto mask = op.getMask().getType();
@@ -539,9 +568,10 @@ static LogicalResult verifyAttention(Op op, RankedTensorType out, StringRef outN
     for (int64_t d = 0; d < 4; ++d)
       if (mask.getDimSize(d) != full[d] && mask.getDimSize(d) != 1)
         return op.emitOpError() << "mask dimension " << d << " of size " << mask.getDimSize(d)
-                             << " does not broadcast to " << full[d];
+                                << " does not broadcast to " << full[d];
     if (!isa<FloatType>(mask.getElementType()) && !mask.getElementType().isInteger(1))
-      return op.emitOpError() << "mask has element type " << mask.getElementType() << ", expected float or bool";
+      return op.emitOpError() << "mask has element type " << mask.getElementType()
+                              << ", expected float or bool";
   }
   if (op.getSinks() && failed(checkShape(op, op.getSinks().getType().getShape(), {heads}, "sinks")))
     return failure();
@@ -566,7 +596,8 @@ LogicalResult AttentionGradOp::verify() {
     if (!result != !operand)
       return emitOpError() << "has " << (result ? "dsinks without sinks" : "sinks without dsinks");
     if (result && result.getType() != operand.getType())
-      return emitOpError() << what << " has type " << result.getType() << ", expected " << operand.getType();
+      return emitOpError() << what << " has type " << result.getType() << ", expected "
+                           << operand.getType();
   }
   return success();
 }
@@ -575,7 +606,8 @@ LogicalResult SoftmaxCrossEntropyOp::verify() {
   auto logits = getLogits().getType();
   if (logits.getRank() < 1)
     return emitOpError() << "logits have no vocabulary dimension";
-  if (failed(checkShape(*this, getLabels().getType().getShape(), logits.getShape().drop_back(), "labels")))
+  if (failed(checkShape(*this, getLabels().getType().getShape(), logits.getShape().drop_back(),
+                        "labels")))
     return failure();
   return checkShape(*this, getType().getShape(), logits.getShape().drop_back(), "result");
 }

@@ -1,4 +1,4 @@
-//===- HostMath.h - scalar functions of the reference evaluation -----------------------------===//
+//===- HostMath.h - Scalar functions of the reference evaluation ----------===//
 //
 // On double and on int64. Integer arithmetic wraps (computed unsigned); results are wrapped to the
 // element type afterwards. Division by integer zero gives zero rather than a trap.
@@ -28,7 +28,9 @@ inline double gelu(double x) { return x * (0.5 * (1 + std::erf(x * 0.70710678118
 inline double geluTanh(double x) {
   return 0.5 * x * (1 + std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
 }
-inline double softplus(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
+inline double softplus(double x) {
+  return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+}
 
 inline double add(double x, double y) { return x + y; }
 inline int64_t add(int64_t x, int64_t y) { return s(u(x) + u(y)); }
@@ -67,10 +69,18 @@ inline int64_t pow(int64_t x, int64_t y) {
   return result;
 }
 
-inline double max(double x, double y, bool) { return std::isnan(x) ? x : std::isnan(y) ? y : x > y ? x : y; }
-inline double min(double x, double y, bool) { return std::isnan(x) ? x : std::isnan(y) ? y : x < y ? x : y; }
-inline int64_t max(int64_t x, int64_t y, bool isUnsigned) { return (isUnsigned ? u(x) > u(y) : x > y) ? x : y; }
-inline int64_t min(int64_t x, int64_t y, bool isUnsigned) { return (isUnsigned ? u(x) < u(y) : x < y) ? x : y; }
+inline double max(double x, double y, bool) {
+  return std::isnan(x) ? x : std::isnan(y) ? y : x > y ? x : y;
+}
+inline double min(double x, double y, bool) {
+  return std::isnan(x) ? x : std::isnan(y) ? y : x < y ? x : y;
+}
+inline int64_t max(int64_t x, int64_t y, bool isUnsigned) {
+  return (isUnsigned ? u(x) > u(y) : x > y) ? x : y;
+}
+inline int64_t min(int64_t x, int64_t y, bool isUnsigned) {
+  return (isUnsigned ? u(x) < u(y) : x < y) ? x : y;
+}
 
 // Bit operations exist for integers only; the double forms let one generic lambda serve both.
 inline double bitNot(double x) { return x; }

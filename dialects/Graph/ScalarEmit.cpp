@@ -1,4 +1,4 @@
-//===- ScalarEmit.cpp - scalar code of the elementwise ops ------------------------------------===//
+//===- ScalarEmit.cpp - Scalar code of the elementwise ops ----------------===//
 
 #include "dialects/Graph/ScalarEmit.h"
 
@@ -78,7 +78,8 @@ Value sigmoid(OpBuilder &b, Location loc, Value x) {
 
 Value silu(OpBuilder &b, Location loc, Value x) {
   Value e = math::ExpOp::create(b, loc, arith::NegFOp::create(b, loc, x));
-  return arith::DivFOp::create(b, loc, x, arith::AddFOp::create(b, loc, e, constantLike(b, loc, x, 1)));
+  return arith::DivFOp::create(b, loc, x,
+                               arith::AddFOp::create(b, loc, e, constantLike(b, loc, x, 1)));
 }
 
 Value gelu(OpBuilder &b, Location loc, Value x) {
@@ -103,7 +104,8 @@ Value geluTanh(OpBuilder &b, Location loc, Value x) {
 
 Value softplus(OpBuilder &b, Location loc, Value x) {
   // max(x, 0) + log1p(exp(-|x|)): exact in both tails.
-  Value e = math::ExpOp::create(b, loc, arith::NegFOp::create(b, loc, math::AbsFOp::create(b, loc, x)));
+  Value e =
+      math::ExpOp::create(b, loc, arith::NegFOp::create(b, loc, math::AbsFOp::create(b, loc, x)));
   Value tail = math::Log1pOp::create(b, loc, e);
   return arith::AddFOp::create(b, loc, relu(b, loc, x, false), tail);
 }
@@ -126,8 +128,8 @@ Value mul(OpBuilder &b, Location loc, Value x, Value y) {
   return arith::MulIOp::create(b, loc, x, y);
 }
 
-/// Integer x op y where a y that would trap (0, or -1 if signed) is replaced by 1 and the result there by
-/// `onZero` / `onMinusOne`.
+/// Integer x op y where a y that would trap (0, or -1 if signed) is replaced by 1 and the result
+/// there by `onZero` / `onMinusOne`.
 template <typename SignedOp, typename UnsignedOp>
 static Value guardedDivision(OpBuilder &b, Location loc, Value x, Value y, bool isUnsigned,
                              Value onMinusOne) {
@@ -167,24 +169,34 @@ Value mod(OpBuilder &b, Location loc, Value x, Value y, bool isUnsigned) {
   Value nonZero = isFloat(x)
                       ? Value(arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNE, r, zero))
                       : Value(arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, r, zero));
-  Value differ = arith::XOrIOp::create(b, loc, isNegative(b, loc, r, false), isNegative(b, loc, y, false));
+  Value differ =
+      arith::XOrIOp::create(b, loc, isNegative(b, loc, r, false), isNegative(b, loc, y, false));
   Value adjust = arith::AndIOp::create(b, loc, nonZero, differ);
   return arith::SelectOp::create(b, loc, adjust, add(b, loc, r, y), r);
 }
 
-/// Integer power by squaring, over all bits of the exponent; below zero only 1 and -1 have integer powers.
+/// Integer power by squaring, over all bits of the exponent; below zero only 1 and -1 have integer
+/// powers.
 static Value integerPow(OpBuilder &b, Location loc, Value x, Value y) {
-  Value zero = constantLike(b, loc, x, 0), one = constantLike(b, loc, x, 1), minusOne = constantLike(b, loc, x, -1);
-  auto equals = [&](Value p, Value q) -> Value { return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, p, q); };
-  Value first = arith::ConstantIndexOp::create(b, loc, 0), step = arith::ConstantIndexOp::create(b, loc, 1);
+  Value zero = constantLike(b, loc, x, 0), one = constantLike(b, loc, x, 1),
+        minusOne = constantLike(b, loc, x, -1);
+  auto equals = [&](Value p, Value q) -> Value {
+    return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, p, q);
+  };
+  Value first = arith::ConstantIndexOp::create(b, loc, 0),
+        step = arith::ConstantIndexOp::create(b, loc, 1);
   Value bits = arith::ConstantIndexOp::create(b, loc, x.getType().getIntOrFloatBitWidth());
-  auto loop = scf::ForOp::create(b, loc, first, bits, step, ValueRange{one, x, y}, [&](OpBuilder &b, Location loc, Value, ValueRange s) {
-    Value isSet = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, arith::AndIOp::create(b, loc, s[2], one), zero);
-    Value product = arith::MulIOp::create(b, loc, s[0], s[1]);
-    Value next = arith::SelectOp::create(b, loc, isSet, product, s[0]);
-    scf::YieldOp::create(b, loc, ValueRange{next, Value(arith::MulIOp::create(b, loc, s[1], s[1])),
-                                            Value(arith::ShRUIOp::create(b, loc, s[2], one))});
-  });
+  auto loop = scf::ForOp::create(
+      b, loc, first, bits, step, ValueRange{one, x, y},
+      [&](OpBuilder &b, Location loc, Value, ValueRange s) {
+        Value isSet = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne,
+                                            arith::AndIOp::create(b, loc, s[2], one), zero);
+        Value product = arith::MulIOp::create(b, loc, s[0], s[1]);
+        Value next = arith::SelectOp::create(b, loc, isSet, product, s[0]);
+        scf::YieldOp::create(b, loc,
+                             ValueRange{next, Value(arith::MulIOp::create(b, loc, s[1], s[1])),
+                                        Value(arith::ShRUIOp::create(b, loc, s[2], one))});
+      });
   Value isOdd = equals(arith::AndIOp::create(b, loc, y, one), one);
   Value ofMinusOne = arith::SelectOp::create(b, loc, isOdd, minusOne, one);
   Value inverse = arith::SelectOp::create(b, loc, equals(x, minusOne), ofMinusOne, zero);
@@ -192,7 +204,8 @@ static Value integerPow(OpBuilder &b, Location loc, Value x, Value y) {
   return arith::SelectOp::create(b, loc, isNegative(b, loc, y, false), inverse, loop.getResult(0));
 }
 
-/// x to a small whole constant (or a half): products are exact where the library's function may not be, and vector code.
+/// x to a small whole constant (or a half): products are exact where the library's function may not
+/// be, and vector code.
 static Value constantPow(OpBuilder &b, Location loc, Value x, double exponent) {
   if (exponent == 0.5)
     return math::SqrtOp::create(b, loc, x);
@@ -235,9 +248,15 @@ Value min(OpBuilder &b, Location loc, Value x, Value y, bool isUnsigned) {
   return arith::MinSIOp::create(b, loc, x, y);
 }
 
-Value bitAnd(OpBuilder &b, Location loc, Value x, Value y) { return arith::AndIOp::create(b, loc, x, y); }
-Value bitOr(OpBuilder &b, Location loc, Value x, Value y) { return arith::OrIOp::create(b, loc, x, y); }
-Value bitXor(OpBuilder &b, Location loc, Value x, Value y) { return arith::XOrIOp::create(b, loc, x, y); }
+Value bitAnd(OpBuilder &b, Location loc, Value x, Value y) {
+  return arith::AndIOp::create(b, loc, x, y);
+}
+Value bitOr(OpBuilder &b, Location loc, Value x, Value y) {
+  return arith::OrIOp::create(b, loc, x, y);
+}
+Value bitXor(OpBuilder &b, Location loc, Value x, Value y) {
+  return arith::XOrIOp::create(b, loc, x, y);
+}
 
 /// Shifts by the width or more are not defined in LLVM: choose the mathematical result.
 static Value isTooFar(OpBuilder &b, Location loc, Value x, Value y) {

@@ -1,4 +1,4 @@
-//===- ScalarEmit.h - scalar code of the elementwise ops --------------------------------------===//
+//===- ScalarEmit.h - Scalar code of the elementwise ops ------------------===//
 //
 // The compiled twins of HostMath.h: the same functions as arith/math operations on one scalar.
 //

@@ -1,4 +1,4 @@
-//===- Shard.h - the shard dialect: meshes, shardings, collectives ----------------------------===//
+//===- Shard.h - The shard dialect: meshes, shardings, collectives --------===//
 
 #ifndef SHARDC_DIALECTS_SHARD_SHARD_H
 #define SHARDC_DIALECTS_SHARD_SHARD_H
@@ -54,12 +54,14 @@ void setSharding(mlir::Value value, ShardingAttr sharding);
 Result<AxisList> resolveAxes(const Mesh &mesh, mlir::ArrayAttr axes);
 mlir::ArrayAttr axesAttr(mlir::MLIRContext *context, const Mesh &mesh, const AxisList &axes);
 
-/// The reduction of one tensor per rank in that order: f16 and bf16 in f32, rounded once at the end. What every
-/// channel of the runtime computes, bit for bit.
+/// The reduction of one tensor per rank in that order: f16 and bf16 in f32, rounded once at the
+/// end. What every channel of the runtime computes, bit for bit.
 HostTensor reduceInOrder(ReduceKind kind, llvm::ArrayRef<const HostTensor *> terms);
 
 inline ReduceKind toReduceKind(ReduceKindAttrValue kind) { return static_cast<ReduceKind>(kind); }
-inline ReduceKindAttrValue fromReduceKind(ReduceKind kind) { return static_cast<ReduceKindAttrValue>(kind); }
+inline ReduceKindAttrValue fromReduceKind(ReduceKind kind) {
+  return static_cast<ReduceKindAttrValue>(kind);
+}
 
 } // namespace shardc::shard
 

@@ -1,4 +1,4 @@
-//===- Shard.td - the distribution: meshes, shardings, collectives ---------*- tablegen -*-===//
+//===- Shard.td - The distribution: meshes, shardings, collectives -*- tablegen -*-===//
 
 #ifndef SHARDC_SHARD_TD
 #define SHARDC_SHARD_TD

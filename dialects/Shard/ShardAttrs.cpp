@@ -1,4 +1,4 @@
-//===- ShardAttrs.cpp - syntax of shardings, and their plain form -------------------------------===//
+//===- ShardAttrs.cpp - Syntax of shardings, and their plain form ---------===//
 
 #include "dialects/Shard/Shard.h"
 
@@ -155,7 +155,8 @@ void ShardingAttr::print(AsmPrinter &printer) const {
 static Result<AxisRef> resolveAxis(const Mesh &mesh, AxisAttr axis) {
   auto position = mesh.findAxis(std::string_view(axis.getName().data(), axis.getName().size()));
   if (!position)
-    return Result<AxisRef>::failure("mesh " + mesh.str() + " has no axis \"" + axis.getName().str() + "\"");
+    return Result<AxisRef>::failure("mesh " + mesh.str() + " has no axis \"" +
+                                    axis.getName().str() + "\"");
   AxisRef ref = axis.isWhole() ? wholeAxis(mesh, *position)
                                : AxisRef{*position, axis.getPre(), axis.getSize()};
   if (Error error = verify(mesh, ref))
@@ -211,7 +212,8 @@ Result<Sharding> ShardingAttr::resolve(const Mesh &mesh) const {
   return sharding;
 }
 
-ShardingAttr ShardingAttr::get(FlatSymbolRefAttr symbol, const Mesh &mesh, const Sharding &sharding) {
+ShardingAttr ShardingAttr::get(FlatSymbolRefAttr symbol, const Mesh &mesh,
+                               const Sharding &sharding) {
   MLIRContext *context = symbol.getContext();
   auto toAttrs = [&](const AxisList &axes) {
     SmallVector<AxisAttr> attrs;

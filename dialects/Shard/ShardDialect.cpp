@@ -1,4 +1,4 @@
-//===- ShardDialect.cpp - registration, and where shardings are kept ----------------------------===//
+//===- ShardDialect.cpp - Registration, and where shardings are kept ------===//
 
 #include "dialects/Shard/Shard.h"
 
@@ -41,7 +41,8 @@ MeshOp shard::getOnlyMesh(ModuleOp module) {
 MeshOp shard::requireOnlyMesh(ModuleOp module) {
   MeshOp mesh = getOnlyMesh(module);
   if (!mesh)
-    module.emitError() << "module has " << llvm::range_size(module.getOps<MeshOp>()) << " meshes, expected one shard.mesh";
+    module.emitError() << "module has " << llvm::range_size(module.getOps<MeshOp>())
+                       << " meshes, expected one shard.mesh";
   return mesh;
 }
 

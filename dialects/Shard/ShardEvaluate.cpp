@@ -1,4 +1,4 @@
-//===- ShardEvaluate.cpp - reference evaluation of collectives ----------------------------===//
+//===- ShardEvaluate.cpp - Reference evaluation of collectives ------------===//
 //
 // All ranks at once. Reductions run in rank order 0, 1, …, G-1 of the group, for f16 and bf16 in
 // f32 with one rounding at the end: the order that the in-process and shared-memory channels keep,
@@ -94,10 +94,9 @@ template <typename T> static T reduceTwo(ReduceKind kind, T x, T y, bool isUnsig
 HostTensor shard::reduceInOrder(ReduceKind kind, ArrayRef<const HostTensor *> terms) {
   HostTensor sum = *terms[0];
   Type element = sum.type.getElementType();
-  Type accumulator =
-      isa<FloatType>(element) && element.getIntOrFloatBitWidth() <= 16
-          ? Float32Type::get(element.getContext())
-          : element;
+  Type accumulator = isa<FloatType>(element) && element.getIntOrFloatBitWidth() <= 16
+                         ? Float32Type::get(element.getContext())
+                         : element;
   bool isUnsigned = element.isUnsignedInteger() || element.isInteger(1);
   for (const HostTensor *term : terms.drop_front()) {
     for (size_t n = 0; n < sum.f.size(); ++n)
@@ -213,8 +212,10 @@ Evaluated AxisIndexOp::evaluateOnMesh(const Mesh &mesh, ArrayRef<DeviceTensors>)
 Evaluated BucketViewOp::evaluateOnMesh(const Mesh &, ArrayRef<DeviceTensors> operands) {
   DeviceTensors results(operands[0].size(), HostTensor(getType()));
   for (auto [result, whole] : llvm::zip(results, operands[0])) {
-    std::copy_n(whole.f.begin() + (whole.f.empty() ? 0 : getOffset()), result.f.size(), result.f.begin());
-    std::copy_n(whole.i.begin() + (whole.i.empty() ? 0 : getOffset()), result.i.size(), result.i.begin());
+    std::copy_n(whole.f.begin() + (whole.f.empty() ? 0 : getOffset()), result.f.size(),
+                result.f.begin());
+    std::copy_n(whole.i.begin() + (whole.i.empty() ? 0 : getOffset()), result.i.size(),
+                result.i.begin());
   }
   return single(std::move(results));
 }

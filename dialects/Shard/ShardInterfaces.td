@@ -1,4 +1,4 @@
-//===- ShardInterfaces.td - what ops across devices must say about themselves -*- tablegen -*-===//
+//===- ShardInterfaces.td - What ops across devices must say about themselves -*- tablegen -*-===//
 
 #ifndef SHARDC_SHARD_INTERFACES_TD
 #define SHARDC_SHARD_INTERFACES_TD

@@ -1,4 +1,4 @@
-//===- ShardOps.cpp - verifiers and folds of the shard dialect ----------------------------------===//
+//===- ShardOps.cpp - Verifiers and folds of the shard dialect ------------===//
 
 #include "dialects/Shard/Shard.h"
 
@@ -18,7 +18,8 @@ static ParseResult parseMeshAxes(OpAsmParser &parser, ArrayAttr &axes, DenseI64A
   SmallVector<int64_t> values;
   auto parseOne = [&]() -> ParseResult {
     std::string name;
-    if (parser.parseString(&name) || parser.parseEqual() || parser.parseInteger(values.emplace_back()))
+    if (parser.parseString(&name) || parser.parseEqual() ||
+        parser.parseInteger(values.emplace_back()))
       return failure();
     names.push_back(parser.getBuilder().getStringAttr(name));
     return success();
@@ -99,19 +100,22 @@ Mesh MeshOp::getMesh() {
 LogicalResult MeshOp::verify() {
   // mesh_c1
   if (getAxes().size() != getSizes().size())
-    return emitOpError() << "has " << getAxes().size() << " axes and " << getSizes().size() << " sizes";
+    return emitOpError() << "has " << getAxes().size() << " axes and " << getSizes().size()
+                         << " sizes";
   std::pair<std::optional<ArrayRef<double>>, StringRef> costs[] = {{getBandwidth(), "bandwidth"},
                                                                    {getLatency(), "latency"}};
   for (auto [values, what] : costs)
     if (values && values->size() != getSizes().size())
-      return emitOpError() << what << " has " << values->size() << " entries for " << getSizes().size() << " axes";
+      return emitOpError() << what << " has " << values->size() << " entries for "
+                           << getSizes().size() << " axes";
   if (Error error = getMesh().verify())
     return emitOpError() << *error;
   return success();
 }
 
 /// Mesh of a symbol user, or an error that names it.
-static FailureOr<Mesh> resolveMesh(Operation *op, FlatSymbolRefAttr symbol, SymbolTableCollection &tables) {
+static FailureOr<Mesh> resolveMesh(Operation *op, FlatSymbolRefAttr symbol,
+                                   SymbolTableCollection &tables) {
   auto mesh = tables.lookupNearestSymbolFrom<MeshOp>(op, symbol);
   if (!mesh) {
     op->emitOpError() << "names mesh " << symbol << ", which is not defined";
@@ -120,7 +124,8 @@ static FailureOr<Mesh> resolveMesh(Operation *op, FlatSymbolRefAttr symbol, Symb
   return mesh.getMesh();
 }
 
-static LogicalResult verifyGlobal(Operation *op, ShardingAttr sharding, SymbolTableCollection &tables) {
+static LogicalResult verifyGlobal(Operation *op, ShardingAttr sharding,
+                                  SymbolTableCollection &tables) {
   FailureOr<Mesh> mesh = resolveMesh(op, sharding.getMesh(), tables);
   if (failed(mesh))
     return failure();
@@ -157,7 +162,8 @@ template <typename Op> static FailureOr<int64_t> groupSize(Op op, SymbolTableCol
   for (size_t i = 0; i < axes->size(); ++i)
     for (size_t j = i + 1; j < axes->size(); ++j)
       if (overlaps((*axes)[i], (*axes)[j])) {
-        op.emitOpError() << "axes " << str(*mesh, (*axes)[i]) << " and " << str(*mesh, (*axes)[j]) << " overlap";
+        op.emitOpError() << "axes " << str(*mesh, (*axes)[i]) << " and " << str(*mesh, (*axes)[j])
+                         << " overlap";
         return failure();
       }
   return axesSize(*axes);
@@ -171,7 +177,8 @@ static LogicalResult checkResult(Op op, ArrayRef<std::pair<int64_t, int64_t>> si
     return op.emitOpError() << "changes the element type from " << input.getElementType() << " to "
                             << result.getElementType();
   if (input.getRank() != result.getRank())
-    return op.emitOpError() << "changes the rank from " << input.getRank() << " to " << result.getRank();
+    return op.emitOpError() << "changes the rank from " << input.getRank() << " to "
+                            << result.getRank();
   SmallVector<int64_t> shape(input.getShape());
   for (auto [dim, size] : sizes) {
     if (dim < 0 || dim >= input.getRank())
@@ -180,8 +187,8 @@ static LogicalResult checkResult(Op op, ArrayRef<std::pair<int64_t, int64_t>> si
   }
   for (auto [dim, size] : llvm::enumerate(shape))
     if (result.getDimSize(dim) != size)
-      return op.emitOpError() << "result dimension " << dim << " has size " << result.getDimSize(dim)
-                              << ", expected " << size;
+      return op.emitOpError() << "result dimension " << dim << " has size "
+                              << result.getDimSize(dim) << ", expected " << size;
   return success();
 }
 
@@ -195,8 +202,8 @@ LogicalResult AllGatherOp::verifySymbolUses(SymbolTableCollection &tables) {
   // all_gather_c1
   int64_t total = getType().getDimSize(dim), local = getInput().getType().getDimSize(dim);
   if (ceilDiv(total, *group) != local)
-    return emitOpError() << "gathers " << *group << " parts of size " << local << " to size " << total
-                         << " along dimension " << dim;
+    return emitOpError() << "gathers " << *group << " parts of size " << local << " to size "
+                         << total << " along dimension " << dim;
   // all_gather_c2
   return checkResult(*this, {{dim, total}});
 }
@@ -221,7 +228,9 @@ template <typename Op> static LogicalResult verifyScatter(Op op, SymbolTableColl
 LogicalResult ReduceScatterOp::verifySymbolUses(SymbolTableCollection &tables) {
   return verifyScatter(*this, tables);
 }
-LogicalResult SliceOp::verifySymbolUses(SymbolTableCollection &tables) { return verifyScatter(*this, tables); }
+LogicalResult SliceOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return verifyScatter(*this, tables);
+}
 
 LogicalResult AllToAllOp::verifySymbolUses(SymbolTableCollection &tables) {
   FailureOr<int64_t> group = groupSize(*this, tables);
@@ -260,7 +269,8 @@ LogicalResult PermuteOp::verifySymbolUses(SymbolTableCollection &tables) {
       if (member < 0 || member >= *group)
         return emitOpError() << "member " << member << " is outside the group of " << *group;
       if (seen[member])
-        return emitOpError() << "member " << member << " is twice a " << (side ? "target" : "source");
+        return emitOpError() << "member " << member << " is twice a "
+                             << (side ? "target" : "source");
       seen[member] = true;
     }
   }
@@ -287,7 +297,9 @@ LogicalResult AxisIndexOp::verifySymbolUses(SymbolTableCollection &tables) {
 
 /// Elements of a rank's part of an item.
 static FailureOr<int64_t> localElements(BucketOp op, const Mesh &mesh, DictionaryAttr item) {
-  auto fail = [&](StringRef message) { return op.emitOpError() << "item " << item.get("tensor") << ": " << message; };
+  auto fail = [&](StringRef message) {
+    return op.emitOpError() << "item " << item.get("tensor") << ": " << message;
+  };
   auto type = cast<RankedTensorType>(item.getAs<TypeAttr>("type").getValue());
   auto attr = item.getAs<ShardingAttr>("sharding");
   if (!attr)
@@ -306,7 +318,8 @@ LogicalResult BucketOp::verifySymbolUses(SymbolTableCollection &tables) {
   if (failed(group))
     return failure();
   if (getLength() % (*group * 64)) // bucket_c1
-    return emitOpError() << "length " << getLength() << " is not a multiple of 64 times the group's size " << *group;
+    return emitOpError() << "length " << getLength()
+                         << " is not a multiple of 64 times the group's size " << *group;
   Mesh mesh = lookupMesh(*this, getMeshAttr()).getMesh();
   int64_t end = 0;
   StringRef before;
@@ -317,7 +330,8 @@ LogicalResult BucketOp::verifySymbolUses(SymbolTableCollection &tables) {
     if (!tensor || !type || !offset || !isa<RankedTensorType>(type.getValue()))
       return emitOpError() << "item " << item << " lacks tensor, type or offset";
     if (offset.getInt() < end) {
-      InFlightDiagnostic error = emitOpError() << "item \"" << tensor.getValue() << "\" at " << offset.getInt() << " begins before " << end;
+      InFlightDiagnostic error = emitOpError() << "item \"" << tensor.getValue() << "\" at "
+                                               << offset.getInt() << " begins before " << end;
       return before.empty() ? error : error << ", where \"" << before << "\" ends";
     }
     FailureOr<int64_t> elements = localElements(*this, mesh, item);
@@ -327,12 +341,14 @@ LogicalResult BucketOp::verifySymbolUses(SymbolTableCollection &tables) {
     before = tensor.getValue();
   }
   if (end > static_cast<int64_t>(getLength()))
-    return emitOpError() << "item \"" << before << "\" ends at " << end << ", outside the length " << getLength();
+    return emitOpError() << "item \"" << before << "\" ends at " << end << ", outside the length "
+                         << getLength();
   return success();
 }
 
 LogicalResult StateOp::verifySymbolUses(SymbolTableCollection &tables) {
-  static constexpr StringLiteral roles[] = {"parameter", "exp_avg", "exp_avg_sq", "momentum", "gradient", "compute_parameter", "scalar"};
+  static constexpr StringLiteral roles[] = {
+      "parameter", "exp_avg", "exp_avg_sq", "momentum", "gradient", "compute_parameter", "scalar"};
   if (!llvm::is_contained(roles, getRole())) // state_c1
     return emitOpError() << "role \"" << getRole() << "\" is not known";
   auto type = dyn_cast<RankedTensorType>(getType());
@@ -346,13 +362,14 @@ LogicalResult StateOp::verifySymbolUses(SymbolTableCollection &tables) {
   MeshOp mesh = lookupMesh(*this, bucket.getMeshAttr());
   ArrayRef<Attribute> own = getAxes().getValue(), whole = bucket.getAxes().getValue();
   if (own.size() > whole.size() || own != whole.take_front(own.size())) // state_c2
-    return emitOpError() << "is cut over " << getAxes() << ", with which the axes of bucket " << getBucketAttr() << ", " << bucket.getAxes()
-                         << ", do not begin";
-  Result<AxisList> axes = mesh ? resolveAxes(mesh.getMesh(), getAxes()) : Result<AxisList>(AxisList());
+    return emitOpError() << "is cut over " << getAxes() << ", with which the axes of bucket "
+                         << getBucketAttr() << ", " << bucket.getAxes() << ", do not begin";
+  Result<AxisList> axes =
+      mesh ? resolveAxes(mesh.getMesh(), getAxes()) : Result<AxisList>(AxisList());
   int64_t parts = axes ? axesSize(*axes) : 1;
   if (type.getNumElements() != static_cast<int64_t>(bucket.getLength()) / parts) // state_c3
-    return emitOpError() << "has " << type.getNumElements() << " elements, bucket " << getBucketAttr() << " asks for "
-                         << bucket.getLength() / parts;
+    return emitOpError() << "has " << type.getNumElements() << " elements, bucket "
+                         << getBucketAttr() << " asks for " << bucket.getLength() / parts;
   return success();
 }
 
@@ -363,13 +380,15 @@ LogicalResult BucketViewOp::verify() {
   if (getInput().getType().getRank() != 1 || end > getInput().getType().getNumElements())
     return emitOpError() << "ends at " << end << ", outside of " << getInput().getType();
   if (getInput().getType().getElementType() != getType().getElementType())
-    return emitOpError() << "has element type " << getType().getElementType() << ", its buffer " << getInput().getType().getElementType();
+    return emitOpError() << "has element type " << getType().getElementType() << ", its buffer "
+                         << getInput().getType().getElementType();
   return success();
 }
 
 LogicalResult BucketPackOp::verify() {
   if (getInputs().size() != getOffsets().size()) // bucket_pack_c1
-    return emitOpError() << "has " << getInputs().size() << " tensors and " << getOffsets().size() << " offsets";
+    return emitOpError() << "has " << getInputs().size() << " tensors and " << getOffsets().size()
+                         << " offsets";
   int64_t end = 0;
   for (auto [input, offset] : llvm::zip(getInputs(), getOffsets())) {
     auto type = cast<RankedTensorType>(input.getType());
@@ -377,7 +396,8 @@ LogicalResult BucketPackOp::verify() {
       return emitOpError() << "a tensor at " << offset << " begins before " << end;
     end = offset + type.getNumElements();
     if (type.getElementType() != getType().getElementType()) // bucket_pack_c2
-      return emitOpError() << "has a tensor of " << type.getElementType() << " in a buffer of " << getType().getElementType();
+      return emitOpError() << "has a tensor of " << type.getElementType() << " in a buffer of "
+                           << getType().getElementType();
   }
   if (getType().getRank() != 1 || end > getType().getNumElements())
     return emitOpError() << "ends at " << end << ", outside of " << getType();
@@ -391,10 +411,12 @@ LogicalResult BucketPackOp::verify() {
 OpFoldResult AllGatherOp::fold(FoldAdaptor) {
   if (getAxes().empty())
     return getInput();
-  // all_gather(slice(x)) over the same axes along the same dimension is x; where FSDP asks for it, x is not to be kept meanwhile.
+  // all_gather(slice(x)) over the same axes along the same dimension is x; where FSDP asks for it,
+  // x is not to be kept meanwhile.
   auto slice = getInput().getDefiningOp<SliceOp>();
-  if (slice && !(*this)->hasAttr(ShardDialect::kOverlapAttr) && slice.getAxes() == getAxes() && slice.getDim() == getDim() &&
-      slice.getMesh() == getMesh() && slice.getInput().getType() == getType())
+  if (slice && !(*this)->hasAttr(ShardDialect::kOverlapAttr) && slice.getAxes() == getAxes() &&
+      slice.getDim() == getDim() && slice.getMesh() == getMesh() &&
+      slice.getInput().getType() == getType())
     return slice.getInput();
   return {};
 }
@@ -428,8 +450,9 @@ struct SliceOfAllReduce : OpRewritePattern<shard::SliceOp> {
       return rewriter.notifyMatchFailure(op, "input is not an all_reduce with one use");
     if (reduce.getAxes() != op.getAxes() || reduce.getMesh() != op.getMesh())
       return rewriter.notifyMatchFailure(op, "axes differ");
-    auto scatter = ReduceScatterOp::create(rewriter, op.getLoc(), op.getType(), reduce.getInput(),
-                                           op.getMesh(), op.getAxes(), reduce.getKind(), op.getDim());
+    auto scatter =
+        ReduceScatterOp::create(rewriter, op.getLoc(), op.getType(), reduce.getInput(),
+                                op.getMesh(), op.getAxes(), reduce.getKind(), op.getDim());
     scatter->setDiscardableAttrs(reduce->getDiscardableAttrDictionary());
     rewriter.replaceOp(op, scatter);
     rewriter.eraseOp(reduce);
@@ -438,7 +461,8 @@ struct SliceOfAllReduce : OpRewritePattern<shard::SliceOp> {
 };
 } // namespace
 
-void shard::SliceOp::getCanonicalizationPatterns(RewritePatternSet &patterns, MLIRContext *context) {
+void shard::SliceOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
+                                                 MLIRContext *context) {
   patterns.add<SliceOfAllReduce>(context);
 }
 

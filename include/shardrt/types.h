@@ -26,8 +26,8 @@ typedef enum shardrt_dtype {
 } shardrt_dtype;
 
 /* Reductions go over the ranks of the group in order 0, 1, …, G-1; floats of 16 and 8 bits are
-   accumulated in f32 and rounded once. max and min propagate NaN. On bool, sum and max are "or", prod and min are
-   "and". */
+   accumulated in f32 and rounded once. max and min propagate NaN. On bool, sum and max are "or",
+   prod and min are "and". */
 typedef enum shardrt_reduce {
   SHARDRT_SUM = 0,
   SHARDRT_MAX = 1,

@@ -1,12 +1,15 @@
-//===- Annotate.cpp - a mesh and a plan on a model --------------------------------------------------===//
+//===- Annotate.cpp - A mesh and a plan on a model ------------------------===//
 //
 // Input:  a global-view model without shardings.
-// Output: the same with a mesh, shardings on the parameters that the plan names, constraints on activations, batch
-//         dimensions of inputs over the data-parallel axes, and outputs whole (unless asked otherwise).
+// Output: the same with a mesh, shardings on the parameters that the plan names, constraints on
+// activations, batch
+//         dimensions of inputs over the data-parallel axes, and outputs whole (unless asked
+//         otherwise).
 //
-// 1. Make the mesh. 2. Select the plan. 3. Match every parameter: by its own name, its module's path, or the role that
-// Raise found; the first matching line wins. 4. Apply styles; experts that are cut get their tokens (ExpertDispatch.h). 5. Inputs and
-// outputs. 6. Report lines that match nothing.
+// 1. Make the mesh. 2. Select the plan. 3. Match every parameter: by its own name, its module's
+// path, or the role that Raise found; the first matching line wins. 4. Apply styles; experts that
+// are cut get their tokens (ExpertDispatch.h). 5. Inputs and outputs. 6. Report lines that match
+// nothing.
 //
 //===----------------------------------------------------------------------===//
 
@@ -35,7 +38,8 @@ Result<Mesh> parseMesh(StringRef text) {
     auto [name, size] = part.split('=');
     MeshAxis axis{name.trim().str(), 0};
     if (size.trim().getAsInteger(10, axis.size))
-      return Result<Mesh>::failure("mesh \"" + text.str() + "\": \"" + part.str() + "\" is not of the form axis=size");
+      return Result<Mesh>::failure("mesh \"" + text.str() + "\": \"" + part.str() +
+                                   "\" is not of the form axis=size");
     mesh.axes.push_back(axis);
   }
   if (Error error = mesh.verify())
@@ -57,7 +61,8 @@ static StringRef roleOf(graph::ParameterOp parameter) {
 
 /// Styles that speak of a module's outputs rather than of its parameters.
 static bool isModuleStyle(Style style) {
-  return style == Style::MoeTpExperts || style == Style::AllReduce || style == Style::EpDispatchExperts;
+  return style == Style::MoeTpExperts || style == Style::AllReduce ||
+         style == Style::EpDispatchExperts;
 }
 
 /// What transformers calls a parameter with this role: experts have a gate or not.
@@ -72,7 +77,8 @@ static SmallVector<StringRef> namesByRole(StringRef role) {
 /// The plan line for a parameter, or -1.
 static int findEntry(const Plan &plan, graph::ParameterOp parameter) {
   StringRef name = parameter.getName(), role = roleOf(parameter);
-  // Exporters fold a transpose into experts' weights, whose names are lost then; lines still speak of those.
+  // Exporters fold a transpose into experts' weights, whose names are lost then; lines still speak
+  // of those.
   SmallVector<std::string> paths;
   if (name.rsplit('.').second.starts_with("folded"))
     for (StringRef leaf : namesByRole(role))
@@ -80,7 +86,8 @@ static int findEntry(const Plan &plan, graph::ParameterOp parameter) {
   paths.append({name.str(), modulePath(name).str()});
   for (const std::string &path : paths)
     for (auto [n, entry] : llvm::enumerate(plan.entries))
-      if (!isModuleStyle(entry.style) && !StringRef(entry.pattern).starts_with("role:") && matchesPattern(entry.pattern, path))
+      if (!isModuleStyle(entry.style) && !StringRef(entry.pattern).starts_with("role:") &&
+          matchesPattern(entry.pattern, path))
         return static_cast<int>(n);
   for (auto [n, entry] : llvm::enumerate(plan.entries))
     if (!role.empty() && entry.pattern == "role:" + role.str())
@@ -100,7 +107,8 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
       return signalPassFailure();
     }
     // The file's own plan, if there is one and nobody asks for another.
-    bool isOnnx = plan == "onnx" || StringRef(plan).starts_with("onnx:"), hasOnnx = module->hasAttr(kDevicePlanAttr);
+    bool isOnnx = plan == "onnx" || StringRef(plan).starts_with("onnx:"),
+         hasOnnx = module->hasAttr(kDevicePlanAttr);
     if (isOnnx && !hasOnnx) {
       module.emitError() << "plan \"" << plan << "\": the model has no device configuration";
       return signalPassFailure();
@@ -113,11 +121,14 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
       return signalPassFailure();
     if (useOnnx) {
       if (ep > 1) {
-        function.emitError() << "ep = " << ep.getValue() << ": expert parallelism belongs to a plan of styles, the device configuration has none";
+        function.emitError() << "ep = " << ep.getValue()
+                             << ": expert parallelism belongs to a plan of styles, the device "
+                                "configuration has none";
         return signalPassFailure();
       }
       if (sequenceParallel) {
-        function.emitError() << "sequence parallelism belongs to a plan of styles, the device configuration has none";
+        function.emitError() << "sequence parallelism belongs to a plan of styles, the device "
+                                "configuration has none";
         return signalPassFailure();
       }
       if (failed(applyDevicePlan(function, meshOp)))
@@ -132,7 +143,9 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     }
     llvm::Expected<Plan> chosen = selectPlan(plan);
     // A user's plan that cuts experts anyway does so over tp.
-    if (chosen && (ep > 1 || llvm::any_of(chosen->entries, [](const PlanEntry &entry) { return isExpertStyle(entry.style); }))) {
+    if (chosen && (ep > 1 || llvm::any_of(chosen->entries, [](const PlanEntry &entry) {
+                     return isExpertStyle(entry.style);
+                   }))) {
       if (ep <= 1)
         chosen->experts.clear();
       chosen = withExperts(std::move(*chosen), ep);
@@ -143,12 +156,14 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     }
     Mesh mesh = meshOp.getMesh();
     std::optional<int> tp = mesh.findAxis("tp");
-    Result<AxisList> experts = expertAxes(mesh, ep > 1 || !tp ? ep.getValue() : mesh.axes[*tp].size);
+    Result<AxisList> experts =
+        expertAxes(mesh, ep > 1 || !tp ? ep.getValue() : mesh.axes[*tp].size);
     if (ep < 1 || !experts) {
       module.emitError() << (ep < 1 ? "ep = " + std::to_string(ep) + " is below 1" : experts.error);
       return signalPassFailure();
     }
-    if ((tp || !experts->empty()) && failed(applyPlan(function, meshOp, tp.value_or(-1), *experts, *chosen)))
+    if ((tp || !experts->empty()) &&
+        failed(applyPlan(function, meshOp, tp.value_or(-1), *experts, *chosen)))
       return signalPassFailure();
     annotateInputs(function, meshOp, *experts);
     if (!keepOutputsSharded)
@@ -170,11 +185,13 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
       names.push_back(axis.name);
       sizes.push_back(axis.size);
     }
-    return shard::MeshOp::create(b, getOperation().getLoc(), b.getStringAttr("mesh"), b.getStrArrayAttr(names),
-                                 b.getDenseI64ArrayAttr(sizes), nullptr, nullptr);
+    return shard::MeshOp::create(b, getOperation().getLoc(), b.getStringAttr("mesh"),
+                                 b.getStrArrayAttr(names), b.getDenseI64ArrayAttr(sizes), nullptr,
+                                 nullptr);
   }
 
-  /// What was measured of the links along the mesh's axes, for the planner of reshards and the choice between shardings.
+  /// What was measured of the links along the mesh's axes, for the planner of reshards and the
+  /// choice between shardings.
   LogicalResult setCosts(shard::MeshOp meshOp) {
     if (costs.empty())
       return success();
@@ -194,7 +211,8 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     return success();
   }
 
-  LogicalResult applyPlan(func::FuncOp function, shard::MeshOp mesh, int tp, const AxisList &experts, const Plan &chosen) {
+  LogicalResult applyPlan(func::FuncOp function, shard::MeshOp mesh, int tp,
+                          const AxisList &experts, const Plan &chosen) {
     StyleApplier applier(mesh, tp, experts, sequenceParallel);
     std::vector<size_t> matches(chosen.entries.size(), 0);
     SmallVector<graph::ParameterOp> parameters(function.getBody().getOps<graph::ParameterOp>());
@@ -204,13 +222,15 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
         ++matches[line];
         if (failed(applier.apply(parameter, chosen.entries[line])))
           return failure();
-        parameter->setAttr(shard::ShardDialect::kPlanAttr, StringAttr::get(&getContext(), describe(chosen.entries[line])));
+        parameter->setAttr(shard::ShardDialect::kPlanAttr,
+                           StringAttr::get(&getContext(), describe(chosen.entries[line])));
       }
       if (printPlan)
         printLine(parameter, line < 0 ? nullptr : &chosen.entries[line], applier.getMesh());
     }
     if (ep > 1 && !applier.anyExperts())
-      return function.emitError() << "ep = " << ep.getValue() << ": no line of " << chosen.name << " names the weights of experts";
+      return function.emitError() << "ep = " << ep.getValue() << ": no line of " << chosen.name
+                                  << " names the weights of experts";
     applyModuleStyles(function, chosen, applier, matches);
     return reportUnmatched(function, chosen, matches);
   }
@@ -219,15 +239,18 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     return styleName(entry.style).str() + " (" + entry.origin + ": \"" + entry.pattern + "\")";
   }
 
-  void applyModuleStyles(func::FuncOp function, const Plan &chosen, StyleApplier &applier, std::vector<size_t> &matches) {
+  void applyModuleStyles(func::FuncOp function, const Plan &chosen, StyleApplier &applier,
+                         std::vector<size_t> &matches) {
     for (auto [n, entry] : llvm::enumerate(chosen.entries)) {
       if (!isModuleStyle(entry.style))
         continue;
       if (entry.style == Style::EpDispatchExperts) {
         matches[n] = applier.dispatch(function, entry);
         if (printPlan && matches[n])
-          llvm::outs() << llvm::left_justify(entry.pattern, 56) << " " << llvm::left_justify(styleName(entry.style), 22) << " over "
-                       << str(applier.getMesh(), applier.expertAxes()) << "  from " << entry.origin << "\n";
+          llvm::outs() << llvm::left_justify(entry.pattern, 56) << " "
+                       << llvm::left_justify(styleName(entry.style), 22) << " over "
+                       << str(applier.getMesh(), applier.expertAxes()) << "  from " << entry.origin
+                       << "\n";
         continue;
       }
       llvm::SetVector<StringRef> modules;
@@ -245,7 +268,9 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     auto origin = parameter->getAttrOfType<StringAttr>("shard.plan");
     shard::ShardingAttr sharding = shard::getSharding(parameter.getResult());
     llvm::outs() << llvm::left_justify(parameter.getName(), 56) << " "
-                 << (origin ? str(mesh, *sharding.resolve(mesh)) + "  from " + origin.str() : std::string("propagated (not in the plan)")) << "\n";
+                 << (origin ? str(mesh, *sharding.resolve(mesh)) + "  from " + origin.str()
+                            : std::string("propagated (not in the plan)"))
+                 << "\n";
   }
 
   void printLine(graph::ParameterOp parameter, const PlanEntry *entry, const Mesh &mesh) {
@@ -256,12 +281,13 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     }
     shard::ShardingAttr sharding = shard::getSharding(parameter.getResult());
     llvm::outs() << llvm::left_justify(styleName(entry->style), 22) << " "
-                 << (sharding ? str(mesh, *sharding.resolve(mesh)) : "-") << "  from " << entry->origin << ": \""
-                 << entry->pattern << "\"\n";
+                 << (sharding ? str(mesh, *sharding.resolve(mesh)) : "-") << "  from "
+                 << entry->origin << ": \"" << entry->pattern << "\"\n";
   }
 
   /// Only a user's own lines are expected to match: built-in plans name what a family may have.
-  LogicalResult reportUnmatched(func::FuncOp function, const Plan &chosen, ArrayRef<size_t> matches) {
+  LogicalResult reportUnmatched(func::FuncOp function, const Plan &chosen,
+                                ArrayRef<size_t> matches) {
     bool anyError = false, isUsers = !StringRef(chosen.name).starts_with("b");
     for (auto [n, entry] : llvm::enumerate(chosen.entries)) {
       if (matches[n])
@@ -269,17 +295,20 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
       if (printPlan)
         llvm::outs() << "matches nothing: \"" << entry.pattern << "\" (" << entry.origin << ")\n";
       if (strict && isUsers) {
-        function.emitError() << entry.origin << ": \"" << entry.pattern << "\" matches no parameter or module";
+        function.emitError() << entry.origin << ": \"" << entry.pattern
+                             << "\" matches no parameter or module";
         anyError = true;
       } else if (isUsers && !printPlan) {
-        function.emitWarning() << entry.origin << ": \"" << entry.pattern << "\" matches no parameter or module";
+        function.emitWarning() << entry.origin << ": \"" << entry.pattern
+                               << "\" matches no parameter or module";
       }
     }
     return failure(anyError);
   }
 
-  /// Batch over the data-parallel axes; all else may follow what propagation wants, as inputs are cut for free. Where experts are cut over parts
-  /// of them the batch is second: it gets what is left.
+  /// Batch over the data-parallel axes; all else may follow what propagation wants, as inputs are
+  /// cut for free. Where experts are cut over parts of them the batch is second: it gets what is
+  /// left.
   void annotateInputs(func::FuncOp function, shard::MeshOp meshOp, const AxisList &experts) {
     Mesh mesh = meshOp.getMesh();
     AxisList data;
@@ -289,28 +318,35 @@ struct AnnotatePass : impl::AnnotatePassBase<AnnotatePass> {
     for (BlockArgument argument : function.getArguments()) {
       if (shard::getSharding(argument))
         continue;
-      Sharding sharding = Sharding::replicated(cast<RankedTensorType>(argument.getType()).getRank());
+      Sharding sharding =
+          Sharding::replicated(cast<RankedTensorType>(argument.getType()).getRank());
       for (DimSharding &dim : sharding.dims)
         dim.open = true;
       if (!sharding.dims.empty()) {
         sharding.dims[0].axes = data;
         sharding.dims[0].priority = overlaps(data, experts);
       }
-      shard::setSharding(argument, shard::ShardingAttr::get(FlatSymbolRefAttr::get(meshOp.getSymNameAttr()), mesh, sharding));
+      shard::setSharding(argument,
+                         shard::ShardingAttr::get(FlatSymbolRefAttr::get(meshOp.getSymNameAttr()),
+                                                  mesh, sharding));
     }
   }
 
-  /// Outputs are gathered, but for a cache (what replaces an input, or is one with something appended), which stays as it is cut.
+  /// Outputs are gathered, but for a cache (what replaces an input, or is one with something
+  /// appended), which stays as it is cut.
   void wholeOutputs(func::FuncOp function, shard::MeshOp meshOp) {
     Mesh mesh = meshOp.getMesh();
     Operation *terminator = function.getBody().front().getTerminator();
     for (auto [n, value] : llvm::enumerate(terminator->getOperands())) {
       auto concat = value.getDefiningOp<graph::ConcatOp>();
-      if (function.getResultAttr(n, kAliasAttr) || function.getResultAttr(n, shard::ShardDialect::kShardingAttr) || (concat && llvm::any_of(concat.getInputs(), llvm::IsaPred<BlockArgument>)))
+      if (function.getResultAttr(n, kAliasAttr) ||
+          function.getResultAttr(n, shard::ShardDialect::kShardingAttr) ||
+          (concat && llvm::any_of(concat.getInputs(), llvm::IsaPred<BlockArgument>)))
         continue;
       Sharding whole = Sharding::replicated(cast<RankedTensorType>(value.getType()).getRank());
-      function.setResultAttr(n, shard::ShardDialect::kShardingAttr,
-                             shard::ShardingAttr::get(FlatSymbolRefAttr::get(meshOp.getSymNameAttr()), mesh, whole));
+      function.setResultAttr(
+          n, shard::ShardDialect::kShardingAttr,
+          shard::ShardingAttr::get(FlatSymbolRefAttr::get(meshOp.getSymNameAttr()), mesh, whole));
     }
   }
 };

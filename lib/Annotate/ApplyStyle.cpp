@@ -1,8 +1,8 @@
-//===- ApplyStyle.cpp - styles to shardings and constraints ----------------------------------------===//
+//===- ApplyStyle.cpp - Styles to shardings and constraints ---------------===//
 //
-// A style decides one dimension of the weight (by what the dimension does, not by its position, so that
-// [in, out] Conv1D weights and stacked experts are right) and constraints on the activations around it. All else
-// is propagated.
+// A style decides one dimension of the weight (by what the dimension does, not by its position, so
+// that [in, out] Conv1D weights and stacked experts are right) and constraints on the activations
+// around it. All else is propagated.
 //
 //===----------------------------------------------------------------------===//
 
@@ -20,7 +20,8 @@ using namespace mlir;
 namespace shardc {
 
 /// Dimension of the parameter that a style cuts, if any.
-static std::optional<int64_t> styleDim(Style style, graph::ParameterOp parameter, const ParameterUse &use) {
+static std::optional<int64_t> styleDim(Style style, graph::ParameterOp parameter,
+                                       const ParameterUse &use) {
   int64_t rank = parameter.getType().getRank();
   auto gathered = use.find(DimRole::Gathered);
   bool isEmbedding = gathered && rank == 2;
@@ -52,8 +53,8 @@ static std::optional<int64_t> styleDim(Style style, graph::ParameterOp parameter
   }
 }
 
-FailureOr<int64_t> StyleApplier::ways(graph::ParameterOp parameter, const ParameterUse &use, int64_t dim,
-                                      const PlanEntry &entry) {
+FailureOr<int64_t> StyleApplier::ways(graph::ParameterOp parameter, const ParameterUse &use,
+                                      int64_t dim, const PlanEntry &entry) {
   int64_t t = tpSize();
   std::optional<int64_t> blocks;
   if (use.roles[dim] == DimRole::Out) {
@@ -67,26 +68,30 @@ FailureOr<int64_t> StyleApplier::ways(graph::ParameterOp parameter, const Parame
     unsigned mine = use.operand->getOperandNumber(), other = 1 - mine;
     for (auto [d, factors] : llvm::enumerate(rule.operands[other]))
       if (factors == rule.operands[mine][use.dims[dim]])
-        blocks = findBlocks(use.op()->getOperand(other), static_cast<int64_t>(d), /*forward=*/false);
+        blocks =
+            findBlocks(use.op()->getOperand(other), static_cast<int64_t>(d), /*forward=*/false);
   } else if (use.roles[dim] == DimRole::Vector) {
-    blocks = findBlocks(use.op()->getResult(0), cast<RankedTensorType>(use.op()->getResult(0).getType()).getRank() - 1,
+    blocks = findBlocks(use.op()->getResult(0),
+                        cast<RankedTensorType>(use.op()->getResult(0).getType()).getRank() - 1,
                         /*forward=*/true);
   }
   if (!blocks || *blocks % t == 0)
     return t;
-  // Fewer key/value heads than devices: groups of devices share one (sub-axes). Where every device has query heads of its own: what
-  // reads all heads' results, and queries themselves, have as many.
+  // Fewer key/value heads than devices: groups of devices share one (sub-axes). Where every device
+  // has query heads of its own: what reads all heads' results, and queries themselves, have as
+  // many.
   auto role = use.op()->getAttrOfType<StringAttr>("graph.role");
-  bool isQuery = use.roles[dim] == DimRole::In || (role && (role.getValue() == "q_proj" || role.getValue() == "qkv_proj"));
+  bool isQuery = use.roles[dim] == DimRole::In ||
+                 (role && (role.getValue() == "q_proj" || role.getValue() == "qkv_proj"));
   if (t % *blocks == 0 && !isQuery)
     return *blocks;
   return parameter.emitError() << "\"" << parameter.getName() << "\": " << *blocks
-                               << " heads are not divisible by tp = " << t << " (" << entry.origin << ": \""
-                               << entry.pattern << "\")";
+                               << " heads are not divisible by tp = " << t << " (" << entry.origin
+                               << ": \"" << entry.pattern << "\")";
 }
 
-LogicalResult StyleApplier::shardDim(graph::ParameterOp parameter, const ParameterUse &use, int64_t dim,
-                                     const PlanEntry &entry) {
+LogicalResult StyleApplier::shardDim(graph::ParameterOp parameter, const ParameterUse &use,
+                                     int64_t dim, const PlanEntry &entry) {
   FailureOr<int64_t> count = ways(parameter, use, dim, entry);
   if (failed(count))
     return failure();
@@ -98,7 +103,8 @@ LogicalResult StyleApplier::shardDim(graph::ParameterOp parameter, const Paramet
 }
 
 /// Along the dimension that is one matrix (or bias) for each expert.
-LogicalResult StyleApplier::shardExperts(graph::ParameterOp parameter, ArrayRef<ParameterUse> uses, const PlanEntry &entry) {
+LogicalResult StyleApplier::shardExperts(graph::ParameterOp parameter, ArrayRef<ParameterUse> uses,
+                                         const PlanEntry &entry) {
   std::optional<int64_t> dim;
   for (const ParameterUse &use : uses) {
     if (!dim)
@@ -111,9 +117,11 @@ LogicalResult StyleApplier::shardExperts(graph::ParameterOp parameter, ArrayRef<
   }
   auto error = [&]() { return parameter.emitError() << "\"" << parameter.getName() << "\": "; };
   if (!dim)
-    return error() << "no dimension is one of experts (" << entry.origin << ": \"" << entry.pattern << "\")";
+    return error() << "no dimension is one of experts (" << entry.origin << ": \"" << entry.pattern
+                   << "\")";
   if (int64_t count = parameter.getType().getDimSize(*dim), ep = axesSize(experts); count % ep)
-    return error() << count << " experts are not divisible by ep = " << ep << " (" << entry.origin << ": \"" << entry.pattern << "\")";
+    return error() << count << " experts are not divisible by ep = " << ep << " (" << entry.origin
+                   << ": \"" << entry.pattern << "\")";
   Sharding sharding = Sharding::replicated(parameter.getType().getRank());
   sharding.dims[*dim].axes = experts;
   shard::setSharding(parameter.getResult(), shard::ShardingAttr::get(meshSymbol(), mesh, sharding));
@@ -122,12 +130,14 @@ LogicalResult StyleApplier::shardExperts(graph::ParameterOp parameter, ArrayRef<
 
 size_t StyleApplier::dispatch(func::FuncOp function, const PlanEntry &entry) {
   auto isNamed = [&](Operation *op) {
-    if (auto role = op->getAttrOfType<StringAttr>(graph::GraphDialect::kRoleAttr); role && StringRef(entry.pattern).starts_with("role:"))
+    if (auto role = op->getAttrOfType<StringAttr>(graph::GraphDialect::kRoleAttr);
+        role && StringRef(entry.pattern).starts_with("role:"))
       return role.getValue().starts_with(StringRef(entry.pattern).drop_front(strlen("role:")));
     auto path = op->getAttrOfType<StringAttr>(graph::GraphDialect::kPathAttr);
     return path && speaksOf(entry.pattern, path.getValue());
   };
-  llvm::MapVector<Value, SmallVector<graph::GroupedMatmulOp>> products; // of a module: those with the same choice of experts
+  llvm::MapVector<Value, SmallVector<graph::GroupedMatmulOp>>
+      products; // of a module: those with the same choice of experts
   size_t count = 0;
   for (auto product : function.getBody().getOps<graph::GroupedMatmulOp>())
     if (isNamed(product) && (experts.empty() || cutExperts.contains(product))) {
@@ -178,7 +188,8 @@ Value StyleApplier::constrain(Value value, ArrayRef<int> dims, StringRef origin)
   auto attr = shard::ShardingAttr::get(meshSymbol(), mesh, sharding);
   // One constraint for all that ask for the same.
   for (Operation *user : value.getUsers())
-    if (auto existing = dyn_cast<shard::ConstraintOp>(user); existing && existing.getSharding() == attr)
+    if (auto existing = dyn_cast<shard::ConstraintOp>(user);
+        existing && existing.getSharding() == attr)
       return existing.getResult();
   OpBuilder b(value.getContext());
   b.setInsertionPointAfterValue(value);
@@ -200,13 +211,15 @@ void StyleApplier::constrainSequence(Value value, bool cut, StringRef origin) {
   dims[rank - 1] = 0;
   SmallPtrSet<Operation *, 4> before(value.getUsers().begin(), value.getUsers().end());
   Value constrained = constrain(value, dims, origin);
-  value.replaceUsesWithIf(constrained, [&](OpOperand &use) { return !isa<shard::ConstraintOp>(use.getOwner()); });
+  value.replaceUsesWithIf(
+      constrained, [&](OpOperand &use) { return !isa<shard::ConstraintOp>(use.getOwner()); });
 }
 
-void StyleApplier::constrainActivations(graph::ParameterOp parameter, const ParameterUse &use, const PlanEntry &entry) {
+void StyleApplier::constrainActivations(graph::ParameterOp parameter, const ParameterUse &use,
+                                        const PlanEntry &entry) {
   Operation *op = use.op();
-  std::string origin = styleName(entry.style).str() + " of \"" + parameter.getName().str() + "\" (" + entry.origin +
-                       ": \"" + entry.pattern + "\")";
+  std::string origin = styleName(entry.style).str() + " of \"" + parameter.getName().str() +
+                       "\" (" + entry.origin + ": \"" + entry.pattern + "\")";
   bool isLinear = isa<graph::EinsumOp>(op), isEmbedding = isa<graph::GatherOp>(op);
   switch (entry.style) {
   case Style::ColwiseGatherOutput:
@@ -247,10 +260,12 @@ void StyleApplier::constrainActivations(graph::ParameterOp parameter, const Para
   }
 }
 
-void StyleApplier::reduceOutputs(func::FuncOp function, StringRef modulePath, const PlanEntry &entry) {
+void StyleApplier::reduceOutputs(func::FuncOp function, StringRef modulePath,
+                                 const PlanEntry &entry) {
   auto isInside = [&](Operation *op) {
     auto path = op->getAttrOfType<StringAttr>(graph::GraphDialect::kPathAttr);
-    return path && (path.getValue() == modulePath || path.getValue().starts_with(modulePath.str() + "."));
+    return path &&
+           (path.getValue() == modulePath || path.getValue().starts_with(modulePath.str() + "."));
   };
   SmallVector<Value> outputs;
   for (Operation &op : function.getBody().front())
@@ -262,7 +277,8 @@ void StyleApplier::reduceOutputs(func::FuncOp function, StringRef modulePath, co
     SmallVector<int> open(cast<RankedTensorType>(output.getType()).getRank(), -1);
     if (!open.empty())
       open.back() = 0;
-    Value constrained = constrain(output, open, styleName(entry.style).str() + " of " + modulePath.str());
+    Value constrained =
+        constrain(output, open, styleName(entry.style).str() + " of " + modulePath.str());
     output.replaceAllUsesExcept(constrained, constrained.getDefiningOp());
   }
 }

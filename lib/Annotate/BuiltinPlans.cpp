@@ -1,7 +1,8 @@
-//===- BuiltinPlans.cpp - plans of the model families ----------------------------------------------===//
+//===- BuiltinPlans.cpp - Plans of the model families ---------------------===//
 //
-// Sources: transformers 5.23's base_model_tp_plan of each configuration class, NeMo Automodel's base plan. Families
-// that have no plan there (GPT-2, BERT) get the structural equivalent of Megatron-LM's.
+// Sources: transformers 5.23's base_model_tp_plan of each configuration class, NeMo Automodel's
+// base plan. Families that have no plan there (GPT-2, BERT) get the structural equivalent of
+// Megatron-LM's.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,8 +16,9 @@ using Entries = std::vector<std::pair<llvm::StringLiteral, Style>>;
 
 struct Family {
   std::initializer_list<llvm::StringLiteral> names;
-  std::initializer_list<const Entries *> parts; ///< below `layers.*.` unless the pattern starts with '/'
-  const Entries *experts = nullptr;             ///< with expert parallelism
+  std::initializer_list<const Entries *>
+      parts;                        ///< below `layers.*.` unless the pattern starts with '/'
+  const Entries *experts = nullptr; ///< with expert parallelism
 };
 
 } // namespace
@@ -35,7 +37,8 @@ static const Entries kValueNorm = {{"self_attn.v_norm", Style::ReplicatedWithGra
 static const Entries kGatedMlp = {{"mlp.gate_proj", Style::Colwise},
                                   {"mlp.up_proj", Style::Colwise},
                                   {"mlp.down_proj", Style::Rowwise}};
-static const Entries kPlainMlp = {{"mlp.up_proj", Style::Colwise}, {"mlp.down_proj", Style::Rowwise}};
+static const Entries kPlainMlp = {{"mlp.up_proj", Style::Colwise},
+                                  {"mlp.down_proj", Style::Rowwise}};
 static const Entries kExperts = {{"mlp.experts.gate_up_proj", Style::PackedColwise},
                                  {"mlp.experts.down_proj", Style::Rowwise},
                                  {"mlp.experts", Style::MoeTpExperts}};
@@ -61,18 +64,19 @@ static const Entries kLatentAttention = {{"self_attn.q_proj", Style::Colwise},
                                          {"self_attn.kv_a_proj_with_mqa", Style::MlaKvAProj},
                                          {"self_attn.kv_b_proj", Style::Colwise},
                                          {"self_attn.o_proj", Style::Rowwise}};
-static const Entries kPhi2 = {{"self_attn.q_proj", Style::Colwise}, {"self_attn.k_proj", Style::Colwise},
-                              {"self_attn.v_proj", Style::Colwise}, {"self_attn.dense", Style::Rowwise},
-                              {"mlp.fc1", Style::Colwise},          {"mlp.fc2", Style::Rowwise}};
-static const Entries kGptNeoX = {{"attention.query_key_value", Style::Colwise},
-                                 {"attention.dense", Style::Rowwise},
-                                 {"mlp.dense_h_to_4h", Style::Colwise},
-                                 {"mlp.dense_4h_to_h", Style::Rowwise},
-                                 {"/embed_in", Style::EmbeddingRowwise},
-                                 {"/embed_out", Style::ColwiseGatherOutput}};
+static const Entries kPhi2 = {
+    {"self_attn.q_proj", Style::Colwise}, {"self_attn.k_proj", Style::Colwise},
+    {"self_attn.v_proj", Style::Colwise}, {"self_attn.dense", Style::Rowwise},
+    {"mlp.fc1", Style::Colwise},          {"mlp.fc2", Style::Rowwise}};
+static const Entries kGptNeoX = {
+    {"attention.query_key_value", Style::Colwise}, {"attention.dense", Style::Rowwise},
+    {"mlp.dense_h_to_4h", Style::Colwise},         {"mlp.dense_4h_to_h", Style::Rowwise},
+    {"/embed_in", Style::EmbeddingRowwise},        {"/embed_out", Style::ColwiseGatherOutput}};
 static const Entries kStarcoder = {{"mlp.c_fc", Style::Colwise}, {"mlp.c_proj", Style::Rowwise}};
-static const Entries kGpt2 = {{"/h.*.attn.c_attn", Style::PackedColwise}, {"/h.*.attn.c_proj", Style::Rowwise},
-                              {"/h.*.mlp.c_fc", Style::Colwise},          {"/h.*.mlp.c_proj", Style::Rowwise},
+static const Entries kGpt2 = {{"/h.*.attn.c_attn", Style::PackedColwise},
+                              {"/h.*.attn.c_proj", Style::Rowwise},
+                              {"/h.*.mlp.c_fc", Style::Colwise},
+                              {"/h.*.mlp.c_proj", Style::Rowwise},
                               {"/wte", Style::EmbeddingRowwise}};
 static const Entries kBert = {{"attention.self.query", Style::Colwise},
                               {"attention.self.key", Style::Colwise},
@@ -94,12 +98,14 @@ static const Entries kLlama4 = {{"feed_forward.experts.gate_up_proj", Style::Pac
                                 {"feed_forward.gate_proj", Style::Colwise},
                                 {"feed_forward.up_proj", Style::Colwise},
                                 {"feed_forward.down_proj", Style::Rowwise}};
-static const Entries kFeedForwardExperts = {{"feed_forward.experts.gate_up_proj", Style::PackedColwise},
-                                            {"feed_forward.experts.down_proj", Style::Rowwise},
-                                            {"feed_forward.experts", Style::MoeTpExperts}};
-static const Entries kGraniteExperts = {{"block_sparse_moe.experts.gate_up_proj", Style::PackedColwise},
-                                        {"block_sparse_moe.experts.down_proj", Style::Rowwise},
-                                        {"block_sparse_moe.experts", Style::MoeTpExperts}};
+static const Entries kFeedForwardExperts = {
+    {"feed_forward.experts.gate_up_proj", Style::PackedColwise},
+    {"feed_forward.experts.down_proj", Style::Rowwise},
+    {"feed_forward.experts", Style::MoeTpExperts}};
+static const Entries kGraniteExperts = {
+    {"block_sparse_moe.experts.gate_up_proj", Style::PackedColwise},
+    {"block_sparse_moe.experts.down_proj", Style::Rowwise},
+    {"block_sparse_moe.experts", Style::MoeTpExperts}};
 /// Expert parallelism.
 static const Entries kCutExperts = {{"mlp.experts.gate_up_proj", Style::GroupedGemm},
                                     {"mlp.experts.down_proj", Style::GroupedGemm},
@@ -107,18 +113,22 @@ static const Entries kCutExperts = {{"mlp.experts.gate_up_proj", Style::GroupedG
 static const Entries kCutMixerExperts = {{"mixer.experts.up_proj", Style::GroupedGemm},
                                          {"mixer.experts.down_proj", Style::GroupedGemm},
                                          {"mixer.experts", Style::EpDispatchExperts}};
-static const Entries kCutFeedForwardExperts = {{"feed_forward.experts.gate_up_proj", Style::GroupedGemm},
-                                               {"feed_forward.experts.down_proj", Style::GroupedGemm},
-                                               {"feed_forward.experts", Style::EpDispatchExperts}};
-static const Entries kCutGraniteExperts = {{"block_sparse_moe.experts.gate_up_proj", Style::GroupedGemm},
-                                           {"block_sparse_moe.experts.down_proj", Style::GroupedGemm},
-                                           {"block_sparse_moe.experts", Style::EpDispatchExperts}};
+static const Entries kCutFeedForwardExperts = {
+    {"feed_forward.experts.gate_up_proj", Style::GroupedGemm},
+    {"feed_forward.experts.down_proj", Style::GroupedGemm},
+    {"feed_forward.experts", Style::EpDispatchExperts}};
+static const Entries kCutGraniteExperts = {
+    {"block_sparse_moe.experts.gate_up_proj", Style::GroupedGemm},
+    {"block_sparse_moe.experts.down_proj", Style::GroupedGemm},
+    {"block_sparse_moe.experts", Style::EpDispatchExperts}};
 /// Ends of the model: what transformers adds to every base plan.
-static const Entries kEnds = {{"/embed_tokens", Style::EmbeddingRowwise}, {"/lm_head", Style::ColwiseGatherOutput}};
+static const Entries kEnds = {{"/embed_tokens", Style::EmbeddingRowwise},
+                              {"/lm_head", Style::ColwiseGatherOutput}};
 static const Entries kHead = {{"/lm_head", Style::ColwiseGatherOutput}};
 
 static const Family kFamilies[] = {
-    {{"llama", "qwen2", "mistral", "ministral", "ministral3", "gemma", "gemma2", "cohere", "cohere2", "granite", "smollm3"},
+    {{"llama", "qwen2", "mistral", "ministral", "ministral3", "gemma", "gemma2", "cohere",
+      "cohere2", "granite", "smollm3"},
      {&kAttention, &kGatedMlp, &kEnds}},
     {{"qwen3", "exaone4", "gemma3", "gemma3_text"}, {&kAttention, &kHeadNorms, &kGatedMlp, &kEnds}},
     {{"gemma3n"}, {&kAttention, &kHeadNorms, &kValueNorm, &kGatedMlp, &kEnds}},
@@ -136,17 +146,24 @@ static const Family kFamilies[] = {
     {{"nemotron_h"}, {&kNemotronH, &kHead}, &kCutMixerExperts},
     {{"mixtral", "minimax"}, {&kAttention, &kExperts, &kEnds}, &kCutExperts},
     {{"qwen3_moe"}, {&kAttention, &kHeadNorms, &kExperts, &kGatedMlp, &kEnds}, &kCutExperts},
-    {{"qwen3_next", "qwen3_5_moe"}, {&kAttention, &kHeadNorms, &kExperts, &kSharedExpert, &kGatedMlp, &kDeltaNet, &kEnds}, &kCutExperts},
+    {{"qwen3_next", "qwen3_5_moe"},
+     {&kAttention, &kHeadNorms, &kExperts, &kSharedExpert, &kGatedMlp, &kDeltaNet, &kEnds},
+     &kCutExperts},
     {{"qwen3_5", "qwen3_5_text"}, {&kAttention, &kHeadNorms, &kGatedMlp, &kDeltaNet, &kEnds}},
     {{"glm4_moe"}, {&kAttention, &kExperts, &kSharedExperts, &kGatedMlp, &kEnds}, &kCutExperts},
-    {{"deepseek_v2", "deepseek_v3_2"}, {&kLatentAttention, &kExperts, &kSharedExperts, &kGatedMlp, &kEnds}, &kCutExperts},
-    {{"deepseek_v3", "kimi_linear"}, {&kExperts, &kSharedExperts, &kGatedMlp, &kEnds}, &kCutExperts},
+    {{"deepseek_v2", "deepseek_v3_2"},
+     {&kLatentAttention, &kExperts, &kSharedExperts, &kGatedMlp, &kEnds},
+     &kCutExperts},
+    {{"deepseek_v3", "kimi_linear"},
+     {&kExperts, &kSharedExperts, &kGatedMlp, &kEnds},
+     &kCutExperts},
     {{"llama4", "llama4_text"}, {&kAttention, &kLlama4, &kEnds}},
     {{"jamba", "lfm2_moe"}, {&kFeedForwardExperts, &kEnds}, &kCutFeedForwardExperts},
     {{"granitemoe"}, {&kGraniteExperts, &kEnds}, &kCutGraniteExperts},
 };
 
-static void append(std::vector<PlanEntry> &lines, const std::string &origin, const Entries &entries) {
+static void append(std::vector<PlanEntry> &lines, const std::string &origin,
+                   const Entries &entries) {
   for (const auto &[pattern, style] : entries) {
     llvm::StringRef relative = pattern;
     std::string full = relative.consume_front("/") ? relative.str() : "layers.*." + relative.str();
@@ -177,17 +194,13 @@ std::vector<std::string> builtinPlanNames() {
 }
 
 /// NeMo Automodel's base plan, which fits every decoder that names its modules as Llama does.
-static const Entries kBase = {{"self_attn.q_proj", Style::Colwise},
-                              {"self_attn.k_proj", Style::Colwise},
-                              {"self_attn.v_proj", Style::Colwise},
-                              {"self_attn.qkv_proj", Style::PackedColwise},
-                              {"self_attn.o_proj", Style::Rowwise},
-                              {"mlp.gate_proj", Style::Colwise},
-                              {"mlp.up_proj", Style::Colwise},
-                              {"mlp.gate_up_proj", Style::PackedColwise},
-                              {"mlp.down_proj", Style::Rowwise},
-                              {"/embed_tokens", Style::EmbeddingRowwise},
-                              {"/lm_head", Style::ColwiseGatherOutput}};
+static const Entries kBase = {
+    {"self_attn.q_proj", Style::Colwise},    {"self_attn.k_proj", Style::Colwise},
+    {"self_attn.v_proj", Style::Colwise},    {"self_attn.qkv_proj", Style::PackedColwise},
+    {"self_attn.o_proj", Style::Rowwise},    {"mlp.gate_proj", Style::Colwise},
+    {"mlp.up_proj", Style::Colwise},         {"mlp.gate_up_proj", Style::PackedColwise},
+    {"mlp.down_proj", Style::Rowwise},       {"/embed_tokens", Style::EmbeddingRowwise},
+    {"/lm_head", Style::ColwiseGatherOutput}};
 
 /// The same by what the raised graph says a weight does, for models whose names say nothing.
 static const Entries kRoles = {{"/role:embedding", Style::EmbeddingRowwise},

@@ -1,4 +1,4 @@
-//===- ExpertDispatch.cpp - tokens to the ranks of their experts ----------===//
+//===- ExpertDispatch.cpp - Tokens to the ranks of their experts ----------===//
 //
 // Input:  rows x with an expert each, and what experts compute with them:
 //           up = grouped_matmul x, w1 by ids

@@ -1,4 +1,4 @@
-//===- ExpertDispatch.h - tokens to the ranks of their experts --*- C++ -*-===//
+//===- ExpertDispatch.h - Tokens to the ranks of their experts --*- C++ -*-===//
 
 #ifndef SHARDC_LIB_ANNOTATE_EXPERTDISPATCH_H
 #define SHARDC_LIB_ANNOTATE_EXPERTDISPATCH_H

@@ -1,4 +1,4 @@
-//===- ExpertMesh.cpp - the ranks as experts see them ---------------------===//
+//===- ExpertMesh.cpp - The ranks as experts see them ---------------------===//
 
 #include "ExpertMesh.h"
 

@@ -1,4 +1,4 @@
-//===- ExpertMesh.h - the ranks as experts see them -------------*- C++ -*-===//
+//===- ExpertMesh.h - The ranks as experts see them -------------*- C++ -*-===//
 
 #ifndef SHARDC_LIB_ANNOTATE_EXPERTMESH_H
 #define SHARDC_LIB_ANNOTATE_EXPERTMESH_H

@@ -1,4 +1,4 @@
-//===- ParameterUses.cpp - what the dimensions of a weight do --------------------------------------===//
+//===- ParameterUses.cpp - What the dimensions of a weight do -------------===//
 
 #include "ParameterUses.h"
 
@@ -46,8 +46,8 @@ static bool isTransparent(Operation *op) {
 namespace {
 struct Trace {
   Value value;
-  SmallVector<int64_t> dims;     ///< of value, per parameter dimension
-  SmallVector<DimRole> roles;    ///< found on the way (Gathered)
+  SmallVector<int64_t> dims;  ///< of value, per parameter dimension
+  SmallVector<DimRole> roles; ///< found on the way (Gathered)
 };
 } // namespace
 
@@ -101,7 +101,8 @@ std::optional<int64_t> findBlocks(Value value, int64_t dim, bool forward) {
     Operation *op = nullptr;
     unsigned index = 0;
     if (forward) {
-      for (OpOperand &use : value.getUses()) // the first user that says anything about the dimension
+      for (OpOperand &use :
+           value.getUses()) // the first user that says anything about the dimension
         if (auto ruled = dyn_cast<graph::ShardingRuleOpInterface>(use.getOwner())) {
           ShardingRule rule = ruled.getShardingRule();
           const std::vector<int> &factors = rule.operands[use.getOperandNumber()][dim];

@@ -1,4 +1,4 @@
-//===- ParameterUses.h - what the dimensions of a weight do -----------------------------------===//
+//===- ParameterUses.h - What the dimensions of a weight do ---------------===//
 
 #ifndef SHARDC_LIB_ANNOTATE_PARAMETERUSES_H
 #define SHARDC_LIB_ANNOTATE_PARAMETERUSES_H
@@ -34,8 +34,9 @@ struct ParameterUse {
 
 llvm::SmallVector<ParameterUse> findUses(graph::ParameterOp parameter);
 
-/// Number of indivisible blocks (attention heads) along a dimension of a value: if what computes with it splits the
-/// dimension in two, the size of the major part. `forward` looks at users, otherwise at producers.
+/// Number of indivisible blocks (attention heads) along a dimension of a value: if what computes
+/// with it splits the dimension in two, the size of the major part. `forward` looks at users,
+/// otherwise at producers.
 std::optional<int64_t> findBlocks(mlir::Value value, int64_t dim, bool forward);
 
 /// The value that leaves a linear layer: the op's result, or after its bias is added.

@@ -1,4 +1,4 @@
-//===- PlanFile.cpp - plans from YAML and JSON files, pattern matching -----------------------------===//
+//===- PlanFile.cpp - Plans from YAML and JSON files, pattern matching ----===//
 
 #include "shardc/Annotate/Plan.h"
 
@@ -9,9 +9,12 @@
 
 namespace shardc {
 
-static bool isNumber(llvm::StringRef segment) { return !segment.empty() && llvm::all_of(segment, llvm::isDigit); }
+static bool isNumber(llvm::StringRef segment) {
+  return !segment.empty() && llvm::all_of(segment, llvm::isDigit);
+}
 
-static bool matchesSegments(llvm::ArrayRef<llvm::StringRef> pattern, llvm::ArrayRef<llvm::StringRef> path) {
+static bool matchesSegments(llvm::ArrayRef<llvm::StringRef> pattern,
+                            llvm::ArrayRef<llvm::StringRef> path) {
   if (pattern.size() != path.size())
     return false;
   for (auto [want, have] : llvm::zip(pattern, path))
@@ -47,7 +50,9 @@ struct PlanReader {
   std::string file;
   Plan plan;
 
-  llvm::Error fail(const llvm::Twine &message) { return llvm::createStringError(file + ": " + message); }
+  llvm::Error fail(const llvm::Twine &message) {
+    return llvm::createStringError(file + ": " + message);
+  }
 
   llvm::Expected<std::string> scalar(llvm::yaml::Node *node, const llvm::Twine &what) {
     auto *value = llvm::dyn_cast_or_null<llvm::yaml::ScalarNode>(node);
@@ -58,7 +63,8 @@ struct PlanReader {
   }
 
   llvm::Error readEntries(llvm::yaml::MappingNode &map, std::vector<PlanEntry> &entries) {
-    // The class's own plan stands after the base model's and is complete: later keys replace earlier ones.
+    // The class's own plan stands after the base model's and is complete: later keys replace
+    // earlier ones.
     entries.clear();
     for (llvm::yaml::KeyValueNode &entry : map) {
       auto pattern = scalar(entry.getKey(), "a pattern");
@@ -79,15 +85,18 @@ struct PlanReader {
   llvm::Error readRoot(llvm::yaml::MappingNode &root) {
     // YAML nodes are read once, in order: decide by the first key.
     static const llvm::StringRef kPlanKeys[] = {"model._tp_plan", "base_model_tp_plan", "tp_plan"},
-                                 kExpertKeys[] = {"model._ep_plan", "base_model_ep_plan", "ep_plan"};
+                                 kExpertKeys[] = {"model._ep_plan", "base_model_ep_plan",
+                                                  "ep_plan"};
     bool isBundleOfPlans = false, found = false;
     for (llvm::yaml::KeyValueNode &entry : root) {
       auto key = scalar(entry.getKey(), "a key");
       if (!key)
         return key.takeError();
       auto *map = llvm::dyn_cast_or_null<llvm::yaml::MappingNode>(entry.getValue());
-      bool isExpertKey = llvm::is_contained(kExpertKeys, *key), isPlanKey = isExpertKey || llvm::is_contained(kPlanKeys, *key);
-      isBundleOfPlans |= isPlanKey || map || llvm::isa_and_nonnull<llvm::yaml::NullNode>(entry.getValue());
+      bool isExpertKey = llvm::is_contained(kExpertKeys, *key),
+           isPlanKey = isExpertKey || llvm::is_contained(kPlanKeys, *key);
+      isBundleOfPlans |=
+          isPlanKey || map || llvm::isa_and_nonnull<llvm::yaml::NullNode>(entry.getValue());
       if (isPlanKey && map) {
         if (llvm::Error error = readEntries(*map, isExpertKey ? plan.experts : plan.entries))
           return error;
@@ -115,12 +124,14 @@ struct PlanReader {
 llvm::Expected<Plan> readPlanFile(llvm::StringRef file) {
   auto buffer = llvm::MemoryBuffer::getFile(file);
   if (!buffer)
-    return llvm::createStringError("cannot read plan " + file.str() + ": " + buffer.getError().message());
+    return llvm::createStringError("cannot read plan " + file.str() + ": " +
+                                   buffer.getError().message());
   llvm::SourceMgr sources;
   std::string message;
   sources.setDiagHandler(
       [](const llvm::SMDiagnostic &diag, void *out) {
-        *static_cast<std::string *>(out) = std::to_string(diag.getLineNo()) + ": " + diag.getMessage().str();
+        *static_cast<std::string *>(out) =
+            std::to_string(diag.getLineNo()) + ": " + diag.getMessage().str();
       },
       &message);
   llvm::yaml::Stream stream((*buffer)->getMemBufferRef(), sources);
@@ -128,7 +139,9 @@ llvm::Expected<Plan> readPlanFile(llvm::StringRef file) {
   reader.file = llvm::sys::path::filename(file).str();
   reader.plan.name = reader.file;
   auto document = stream.begin();
-  auto *root = document == stream.end() ? nullptr : llvm::dyn_cast_or_null<llvm::yaml::MappingNode>(document->getRoot());
+  auto *root = document == stream.end()
+                   ? nullptr
+                   : llvm::dyn_cast_or_null<llvm::yaml::MappingNode>(document->getRoot());
   if (!root)
     return reader.fail(message.empty() ? "is not a map from patterns to styles" : message);
   llvm::Error error = reader.readRoot(*root);
@@ -145,14 +158,17 @@ llvm::Expected<Plan> withExperts(Plan plan, int64_t ep) {
   std::vector<PlanEntry> experts = std::move(plan.experts), others;
   for (const PlanEntry &entry : experts)
     if (!isExpertStyle(entry.style) || entry.style == Style::EpRouter)
-      return llvm::createStringError(entry.origin + ": \"" + entry.pattern + "\": " + styleName(entry.style).str() +
-                                     " is no style of an expert-parallel plan: grouped_gemm, ep_dispatch_experts");
+      return llvm::createStringError(
+          entry.origin + ": \"" + entry.pattern + "\": " + styleName(entry.style).str() +
+          " is no style of an expert-parallel plan: grouped_gemm, ep_dispatch_experts");
   for (const PlanEntry &entry : plan.entries)
     (isExpertStyle(entry.style) ? experts : others).push_back(entry);
   if (experts.empty())
-    return llvm::createStringError("ep = " + std::to_string(ep) + ": " + plan.name + " has no lines for experts (grouped_gemm, ep_dispatch_experts)");
+    return llvm::createStringError("ep = " + std::to_string(ep) + ": " + plan.name +
+                                   " has no lines for experts (grouped_gemm, ep_dispatch_experts)");
   llvm::erase_if(others, [&](const PlanEntry &entry) {
-    return llvm::any_of(experts, [&](const PlanEntry &expert) { return speaksOf(expert.pattern, entry.pattern); });
+    return llvm::any_of(
+        experts, [&](const PlanEntry &expert) { return speaksOf(expert.pattern, entry.pattern); });
   });
   plan.entries = std::move(experts);
   plan.entries.insert(plan.entries.end(), others.begin(), others.end());

@@ -1,4 +1,4 @@
-//===- Style.cpp - names of the tensor-parallel styles ---------------------------------------------===//
+//===- Style.cpp - Names of the tensor-parallel styles --------------------===//
 
 #include "shardc/Annotate/Plan.h"
 
@@ -23,7 +23,9 @@ static const StyleNames kStyles[] = {
     {Style::EmbeddingColwise, "embedding_colwise", {}},
     {Style::PackedColwise, "packed_colwise", {"local_packed_colwise"}},
     {Style::PackedRowwise, "packed_rowwise", {"local_packed_rowwise"}},
-    {Style::SequenceParallel, "sequence_parallel", {"sequence_parallel_all_gather_activation", "rotary_embed_parallel"}},
+    {Style::SequenceParallel,
+     "sequence_parallel",
+     {"sequence_parallel_all_gather_activation", "rotary_embed_parallel"}},
     {Style::Replicate, "replicate", {"replicated"}},
     {Style::ReplicatedWithGradAllReduce, "replicated_with_grad_allreduce", {}},
     {Style::MlaKvAProj, "mla_kv_a_proj", {}},

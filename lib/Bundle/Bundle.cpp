@@ -1,21 +1,23 @@
 //===- Bundle.cpp - A partitioned module to a directory on disk -----------===//
 //
-// 1. Fuse. 2. Flatten to a command list, plan the arena. 3. For each ISA level, lower the kernels that the list launches and emit a
-// shared object; for GPUs, compile what was lowered to an image for each architecture. 4. Write everything into a temporary sibling directory, the manifest last, and rename it.
+// 1. Fuse. 2. Flatten to a command list, plan the arena. 3. For each ISA level, lower the kernels
+// that the list launches and emit a shared object; for GPUs, compile what was lowered to an image
+// for each architecture. 4. Write everything into a temporary sibling directory, the manifest last,
+// and rename it.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Bundle/Bundle.h"
 #include "BundleFiles.h"
 #include "CudaImages.h"
 #include "dialects/Exec/Exec.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
 #include "shardc/Fuse/Passes.h"
 #include "shardc/Lower/LowerKernels.h"
 #include "shardc/Lower/ObjectEmitter.h"
 #include "shardc/Schedule/Program.h"
 #include "shardc/Support/WeightStore.h"
-#include "mlir/IR/Verifier.h"
-#include "mlir/Pass/PassManager.h"
-#include "mlir/Transforms/Passes.h"
 #include "llvm/Support/FileSystem.h"
 
 using namespace mlir;
@@ -34,16 +36,21 @@ struct KernelFile {
 static bool multipliesBF16(func::FuncOp kernel) {
   return kernel
       .walk([](graph::EinsumOp op) {
-        bool both = op.getLhs().getType().getElementType().isBF16() && op.getRhs().getType().getElementType().isBF16();
+        bool both = op.getLhs().getType().getElementType().isBF16() &&
+                    op.getRhs().getType().getElementType().isBF16();
         return both ? WalkResult::interrupt() : WalkResult::advance();
       })
       .wasInterrupted();
 }
 
-/// The files of a bundle. One of a level with instructions for bf16 has products of bf16 only, if the level without is there too.
-static std::vector<KernelFile> kernelFiles(ModuleOp module, const Program &program, std::vector<std::string> levels) {
+/// The files of a bundle. One of a level with instructions for bf16 has products of bf16 only, if
+/// the level without is there too.
+static std::vector<KernelFile> kernelFiles(ModuleOp module, const Program &program,
+                                           std::vector<std::string> levels) {
   SymbolTable symbols(module);
-  auto multiplies = [&](const std::string &name) { return multipliesBF16(symbols.lookup<func::FuncOp>(name)); };
+  auto multiplies = [&](const std::string &name) {
+    return multipliesBF16(symbols.lookup<func::FuncOp>(name));
+  };
   bool hasProducts = llvm::any_of(program.kernels, multiplies);
   if (program.kernels.empty())
     return {};
@@ -63,7 +70,8 @@ static std::vector<KernelFile> kernelFiles(ModuleOp module, const Program &progr
 }
 
 /// Writes one file of kernels; what the command list must know of them is added to `kernels`.
-static LogicalResult emitKernels(ModuleOp module, const Program &program, const KernelFile &file, StringRef path, llvm::StringMap<Kernel> &kernels) {
+static LogicalResult emitKernels(ModuleOp module, const Program &program, const KernelFile &file,
+                                 StringRef path, llvm::StringMap<Kernel> &kernels) {
   const std::string &level = file.level;
   llvm::Expected<CpuTarget> target = CpuTarget::parse(level);
   if (!target)
@@ -79,10 +87,13 @@ static LogicalResult emitKernels(ModuleOp module, const Program &program, const 
     if (failed(kernel))
       return failure();
     auto [it, isNew] = kernels.try_emplace(name, *kernel);
-    if (!isNew && (it->second.tiles != kernel->tiles || it->second.scratchBytes != kernel->scratchBytes))
-      return module.emitError() << "kernel \"" << name << "\" has " << kernel->tiles << " tiles and " << kernel->scratchBytes
-                                << " bytes of scratch at level " << level << ", but " << it->second.tiles << " and "
-                                << it->second.scratchBytes << " at another";
+    if (!isNew &&
+        (it->second.tiles != kernel->tiles || it->second.scratchBytes != kernel->scratchBytes))
+      return module.emitError() << "kernel \"" << name << "\" has " << kernel->tiles
+                                << " tiles and " << kernel->scratchBytes
+                                << " bytes of scratch at level " << level << ", but "
+                                << it->second.tiles << " and " << it->second.scratchBytes
+                                << " at another";
   }
   ObjectEmitter emitter(*target);
   if (llvm::Error error = emitter.emitSharedObject(*code, path))
@@ -95,7 +106,8 @@ static FailureOr<std::string> constantBytes(ModuleOp module, const Program &prog
   for (const ProgramConstant &constant : program.constants) {
     FailureOr<HostTensor> tensor = HostTensor::fromAttr(constant.value);
     if (failed(tensor))
-      return module.emitError() << "a constant of type " << constant.value.getType() << " has a value of a form that cannot be read";
+      return module.emitError() << "a constant of type " << constant.value.getType()
+                                << " has a value of a form that cannot be read";
     std::vector<char> bytes = tensor->toBytes();
     result.append(bytes.data(), bytes.size());
     result.resize(llvm::alignTo(result.size(), 64));
@@ -111,7 +123,8 @@ static FailureOr<WeightStore> inlineWeights(ModuleOp module) {
       return WalkResult::advance();
     FailureOr<HostTensor> tensor = HostTensor::fromAttr(*op.getValue());
     if (failed(tensor)) {
-      op.emitError() << "weight \"" << op.getName() << "\" has a value of a form that cannot be read";
+      op.emitError() << "weight \"" << op.getName()
+                     << "\" has a value of a form that cannot be read";
       return WalkResult::interrupt();
     }
     auto bytes = std::make_shared<std::vector<char>>(tensor->toBytes());
@@ -134,9 +147,13 @@ static bool hasAllValues(const WeightStore &store, const Program &program) {
     const Weight *weight = store.find(tensor);
     return weight && weight->hasValue;
   };
-  return llvm::all_of(program.parameters, [&](const ProgramParameter &parameter) { return hasValue(parameter.tensor); }) &&
+  return llvm::all_of(
+             program.parameters,
+             [&](const ProgramParameter &parameter) { return hasValue(parameter.tensor); }) &&
          llvm::all_of(program.buckets, [&](const ProgramBucket &bucket) {
-           return llvm::all_of(bucket.items, [&](const ProgramBucket::Item &item) { return hasValue(item.tensor); });
+           return llvm::all_of(bucket.items, [&](const ProgramBucket::Item &item) {
+             return hasValue(item.tensor);
+           });
          });
 }
 
@@ -181,7 +198,8 @@ static json::Array valuesJson(ArrayRef<ProgramValue> values, bool outputs) {
 /// One entry per collective, in the order of the commands' "origin".
 static json::Array collectivesJson(const Program &program, int64_t &bytes) {
   json::Array array;
-  SmallVector<std::pair<StringRef, const std::vector<ProgramCommand> *>> lists = {{"init", &program.init}};
+  SmallVector<std::pair<StringRef, const std::vector<ProgramCommand> *>> lists = {
+      {"init", &program.init}};
   for (const ProgramEntry &entry : program.entries)
     lists.push_back({entry.name, &entry.commands});
   for (auto [entry, list] : lists)
@@ -190,26 +208,34 @@ static json::Array collectivesJson(const Program &program, int64_t &bytes) {
         continue;
       int64_t own = largerBytes(program, command);
       bytes += list != &program.init ? own : 0;
-      array.push_back(json::Object{{"op", str(command.kind)}, {"group", groupText(program, command.group)},
-                                   {"ranks", axesSize(program.groups[command.group])}, {"bytes", own}, {"entry", entry}, {"layer", command.layer},
-                                   {"path", command.path}, {"origin", command.origin}});
+      array.push_back(json::Object{{"op", str(command.kind)},
+                                   {"group", groupText(program, command.group)},
+                                   {"ranks", axesSize(program.groups[command.group])},
+                                   {"bytes", own},
+                                   {"entry", entry},
+                                   {"layer", command.layer},
+                                   {"path", command.path},
+                                   {"origin", command.origin}});
     }
   return array;
 }
 
-/// Order and operands of the collectives: equal on all ranks, or they would wait for each other for ever.
+/// Order and operands of the collectives: equal on all ranks, or they would wait for each other for
+/// ever.
 static std::string launchOrderHash(const Program &program) {
   std::string text;
   llvm::raw_string_ostream os(text);
   for (const ProgramEntry &entry : program.entries)
     for (const ProgramCommand &command : entry.commands)
       if (isCommunication(command.kind))
-        os << str(command.kind) << ' ' << command.group << ' ' << axesJson(program.groups[command.group]) << ' ' << command.buffers[0] << ' '
-         << command.buffers[1] << '\n';
+        os << str(command.kind) << ' ' << command.group << ' '
+           << axesJson(program.groups[command.group]) << ' ' << command.buffers[0] << ' '
+           << command.buffers[1] << '\n';
   return sha256(text);
 }
 
-static std::string manifestJson(ModuleOp module, const Program &program, const BundleOptions &options, json::Array kernels,
+static std::string manifestJson(ModuleOp module, const Program &program,
+                                const BundleOptions &options, json::Array kernels,
                                 const BundleDirectory &directory) {
   json::Array axes;
   for (const MeshAxis &axis : program.mesh.axes)
@@ -220,13 +246,15 @@ static std::string manifestJson(ModuleOp module, const Program &program, const B
   json::Array interfaces;
   for (const ProgramEntry &entry : program.entries) {
     entries.push_back(entry.name);
-    interfaces.push_back(json::Object{{"name", entry.name}, {"inputs", valuesJson(entry.inputs, false)}, {"outputs", valuesJson(entry.outputs, true)}});
+    interfaces.push_back(json::Object{{"name", entry.name},
+                                      {"inputs", valuesJson(entry.inputs, false)},
+                                      {"outputs", valuesJson(entry.outputs, true)}});
   }
   for (const ProgramEntry &entry : program.entries)
     for (const ProgramCommand &command : entry.commands) {
-    launches += command.kind == CommandKind::Launch;
-    communications += isCommunication(command.kind);
-  }
+      launches += command.kind == CommandKind::Launch;
+      communications += isCommunication(command.kind);
+    }
   json::Object manifest{
       {"format", json::Object{{"major", 1}, {"minor", 0}}},
       {"producer", "shardc " SHARDC_VERSION},
@@ -248,14 +276,18 @@ static std::string manifestJson(ModuleOp module, const Program &program, const B
       {"costs", options.schedule.costs.record()},
       {"plan", parsed(options.planJson)},
       {"training", parsed(options.trainingJson)},
-      {"report", json::Object{{"launches", launches}, {"kernels", int64_t(program.kernels.size())}, {"kernel_costs", kernelCosts(module, program)}, {"collectives", std::move(collectives)}}},
+      {"report", json::Object{{"launches", launches},
+                              {"kernels", int64_t(program.kernels.size())},
+                              {"kernel_costs", kernelCosts(module, program)},
+                              {"collectives", std::move(collectives)}}},
       {"files", directory.fileEntries()}};
   std::string text;
   llvm::raw_string_ostream(text) << llvm::formatv("{0:2}\n", json::Value(std::move(manifest)));
   return text;
 }
 
-static LogicalResult writeWeights(ModuleOp module, const Program &program, const BundleOptions &options, BundleDirectory &directory) {
+static LogicalResult writeWeights(ModuleOp module, const Program &program,
+                                  const BundleOptions &options, BundleDirectory &directory) {
   if ((program.parameters.empty() && program.buckets.empty()) || !options.writeWeights)
     return success();
   FailureOr<WeightStore> own;
@@ -266,7 +298,8 @@ static LogicalResult writeWeights(ModuleOp module, const Program &program, const
     return success(); // shard-run names what is missing, if nobody gives it
   constexpr StringLiteral file = "weights/model.safetensors";
   if (std::error_code code = llvm::sys::fs::create_directories(directory.pathOf("weights")))
-    return module.emitError() << directory.pathOf("weights") << ": cannot create the directory: " << code.message();
+    return module.emitError() << directory.pathOf("weights")
+                              << ": cannot create the directory: " << code.message();
   if (llvm::Error error = store.writeSafetensors(directory.pathOf(file)))
     return module.emitError() << llvm::toString(std::move(error));
   if (llvm::Error error = directory.list(file))
@@ -274,8 +307,11 @@ static LogicalResult writeWeights(ModuleOp module, const Program &program, const
   return success();
 }
 
-static LogicalResult writeBundle(ModuleOp module, const Program &program, const BundleOptions &options) {
-  auto fail = [&](llvm::Error error) { return module.emitError() << llvm::toString(std::move(error)); };
+static LogicalResult writeBundle(ModuleOp module, const Program &program,
+                                 const BundleOptions &options) {
+  auto fail = [&](llvm::Error error) {
+    return module.emitError() << llvm::toString(std::move(error));
+  };
   llvm::Expected<BundleDirectory> directory = BundleDirectory::create(options.path, options.force);
   if (!directory)
     return fail(directory.takeError());
@@ -307,7 +343,8 @@ static LogicalResult writeBundle(ModuleOp module, const Program &program, const 
     return failure();
   if (llvm::Error error = directory->write("program.json", programJson(program, kernels)))
     return fail(std::move(error));
-  if (llvm::Error error = directory->write("manifest.json", manifestJson(module, program, options, std::move(images), *directory)))
+  if (llvm::Error error = directory->write(
+          "manifest.json", manifestJson(module, program, options, std::move(images), *directory)))
     return fail(std::move(error));
   if (llvm::Error error = directory->commit())
     return fail(std::move(error));

@@ -26,15 +26,20 @@ llvm::Error checkReplaceable(StringRef path, bool force) {
   if (!llvm::sys::fs::exists(path))
     return llvm::Error::success();
   if (!force)
-    return llvm::createStringError("%s: exists; remove it or use force to replace it", path.str().c_str());
+    return llvm::createStringError("%s: exists; remove it or use force to replace it",
+                                   path.str().c_str());
   if (llvm::sys::fs::is_directory(path) == isArchivePath(path))
-    return llvm::createStringError("%s: exists and is %s; it will not be replaced", path.str().c_str(),
+    return llvm::createStringError("%s: exists and is %s; it will not be replaced",
+                                   path.str().c_str(),
                                    isArchivePath(path) ? "a directory" : "no directory");
-  llvm::Expected<std::unique_ptr<llvm::MemoryBuffer>> manifest = readBundleFile(path, "manifest.json");
+  llvm::Expected<std::unique_ptr<llvm::MemoryBuffer>> manifest =
+      readBundleFile(path, "manifest.json");
   if (manifest)
     return llvm::Error::success();
   llvm::consumeError(manifest.takeError());
-  return llvm::createStringError("%s: exists and is no bundle (it has no manifest.json); it will not be replaced", path.str().c_str());
+  return llvm::createStringError(
+      "%s: exists and is no bundle (it has no manifest.json); it will not be replaced",
+      path.str().c_str());
 }
 
 llvm::Expected<BundleDirectory> BundleDirectory::create(StringRef path, bool force) {
@@ -76,13 +81,15 @@ llvm::Error BundleDirectory::write(StringRef file, StringRef contents) {
 
 llvm::Error BundleDirectory::list(StringRef file) {
   std::string path = pathOf(file);
-  auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false, /*RequiresNullTerminator=*/false);
+  auto buffer =
+      llvm::MemoryBuffer::getFile(path, /*IsText=*/false, /*RequiresNullTerminator=*/false);
   if (!buffer)
     return ioError(path, "cannot read", buffer.getError());
   StringRef contents = (*buffer)->getBuffer(), hashed = contents;
   if (file.ends_with(".safetensors") && contents.size() >= 8)
     hashed = contents.take_front(8 + llvm::support::endian::read64le(contents.data()));
-  files.push_back(llvm::json::Object{{"path", file.str()}, {"bytes", int64_t(contents.size())}, {"sha256", sha256(hashed)}});
+  files.push_back(llvm::json::Object{
+      {"path", file.str()}, {"bytes", int64_t(contents.size())}, {"sha256", sha256(hashed)}});
   return llvm::Error::success();
 }
 

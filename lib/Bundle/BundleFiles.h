@@ -17,13 +17,15 @@ llvm::Error ioError(llvm::StringRef path, const char *what, std::error_code code
 /// Fails if `path` exists, unless `force`; then, if it is no bundle of the kind that its name says.
 llvm::Error checkReplaceable(llvm::StringRef path, bool force);
 
-/// A directory in the making: a temporary sibling of where it will be, which it becomes when complete. If that is named *.zip, it
-/// becomes such a file.
+/// A directory in the making: a temporary sibling of where it will be, which it becomes when
+/// complete. If that is named *.zip, it becomes such a file.
 class BundleDirectory {
 public:
   /// Fails if `path` exists, unless `force`.
   static llvm::Expected<BundleDirectory> create(llvm::StringRef path, bool force);
-  BundleDirectory(BundleDirectory &&other) : target(std::move(other.target)), temporary(std::move(other.temporary)), files(std::move(other.files)) {
+  BundleDirectory(BundleDirectory &&other)
+      : target(std::move(other.target)), temporary(std::move(other.temporary)),
+        files(std::move(other.files)) {
     other.temporary.clear();
   }
   ~BundleDirectory(); ///< removes what was not committed
@@ -31,7 +33,8 @@ public:
   std::string pathOf(llvm::StringRef file) const { return temporary + "/" + file.str(); }
   /// Writes a file and lists it.
   llvm::Error write(llvm::StringRef file, llvm::StringRef contents);
-  /// Lists a file that somebody wrote. Only the header of a safetensors file is hashed: it fixes names, shapes and offsets.
+  /// Lists a file that somebody wrote. Only the header of a safetensors file is hashed: it fixes
+  /// names, shapes and offsets.
   llvm::Error list(llvm::StringRef file);
   /// Entries for manifest.json.
   llvm::json::Array fileEntries() const { return files; }
@@ -39,7 +42,8 @@ public:
   llvm::Error commit();
 
 private:
-  BundleDirectory(std::string target, std::string temporary) : target(std::move(target)), temporary(std::move(temporary)) {}
+  BundleDirectory(std::string target, std::string temporary)
+      : target(std::move(target)), temporary(std::move(temporary)) {}
   std::string target, temporary;
   llvm::json::Array files;
 };

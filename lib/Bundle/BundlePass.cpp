@@ -1,6 +1,4 @@
-//===- BundlePass.cpp - compileToBundle as a pass -------------------------===//
-#include "shardc/Bundle/Bundle.h"
-#include "shardc/Bundle/Passes.h"
+//===- BundlePass.cpp - CompileToBundle as a pass -------------------------===//
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
@@ -10,6 +8,8 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "shardc/Bundle/Bundle.h"
+#include "shardc/Bundle/Passes.h"
 
 namespace shardc {
 

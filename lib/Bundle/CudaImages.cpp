@@ -1,4 +1,4 @@
-//===- CudaImages.cpp - Code of GPUs in a bundle ---------------------------===//
+//===- CudaImages.cpp - Code of GPUs in a bundle --------------------------===//
 //
 // PTX is made in this process, one architecture after the other; ptxas processes turn it into
 // cubins meanwhile.

@@ -1,4 +1,4 @@
-//===- Cotangents.h - one block in reverse ------------------------------------------------------===//
+//===- Cotangents.h - One block in reverse --------------------------------===//
 
 #ifndef SHARDC_LIB_DIFFERENTIATE_COTANGENTS_H
 #define SHARDC_LIB_DIFFERENTIATE_COTANGENTS_H
@@ -15,7 +15,8 @@ class Cotangents {
 public:
   using VisitCall = llvm::function_ref<mlir::LogicalResult(mlir::func::CallOp)>;
 
-  /// `active`: the leaves with respect to which is differentiated. New ops are put where `builder` stands.
+  /// `active`: the leaves with respect to which is differentiated. New ops are put where `builder`
+  /// stands.
   Cotangents(mlir::OpBuilder &builder, mlir::Block &block, llvm::ArrayRef<mlir::Value> active);
 
   /// Does `value` depend on a leaf? Decided once, for the ops that the block had.

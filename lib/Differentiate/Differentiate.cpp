@@ -1,11 +1,15 @@
-//===- Differentiate.cpp - from a model to its training step ------------------------------------===//
+//===- Differentiate.cpp - From a model to its training step --------------===//
 //
-// Input:  @main(inputs) -> outputs on whole tensors, with calls of layer functions. Output: @main(inputs, labels) -> (loss, tokens,
+// Input:  @main(inputs) -> outputs on whole tensors, with calls of layer functions. Output:
+// @main(inputs, labels) -> (loss, tokens,
 //         gradients…) and for each layer function the pair that LayerSplit makes.
 //
-//   1. The loss is appended, with the cotangent of the output that it is of, or, chunk by chunk, of what the logits are made of.
-//   2. The entry's ops are visited in reverse; a call becomes a call of the layer's forward function, and calls of its recompute and
-//      backward functions are appended. Calls that differ in what is active (frozen parameters, first layer) have functions of their own.
+//   1. The loss is appended, with the cotangent of the output that it is of, or, chunk by chunk, of
+//   what the logits are made of.
+//   2. The entry's ops are visited in reverse; a call becomes a call of the layer's forward
+//   function, and calls of its recompute and
+//      backward functions are appended. Calls that differ in what is active (frozen parameters,
+//      first layer) have functions of their own.
 //   3. Outputs are replaced by loss, counted tokens and one gradient for each trained parameter.
 //
 //===----------------------------------------------------------------------===//
@@ -41,7 +45,8 @@ class Entry {
 public:
   /// `checkpointLayers`: how many of the first layers `checkpoint` is for; -1: all.
   Entry(func::FuncOp function, Checkpoint checkpoint, int64_t checkpointLayers)
-      : function(function), checkpoint(checkpoint), checkpointLayers(checkpointLayers), symbols(function->getParentOfType<ModuleOp>()), builder(ret()) {}
+      : function(function), checkpoint(checkpoint), checkpointLayers(checkpointLayers),
+        symbols(function->getParentOfType<ModuleOp>()), builder(ret()) {}
 
   LogicalResult chooseOutput(StringRef wanted);
   LogicalResult chooseParameters(StringRef frozen);
@@ -61,9 +66,11 @@ private:
   LogicalResult buildLossOfLogits(Value logits, int64_t chunks);
   int64_t chooseChunks(const ModelHead &head, BlockArgument labels);
   LogicalResult visitCall(func::CallOp call);
-  FailureOr<LayerSplit *> splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded, Checkpoint policy);
-  func::CallOp callPart(func::FuncOp callee, ArrayRef<LayerSplit::Source> sources, func::CallOp original, ValueRange forward,
-                        unsigned ownResults, ValueRange recomputed);
+  FailureOr<LayerSplit *> splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded,
+                                  Checkpoint policy);
+  func::CallOp callPart(func::FuncOp callee, ArrayRef<LayerSplit::Source> sources,
+                        func::CallOp original, ValueRange forward, unsigned ownResults,
+                        ValueRange recomputed);
 
   func::FuncOp function;
   Checkpoint checkpoint;
@@ -72,9 +79,10 @@ private:
   SymbolTable symbols;
   OpBuilder builder;
   unsigned output = 0;
-  Value loss, tokens; ///< f32 scalars: sum over counted positions and their number, both / all positions
+  Value loss,
+      tokens; ///< f32 scalars: sum over counted positions and their number, both / all positions
   SmallVector<std::pair<Value, Value>> seeds; ///< values whose cotangents begin the backward pass
-  SmallVector<Operation *> ops; ///< of the model
+  SmallVector<Operation *> ops;               ///< of the model
   /// Trained weights and their segments; a weight that stands twice (tied) is one.
   llvm::MapVector<std::pair<Attribute, Attribute>, SmallVector<graph::ParameterOp>> parameters;
   std::optional<Cotangents> cotangents;
@@ -94,12 +102,15 @@ LogicalResult Entry::chooseOutput(StringRef wanted) {
   if (wanted.empty() && found == names.size() && names.size() == 1)
     found = 0;
   if (found == names.size())
-    return function.emitError() << "no output \"" << (wanted.empty() ? "loss\" or \"logits" : wanted) << "\" to train on; there are: \""
-                                << llvm::join(names, "\", \"") << "\"";
+    return function.emitError() << "no output \""
+                                << (wanted.empty() ? "loss\" or \"logits" : wanted)
+                                << "\" to train on; there are: \"" << llvm::join(names, "\", \"")
+                                << "\"";
   output = found;
   auto type = cast<RankedTensorType>(function.getResultTypes()[output]);
   if (!isDifferentiable(type))
-    return function.emitError() << "output \"" << names[output] << "\" of type " << type << " cannot be trained on: it is not floating point";
+    return function.emitError() << "output \"" << names[output] << "\" of type " << type
+                                << " cannot be trained on: it is not floating point";
   return success();
 }
 
@@ -107,7 +118,8 @@ LogicalResult Entry::chooseParameters(StringRef frozen) {
   llvm::Regex pattern(frozen);
   std::string error;
   if (!frozen.empty() && !pattern.isValid(error))
-    return function.emitError() << "frozen: \"" << frozen << "\" is not a regular expression: " << error;
+    return function.emitError() << "frozen: \"" << frozen
+                                << "\" is not a regular expression: " << error;
   bool anyFrozen = false;
   for (auto parameter : function.getBody().getOps<graph::ParameterOp>()) {
     if (!isDifferentiable(parameter.getType()))
@@ -142,7 +154,8 @@ LogicalResult Entry::findActive() {
   }
   cotangents.emplace(builder, body, leaves);
   if (!cotangents->isActive(ret()->getOperand(output)))
-    return function.emitError() << "output \"" << outputName(output) << "\" does not depend on any trained parameter";
+    return function.emitError() << "output \"" << outputName(output)
+                                << "\" does not depend on any trained parameter";
   return success();
 }
 
@@ -153,16 +166,26 @@ LogicalResult Entry::buildLoss(int64_t chunks) {
   auto scalar = RankedTensorType::get({}, builder.getF32Type());
   if (type.getNumElements() == 1) { // the model's own loss
     if (chunks > 1)
-      return function.emitError() << "loss-chunks: output \"" << outputName(output) << "\" is a loss, not logits that could be cut into " << chunks << " chunks";
-    Value flat = type.getRank() == 0 ? value : graph::ReshapeOp::create(builder, loc, RankedTensorType::get({}, type.getElementType()), value).getResult();
-    loss = type.getElementType() == builder.getF32Type() ? flat : graph::CastOp::create(builder, loc, flat, builder.getF32Type()).getResult();
+      return function.emitError() << "loss-chunks: output \"" << outputName(output)
+                                  << "\" is a loss, not logits that could be cut into " << chunks
+                                  << " chunks";
+    Value flat = type.getRank() == 0
+                     ? value
+                     : graph::ReshapeOp::create(
+                           builder, loc, RankedTensorType::get({}, type.getElementType()), value)
+                           .getResult();
+    loss = type.getElementType() == builder.getF32Type()
+               ? flat
+               : graph::CastOp::create(builder, loc, flat, builder.getF32Type()).getResult();
     tokens = graph::ConstantOp::splat(builder, loc, scalar, 1);
     seeds.push_back({value, graph::ConstantOp::splat(builder, loc, type, 1)});
     return success();
   }
   if (type.getRank() < 2)
-    return function.emitError() << "output \"" << outputName(output) << "\" of type " << type << " is neither a scalar loss nor logits [..., vocabulary]";
-  function->setAttr(graph::GraphDialect::kVocabularyAttr, builder.getI64IntegerAttr(type.getShape().back()));
+    return function.emitError() << "output \"" << outputName(output) << "\" of type " << type
+                                << " is neither a scalar loss nor logits [..., vocabulary]";
+  function->setAttr(graph::GraphDialect::kVocabularyAttr,
+                    builder.getI64IntegerAttr(type.getShape().back()));
   return buildLossOfLogits(value, chunks);
 }
 
@@ -170,15 +193,19 @@ FailureOr<BlockArgument> Entry::addLabels(RankedTensorType logits) {
   auto labelType = RankedTensorType::get(logits.getShape().drop_back(), builder.getI64Type());
   for (unsigned n = 0; n < function.getNumArguments(); ++n)
     if (function.getArgAttr(n, graph::GraphDialect::kNameAttr) == builder.getStringAttr("labels"))
-      return function.emitError() << "the model has an input \"labels\" of its own: name its loss (loss=NAME)";
-  SmallVector<NamedAttribute> attrs = {builder.getNamedAttr(graph::GraphDialect::kNameAttr, builder.getStringAttr("labels"))};
+      return function.emitError()
+             << "the model has an input \"labels\" of its own: name its loss (loss=NAME)";
+  SmallVector<NamedAttribute> attrs = {
+      builder.getNamedAttr(graph::GraphDialect::kNameAttr, builder.getStringAttr("labels"))};
   // Cut as the batch is.
   for (BlockArgument argument : function.getArguments())
-    if (auto sharding = shard::getSharding(argument); sharding && cast<RankedTensorType>(argument.getType()).getShape() == labelType.getShape()) {
+    if (auto sharding = shard::getSharding(argument);
+        sharding && cast<RankedTensorType>(argument.getType()).getShape() == labelType.getShape()) {
       attrs.push_back(builder.getNamedAttr(shard::ShardDialect::kShardingAttr, sharding));
       break;
     }
-  if (failed(function.insertArgument(function.getNumArguments(), labelType, builder.getDictionaryAttr(attrs), function.getLoc())))
+  if (failed(function.insertArgument(function.getNumArguments(), labelType,
+                                     builder.getDictionaryAttr(attrs), function.getLoc())))
     return failure();
   return function.getArguments().back();
 }
@@ -194,20 +221,23 @@ LogicalResult Entry::buildLossOfLogits(Value logits, int64_t chunks) {
   std::string why;
   FailureOr<ModelHead> head = chunks == 1 ? FailureOr<ModelHead>(failure()) : findHead(logits, why);
   if (chunks > 1 && failed(head))
-    return function.emitError() << "loss-chunks: output \"" << outputName(output) << "\" cannot be computed in " << chunks << " chunks: " << why;
+    return function.emitError() << "loss-chunks: output \"" << outputName(output)
+                                << "\" cannot be computed in " << chunks << " chunks: " << why;
   if (chunks > 1 && length % chunks)
-    return function.emitError() << "loss-chunks: " << chunks << " chunks do not divide the " << length << " positions of a sequence";
+    return function.emitError() << "loss-chunks: " << chunks << " chunks do not divide the "
+                                << length << " positions of a sequence";
   if (chunks == 0)
     chunks = succeeded(head) ? chooseChunks(*head, *labels) : 1;
   Value losses;
   tokens = buildTokenShare(builder, loc, *labels); // before any gradient: updates are scaled by it
   if (chunks == 1) {
-    CrossEntropy entropy = buildCrossEntropy(builder, loc, logits, *labels, labelType.getNumElements());
+    CrossEntropy entropy =
+        buildCrossEntropy(builder, loc, logits, *labels, labelType.getNumElements());
     losses = entropy.losses;
     seeds.push_back({logits, entropy.cotangent});
   } else {
-    FailureOr<ChunkedLoss> chunked =
-        buildChunkedLoss(builder, *head, *labels, chunks, [&](Value value) { return cotangents->isActive(value); });
+    FailureOr<ChunkedLoss> chunked = buildChunkedLoss(
+        builder, *head, *labels, chunks, [&](Value value) { return cotangents->isActive(value); });
     if (failed(chunked))
       return failure();
     losses = chunked->losses;
@@ -217,13 +247,15 @@ LogicalResult Entry::buildLossOfLogits(Value logits, int64_t chunks) {
   return success();
 }
 
-/// Each chunk reads and writes the gradients of the head's weights once more: worth it behind enough positions, and where logits are
-/// larger than what they are made of.
+/// Each chunk reads and writes the gradients of the head's weights once more: worth it behind
+/// enough positions, and where logits are larger than what they are made of.
 int64_t Entry::chooseChunks(const ModelHead &head, BlockArgument labels) {
   constexpr int64_t kPositions = 512; // of a chunk on one rank
-  constexpr int64_t kMost = 64;       // each is a few ops more in the program; what is saved grows no more
+  constexpr int64_t kMost =
+      64; // each is a few ops more in the program; what is saved grows no more
   auto type = cast<RankedTensorType>(labels.getType());
-  if (cast<RankedTensorType>(head.logits.getType()).getNumElements() <= cast<RankedTensorType>(head.hidden.getType()).getNumElements())
+  if (cast<RankedTensorType>(head.logits.getType()).getNumElements() <=
+      cast<RankedTensorType>(head.hidden.getType()).getNumElements())
     return 1;
   int64_t positions = type.getNumElements(), length = type.getShape().back();
   if (shard::ShardingAttr attr = shard::getSharding(labels))
@@ -241,12 +273,15 @@ int64_t Entry::chooseChunks(const ModelHead &head, BlockArgument labels) {
   return chunks;
 }
 
-FailureOr<LayerSplit *> Entry::splitOf(func::CallOp call, ArrayRef<bool> active, ArrayRef<bool> seeded, Checkpoint policy) {
-  Attribute key = builder.getArrayAttr({call.getCalleeAttr(), builder.getDenseBoolArrayAttr(active), builder.getDenseBoolArrayAttr(seeded),
+FailureOr<LayerSplit *> Entry::splitOf(func::CallOp call, ArrayRef<bool> active,
+                                       ArrayRef<bool> seeded, Checkpoint policy) {
+  Attribute key = builder.getArrayAttr({call.getCalleeAttr(), builder.getDenseBoolArrayAttr(active),
+                                        builder.getDenseBoolArrayAttr(seeded),
                                         builder.getI64IntegerAttr(static_cast<int64_t>(policy))});
   auto found = splits.find(key);
   if (found == splits.end()) {
-    FailureOr<LayerSplit> split = splitLayer(symbols.lookup<func::FuncOp>(call.getCallee()), active, seeded, policy, symbols);
+    FailureOr<LayerSplit> split =
+        splitLayer(symbols.lookup<func::FuncOp>(call.getCallee()), active, seeded, policy, symbols);
     if (failed(split))
       return failure();
     found = splits.insert({key, *split}).first;
@@ -254,8 +289,9 @@ FailureOr<LayerSplit *> Entry::splitOf(func::CallOp call, ArrayRef<bool> active,
   return &found->second;
 }
 
-func::CallOp Entry::callPart(func::FuncOp callee, ArrayRef<LayerSplit::Source> sources, func::CallOp original, ValueRange forward,
-                             unsigned ownResults, ValueRange recomputed) {
+func::CallOp Entry::callPart(func::FuncOp callee, ArrayRef<LayerSplit::Source> sources,
+                             func::CallOp original, ValueRange forward, unsigned ownResults,
+                             ValueRange recomputed) {
   SmallVector<Value> operands;
   for (LayerSplit::Source source : sources)
     switch (source.kind) {
@@ -284,22 +320,28 @@ LogicalResult Entry::visitCall(func::CallOp call) {
     active.push_back(cotangents->isActive(operand));
   for (Value result : call.getResults())
     seeded.push_back(static_cast<bool>(cotangents->get(result)));
-  FailureOr<LayerSplit *> split = splitOf(call, active, seeded, checkpointLayers < 0 || layerNumbers[call] < checkpointLayers ? checkpoint : Checkpoint::None);
+  FailureOr<LayerSplit *> split =
+      splitOf(call, active, seeded,
+              checkpointLayers < 0 || layerNumbers[call] < checkpointLayers ? checkpoint
+                                                                            : Checkpoint::None);
   if (failed(split))
     return failure();
   LayerSplit &parts = **split;
   OpBuilder here(call);
   auto forward = func::CallOp::create(here, call.getLoc(), parts.forward, call.getOperands());
   forward->setDiscardableAttrs(call->getDiscardableAttrDictionary());
-  if (parts.forward.getNumResults() != parts.results) // shardings of the layer's own results are on its return value
+  if (parts.forward.getNumResults() !=
+      parts.results) // shardings of the layer's own results are on its return value
     forward->removeAttr(shard::ShardDialect::kShardingsAttr);
   ValueRange recomputed;
   if (parts.recompute) {
-    auto again = callPart(parts.recompute, parts.recomputeSources, call, forward.getResults(), parts.results, {});
+    auto again = callPart(parts.recompute, parts.recomputeSources, call, forward.getResults(),
+                          parts.results, {});
     again->setAttr(shard::ShardDialect::kRecomputeAttr, builder.getUnitAttr());
     recomputed = again.getResults();
   }
-  func::CallOp backward = callPart(parts.backward, parts.backwardSources, call, forward.getResults(), parts.results, recomputed);
+  func::CallOp backward = callPart(parts.backward, parts.backwardSources, call,
+                                   forward.getResults(), parts.results, recomputed);
   backward->setAttr(shard::ShardDialect::kBackwardAttr, builder.getUnitAttr());
   for (auto [argument, gradient] : llvm::zip(parts.gradientArguments, backward.getResults()))
     cotangents->add(call.getOperand(argument), gradient);
@@ -325,15 +367,19 @@ static DenseSet<Operation *> opsBehind(SmallVector<Value> values) {
 
 void Entry::replaceOutputs() {
   SmallVector<Value> results = {loss, tokens};
-  auto named = [&](StringRef name) { return builder.getNamedAttr(graph::GraphDialect::kNameAttr, builder.getStringAttr(name)); };
-  SmallVector<DictionaryAttr> attrs = {builder.getDictionaryAttr(named("loss")), builder.getDictionaryAttr(named("tokens"))};
+  auto named = [&](StringRef name) {
+    return builder.getNamedAttr(graph::GraphDialect::kNameAttr, builder.getStringAttr(name));
+  };
+  SmallVector<DictionaryAttr> attrs = {builder.getDictionaryAttr(named("loss")),
+                                       builder.getDictionaryAttr(named("tokens"))};
   SmallVector<ArrayRef<graph::ParameterOp>> untrained;
   for (auto &[name, uses] : parameters) {
     Value sum;
     for (graph::ParameterOp use : uses)
       if (Value part = cotangents->get(use))
         sum = sum ? graph::AddOp::create(builder, use.getLoc(), sum, part).getResult() : part;
-    if (!sum) { // no way to the loss (a bias that only chooses experts): not trained, or weight decay would still change it
+    if (!sum) { // no way to the loss (a bias that only chooses experts): not trained, or weight
+                // decay would still change it
       untrained.push_back(uses);
       continue;
     }
@@ -345,7 +391,8 @@ void Entry::replaceOutputs() {
     attrs.push_back(list.getDictionary(builder.getContext()));
   }
   ret()->setOperands(results);
-  function.setFunctionType(builder.getFunctionType(function.getArgumentTypes(), ValueRange(results).getTypes()));
+  function.setFunctionType(
+      builder.getFunctionType(function.getArgumentTypes(), ValueRange(results).getTypes()));
   function.setAllResultAttrs(attrs);
   if (untrained.empty())
     return;
@@ -353,7 +400,8 @@ void Entry::replaceOutputs() {
   for (ArrayRef<graph::ParameterOp> uses : untrained)
     if (llvm::none_of(uses, [&](graph::ParameterOp use) { return needed.contains(use); })) {
       graph::ParameterOp first = uses.front();
-      first.emitWarning() << "\"" << first.getName() << "\" has no influence on the loss: it is in no checkpoint";
+      first.emitWarning() << "\"" << first.getName()
+                          << "\" has no influence on the loss: it is in no checkpoint";
     }
 }
 
@@ -378,7 +426,8 @@ struct DifferentiatePass : impl::DifferentiatePassBase<DifferentiatePass> {
       return signalPassFailure();
     }
     Entry main(function, *policy, checkpointLayers);
-    if (failed(main.chooseOutput(loss)) || failed(main.chooseParameters(frozen)) || failed(main.findActive()) || failed(main.buildLoss(lossChunks)) ||
+    if (failed(main.chooseOutput(loss)) || failed(main.chooseParameters(frozen)) ||
+        failed(main.findActive()) || failed(main.buildLoss(lossChunks)) ||
         failed(main.differentiate()))
       return signalPassFailure();
     main.replaceOutputs();

@@ -1,10 +1,13 @@
-//===- LayerSplit.cpp - a layer function and its backward twin ----------------------------------===//
+//===- LayerSplit.cpp - A layer function and its backward twin ------------===//
 //
 //   1. Joint: the layer's ops, then their derivatives in reverse, in one block.
-//   2. Cut: which values of the forward part to keep, so that the backward part follows from them by cheap ops alone and as few bytes
-//      as possible are kept. Minimum cut from what must be kept or is an argument to what the backward part reads; an edge inside
-//      a value weighs its bytes, one through a cheap op (it can be repeated) is free. Weights weigh nothing: they are there.
-//   3. Policy: of the kept values some are recomputed instead; the function `recompute` makes them from arguments and kept values.
+//   2. Cut: which values of the forward part to keep, so that the backward part follows from them
+//   by cheap ops alone and as few bytes
+//      as possible are kept. Minimum cut from what must be kept or is an argument to what the
+//      backward part reads; an edge inside a value weighs its bytes, one through a cheap op (it can
+//      be repeated) is free. Weights weigh nothing: they are there.
+//   3. Policy: of the kept values some are recomputed instead; the function `recompute` makes them
+//   from arguments and kept values.
 //   4. Functions: forward with the kept values as more results; recompute; backward.
 //
 //===----------------------------------------------------------------------===//
@@ -21,14 +24,16 @@ namespace {
 
 using Source = LayerSplit::Source;
 
-/// Worth repeating rather than keeping its result: no contraction, no sort, no gather of many elements.
+/// Worth repeating rather than keeping its result: no contraction, no sort, no gather of many
+/// elements.
 bool isCheap(Operation *op) {
   if (isa<graph::ConstantOp, shard::ConstraintOp>(op))
     return true;
   auto lowering = dyn_cast<graph::LoweringOpInterface>(op);
   if (!lowering)
     return false;
-  // A whole tensor's maximum is four bytes, and may be one over devices: that is not asked for twice.
+  // A whole tensor's maximum is four bytes, and may be one over devices: that is not asked for
+  // twice.
   if (isa<graph::ReduceOp>(op) && cast<RankedTensorType>(op->getResult(0).getType()).getRank() == 0)
     return false;
   graph::LoweringClass kind = lowering.getLoweringClass();
@@ -51,12 +56,15 @@ public:
 private:
   Block &block() { return joint->getRegion(0).front(); }
   func::FuncOp makeFunction(StringRef name, SymbolTable &symbols);
-  void cloneCone(ArrayRef<Value> wanted, func::FuncOp into, IRMapping &map, SmallVectorImpl<Source> &sources);
-  void finish(func::FuncOp function, ArrayRef<Source> sources, ArrayRef<Value> results, const IRMapping &map);
+  void cloneCone(ArrayRef<Value> wanted, func::FuncOp into, IRMapping &map,
+                 SmallVectorImpl<Source> &sources);
+  void finish(func::FuncOp function, ArrayRef<Source> sources, ArrayRef<Value> results,
+              const IRMapping &map);
   void require(Value value, llvm::SetVector<Operation *> &ops, llvm::SetVector<Value> &leaves);
   bool isWeight(Value value) {
     auto argument = dyn_cast<BlockArgument>(value);
-    return argument && argument.getArgNumber() < layer.getNumArguments() && layer.getArgAttr(argument.getArgNumber(), graph::GraphDialect::kParameterAttr);
+    return argument && argument.getArgNumber() < layer.getNumArguments() &&
+           layer.getArgAttr(argument.getArgNumber(), graph::GraphDialect::kParameterAttr);
   }
 
   func::FuncOp layer;
@@ -64,10 +72,11 @@ private:
   func::FuncOp joint;
   SmallVector<Operation *> forwardOps;
   DenseSet<Operation *> isForward;
-  SmallVector<unsigned> cotangentOf;             ///< result of the layer that each added argument is the cotangent of
-  SmallVector<Value> gradients;                  ///< values of the joint function
+  SmallVector<unsigned>
+      cotangentOf; ///< result of the layer that each added argument is the cotangent of
+  SmallVector<Value> gradients; ///< values of the joint function
   SmallVector<unsigned> gradientArguments;
-  SmallVector<Value> kept, recomputed;           ///< forward values, by the cut and the policy
+  SmallVector<Value> kept, recomputed; ///< forward values, by the cut and the policy
 };
 
 } // namespace
@@ -80,7 +89,8 @@ LogicalResult Splitter::buildJoint(ArrayRef<bool> active, ArrayRef<bool> seeded)
     isForward.insert(&op);
   }
   SmallVector<Value> leaves;
-  for (auto [argument, isActive] : llvm::zip(SmallVector<BlockArgument>(block().getArguments()), active))
+  for (auto [argument, isActive] :
+       llvm::zip(SmallVector<BlockArgument>(block().getArguments()), active))
     if (isActive)
       leaves.push_back(argument);
   OpBuilder builder(ret);
@@ -111,13 +121,16 @@ LogicalResult Splitter::buildJoint(ArrayRef<bool> active, ArrayRef<bool> seeded)
   return success();
 }
 
-/// Does the forward part have it in memory anyway? Transposes are strides to those that read them, and to an attention in front of them.
+/// Does the forward part have it in memory anyway? Transposes are strides to those that read them,
+/// and to an attention in front of them.
 static bool liesInMemory(Value value, llvm::function_ref<bool(Operation *)> isForward) {
   Operation *op = value.getDefiningOp();
   auto users = llvm::make_filter_range(value.getUsers(), isForward);
   if (isa_and_nonnull<graph::TransposeOp>(op))
-    return users.empty() || !llvm::all_of(users, llvm::IsaPred<graph::EinsumOp, graph::AttentionOp>);
-  return !isa_and_nonnull<graph::AttentionOp>(op) || users.empty() || !llvm::all_of(users, llvm::IsaPred<graph::TransposeOp>);
+    return users.empty() ||
+           !llvm::all_of(users, llvm::IsaPred<graph::EinsumOp, graph::AttentionOp>);
+  return !isa_and_nonnull<graph::AttentionOp>(op) || users.empty() ||
+         !llvm::all_of(users, llvm::IsaPred<graph::TransposeOp>);
 }
 
 void Splitter::cut() {
@@ -130,12 +143,16 @@ void Splitter::cut() {
     std::pair<int, int> node = {network.addNode(), network.addNode()};
     nodes[value] = node;
     values.push_back(value);
-    network.addEdge(node.first, node.second, bytes * kByte + !liesInMemory(value, [&](Operation *user) { return isForward.contains(user); }));
+    network.addEdge(node.first, node.second,
+                    bytes * kByte + !liesInMemory(value, [&](Operation *user) {
+                      return isForward.contains(user);
+                    }));
     if (mustKeep)
       network.addEdge(FlowNetwork::kSource, node.first, FlowNetwork::kInfinite);
   };
   for (BlockArgument argument : block().getArguments().take_front(layer.getNumArguments()))
-    addValue(argument, true, isWeight(argument) ? 0 : tensorBytes(cast<RankedTensorType>(argument.getType())));
+    addValue(argument, true,
+             isWeight(argument) ? 0 : tensorBytes(cast<RankedTensorType>(argument.getType())));
   for (Operation *op : forwardOps)
     for (Value result : op->getResults()) {
       addValue(result, !isCheap(op), tensorBytes(cast<RankedTensorType>(result.getType())));
@@ -144,18 +161,23 @@ void Splitter::cut() {
           network.addEdge(nodes[operand].second, nodes[result].first, FlowNetwork::kInfinite);
     }
   for (Value value : values)
-    if (llvm::any_of(value.getUsers(), [&](Operation *user) { return !isForward.contains(user) && user != block().getTerminator(); }) ||
+    if (llvm::any_of(value.getUsers(),
+                     [&](Operation *user) {
+                       return !isForward.contains(user) && user != block().getTerminator();
+                     }) ||
         llvm::is_contained(gradients, value))
       network.addEdge(nodes[value].second, FlowNetwork::kSink, FlowNetwork::kInfinite);
-  // Of equally many bytes the latest: what follows cheaply need not be repeated. Policies speak of what is expensive.
-  std::vector<bool> side = network.minimumCut(checkpoint == Checkpoint::None ? FlowNetwork::Tie::NearSink : FlowNetwork::Tie::NearSource);
+  // Of equally many bytes the latest: what follows cheaply need not be repeated. Policies speak of
+  // what is expensive.
+  std::vector<bool> side = network.minimumCut(
+      checkpoint == Checkpoint::None ? FlowNetwork::Tie::NearSink : FlowNetwork::Tie::NearSource);
   for (Value value : values)
     if (side[nodes[value].first] && !side[nodes[value].second] && !isa<BlockArgument>(value))
       kept.push_back(value);
 }
 
-/// The seeds' policies (reference/semantics.md §6.2): selective alternates among matrix products, the first is kept, and keeps all
-/// else that is expensive.
+/// The seeds' policies (reference/semantics.md §6.2): selective alternates among matrix products,
+/// the first is kept, and keeps all else that is expensive.
 void Splitter::applyPolicy() {
   if (checkpoint == Checkpoint::None)
     return;
@@ -165,9 +187,13 @@ void Splitter::applyPolicy() {
     Operation *op = value.getDefiningOp();
     bool isProduct = isa<graph::EinsumOp, graph::ScaledEinsumOp, graph::GroupedMatmulOp>(op);
     // Routing is decided once: ties may fall otherwise the second time.
-    bool isRouting = isa<graph::TopKOp, graph::ArgReduceOp>(op) || !isDifferentiable(value.getType()) ||
-                     op->getAttrOfType<StringAttr>(graph::GraphDialect::kRoleAttr) == StringAttr::get(op->getContext(), "router");
-    bool again = checkpoint == Checkpoint::Full ? !isRouting : !isRouting && (isProduct ? products++ % 2 == 1 : isCheap(op));
+    bool isRouting = isa<graph::TopKOp, graph::ArgReduceOp>(op) ||
+                     !isDifferentiable(value.getType()) ||
+                     op->getAttrOfType<StringAttr>(graph::GraphDialect::kRoleAttr) ==
+                         StringAttr::get(op->getContext(), "router");
+    bool again = checkpoint == Checkpoint::Full
+                     ? !isRouting
+                     : !isRouting && (isProduct ? products++ % 2 == 1 : isCheap(op));
     (again ? recomputed : rest).push_back(value);
   }
   kept = rest;
@@ -175,7 +201,8 @@ void Splitter::applyPolicy() {
 
 func::FuncOp Splitter::makeFunction(StringRef name, SymbolTable &symbols) {
   OpBuilder builder(layer.getContext());
-  auto function = func::FuncOp::create(builder, layer.getLoc(), name, builder.getFunctionType({}, {}));
+  auto function =
+      func::FuncOp::create(builder, layer.getLoc(), name, builder.getFunctionType({}, {}));
   function.setPrivate();
   if (Attribute list = layer->getAttr(graph::GraphDialect::kLayerAttr))
     function->setAttr(graph::GraphDialect::kLayerAttr, list);
@@ -185,7 +212,8 @@ func::FuncOp Splitter::makeFunction(StringRef name, SymbolTable &symbols) {
 }
 
 /// The ops that make `value` out of arguments and kept values, in `ops`; those in `leaves`.
-void Splitter::require(Value value, llvm::SetVector<Operation *> &ops, llvm::SetVector<Value> &leaves) {
+void Splitter::require(Value value, llvm::SetVector<Operation *> &ops,
+                       llvm::SetVector<Value> &leaves) {
   if (isa<BlockArgument>(value) || llvm::is_contained(kept, value) || leaves.contains(value)) {
     leaves.insert(value);
     return;
@@ -197,7 +225,8 @@ void Splitter::require(Value value, llvm::SetVector<Operation *> &ops, llvm::Set
     require(operand, ops, leaves);
 }
 
-void Splitter::cloneCone(ArrayRef<Value> wanted, func::FuncOp into, IRMapping &map, SmallVectorImpl<Source> &sources) {
+void Splitter::cloneCone(ArrayRef<Value> wanted, func::FuncOp into, IRMapping &map,
+                         SmallVectorImpl<Source> &sources) {
   llvm::SetVector<Operation *> ops;
   llvm::SetVector<Value> leaves;
   // What `recompute` makes is a leaf of the backward part.
@@ -215,13 +244,15 @@ void Splitter::cloneCone(ArrayRef<Value> wanted, func::FuncOp into, IRMapping &m
     if (leaves.contains(argument)) {
       unsigned n = argument.getArgNumber();
       bool isOwn = n < layer.getNumArguments();
-      add(argument, isOwn ? Source{Source::Argument, n} : Source{Source::Cotangent, cotangentOf[n - layer.getNumArguments()]});
+      add(argument, isOwn ? Source{Source::Argument, n}
+                          : Source{Source::Cotangent, cotangentOf[n - layer.getNumArguments()]});
     }
   for (auto [i, value] : llvm::enumerate(kept))
     if (leaves.contains(value))
       add(value, {Source::Kept, static_cast<unsigned>(i)});
   auto isUsed = [&](Value value) {
-    return llvm::any_of(value.getUsers(), [&](Operation *user) { return ops.contains(user); }) || llvm::is_contained(wanted, value);
+    return llvm::any_of(value.getUsers(), [&](Operation *user) { return ops.contains(user); }) ||
+           llvm::is_contained(wanted, value);
   };
   for (auto [i, value] : llvm::enumerate(recomputed))
     if (given && isUsed(value))
@@ -232,17 +263,20 @@ void Splitter::cloneCone(ArrayRef<Value> wanted, func::FuncOp into, IRMapping &m
       builder.clone(op, map);
 }
 
-void Splitter::finish(func::FuncOp function, ArrayRef<Source> sources, ArrayRef<Value> results, const IRMapping &map) {
+void Splitter::finish(func::FuncOp function, ArrayRef<Source> sources, ArrayRef<Value> results,
+                      const IRMapping &map) {
   OpBuilder builder = OpBuilder::atBlockEnd(&function.getBody().front());
   SmallVector<Value> values;
   for (Value value : results)
     values.push_back(map.lookup(value));
   func::ReturnOp::create(builder, layer.getLoc(), values);
-  function.setFunctionType(builder.getFunctionType(function.getBody().front().getArgumentTypes(), ValueRange(values).getTypes()));
+  function.setFunctionType(builder.getFunctionType(function.getBody().front().getArgumentTypes(),
+                                                   ValueRange(values).getTypes()));
   // An argument of the layer is what it was: a weight, of this sharding.
   for (auto [i, source] : llvm::enumerate(sources))
     if (source.kind == Source::Argument)
-      for (StringRef name : {StringRef(graph::GraphDialect::kParameterAttr), StringRef(shard::ShardDialect::kShardingAttr)})
+      for (StringRef name : {StringRef(graph::GraphDialect::kParameterAttr),
+                             StringRef(shard::ShardDialect::kShardingAttr)})
         if (Attribute attr = layer.getArgAttr(source.index, name))
           function.setArgAttr(i, name, attr);
 }
@@ -266,7 +300,8 @@ LayerSplit Splitter::build(SymbolTable &symbols) {
     for (Value value : kept)
       results.push_back(map.lookup(value));
     body.getTerminator()->setOperands(results);
-    split.forward.setFunctionType(FunctionType::get(layer.getContext(), layer.getArgumentTypes(), ValueRange(results).getTypes()));
+    split.forward.setFunctionType(FunctionType::get(layer.getContext(), layer.getArgumentTypes(),
+                                                    ValueRange(results).getTypes()));
   }
   if (!recomputed.empty()) {
     split.recompute = makeFunction(name + "_recompute", symbols);
@@ -281,8 +316,8 @@ LayerSplit Splitter::build(SymbolTable &symbols) {
   return split;
 }
 
-FailureOr<LayerSplit> splitLayer(func::FuncOp layer, ArrayRef<bool> active, ArrayRef<bool> seeded, Checkpoint checkpoint,
-                                 SymbolTable &symbols) {
+FailureOr<LayerSplit> splitLayer(func::FuncOp layer, ArrayRef<bool> active, ArrayRef<bool> seeded,
+                                 Checkpoint checkpoint, SymbolTable &symbols) {
   Splitter splitter(layer, checkpoint);
   if (failed(splitter.buildJoint(active, seeded)))
     return failure();

@@ -1,4 +1,4 @@
-//===- LayerSplit.h - a layer function and its backward twin ------------------------------------===//
+//===- LayerSplit.h - A layer function and its backward twin --------------===//
 
 #ifndef SHARDC_LIB_DIFFERENTIATE_LAYERSPLIT_H
 #define SHARDC_LIB_DIFFERENTIATE_LAYERSPLIT_H
@@ -16,16 +16,20 @@ struct LayerSplit {
   mlir::func::FuncOp backward;  ///< (sources) -> cotangents of the active arguments that have one
   struct Source {
     enum Kind { Argument, Kept, Recomputed, Cotangent } kind;
-    unsigned index; ///< of the layer's argument, the kept or recomputed value, or the layer's result
+    unsigned
+        index; ///< of the layer's argument, the kept or recomputed value, or the layer's result
   };
   llvm::SmallVector<Source> recomputeSources, backwardSources;
-  llvm::SmallVector<unsigned> gradientArguments; ///< which argument each result of `backward` belongs to
-  unsigned results = 0;                          ///< of the layer itself
+  llvm::SmallVector<unsigned>
+      gradientArguments; ///< which argument each result of `backward` belongs to
+  unsigned results = 0;  ///< of the layer itself
 };
 
-/// Makes the functions beside `layer`, which stays. `active`: arguments to differentiate by; `seeded`: results that have a cotangent.
-mlir::FailureOr<LayerSplit> splitLayer(mlir::func::FuncOp layer, llvm::ArrayRef<bool> active, llvm::ArrayRef<bool> seeded,
-                                       Checkpoint checkpoint, mlir::SymbolTable &symbols);
+/// Makes the functions beside `layer`, which stays. `active`: arguments to differentiate by;
+/// `seeded`: results that have a cotangent.
+mlir::FailureOr<LayerSplit> splitLayer(mlir::func::FuncOp layer, llvm::ArrayRef<bool> active,
+                                       llvm::ArrayRef<bool> seeded, Checkpoint checkpoint,
+                                       mlir::SymbolTable &symbols);
 
 } // namespace shardc
 

@@ -1,4 +1,4 @@
-//===- MinCut.cpp - minimum cut of a small network ----------------------------------------------===//
+//===- MinCut.cpp - Minimum cut of a small network ------------------------===//
 
 #include "MinCut.h"
 

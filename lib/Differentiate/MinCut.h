@@ -1,4 +1,4 @@
-//===- MinCut.h - minimum cut of a small network ------------------------------------------------===//
+//===- MinCut.h - Minimum cut of a small network --------------------------===//
 
 #ifndef SHARDC_LIB_DIFFERENTIATE_MINCUT_H
 #define SHARDC_LIB_DIFFERENTIATE_MINCUT_H

@@ -1,18 +1,24 @@
-//===- MixedPrecision.cpp - which values are narrow ---------------------------------------------===//
+//===- MixedPrecision.cpp - Which values are narrow -----------------------===//
 //
-// Input:  the flat entry function in f32. Output: the same, computed in a 16-bit type where that is safe; parameters stay f32, and are cast where
-//         narrow ops read them (FSDP then casts the shard and gathers the narrow copy); outputs keep their types.
+// Input:  the flat entry function in f32. Output: the same, computed in a 16-bit type where that is
+// safe; parameters stay f32, and are cast where
+//         narrow ops read them (FSDP then casts the shard and gathers the narrow copy); outputs
+//         keep their types.
 //
 // Walks the ops once, in order, with type promotion as in torch:
-//   1. What does not depend on a parameter (masks, rope tables) is computed as it was, and narrowed where it is read.
+//   1. What does not depend on a parameter (masks, rope tables) is computed as it was, and narrowed
+//   where it is read.
 //   2. Contractions, attention and convolutions are narrow unless all that they read is wide.
-//   3. Pointwise arithmetic, norms, activations, lookups and movement are narrow if every activation that they read is; they keep their
+//   3. Pointwise arithmetic, norms, activations, lookups and movement are narrow if every
+//   activation that they read is; they keep their
 //      statistics in f32 inside.
-//   4. All else is wide (exponentials, sums, softmax, running sums, routing scores): its narrow operands are widened. This is what models
+//   4. All else is wide (exponentials, sums, softmax, running sums, routing scores): its narrow
+//   operands are widened. This is what models
 //      do by hand (`.float()`), and what an f32 export does not show any more.
 //   5. A parameter that matches `keep` makes the ops that read it wide.
 //
-// Policy: torch's MixedPrecisionPolicy(param_dtype) and autocast lists (reference/semantics.md §4.4).
+// Policy: torch's MixedPrecisionPolicy(param_dtype) and autocast lists (reference/semantics.md
+// §4.4).
 //
 //===----------------------------------------------------------------------===//
 
@@ -36,10 +42,11 @@ enum class Precision { Contraction, Pointwise, Wide };
 Precision precisionOf(Operation *op) {
   if (isa<graph::EinsumOp, graph::AttentionOp, graph::GroupedMatmulOp, graph::ConvOp>(op))
     return Precision::Contraction;
-  if (isa<graph::AddOp, graph::SubOp, graph::MulOp, graph::NegOp, graph::SiluOp, graph::GeluOp, graph::GeluTanhOp, graph::ReluOp, graph::TanhOp,
-          graph::RmsNormOp, graph::LayerNormOp, graph::RopeOp, graph::SelectOp, graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp,
-          graph::SliceOp, graph::PadOp, graph::ConcatOp, graph::GatherOp, graph::GatherNdOp, graph::GatherElementsOp, shard::ConstraintOp,
-          shard::ReshardOp>(op))
+  if (isa<graph::AddOp, graph::SubOp, graph::MulOp, graph::NegOp, graph::SiluOp, graph::GeluOp,
+          graph::GeluTanhOp, graph::ReluOp, graph::TanhOp, graph::RmsNormOp, graph::LayerNormOp,
+          graph::RopeOp, graph::SelectOp, graph::ReshapeOp, graph::TransposeOp, graph::BroadcastOp,
+          graph::SliceOp, graph::PadOp, graph::ConcatOp, graph::GatherOp, graph::GatherNdOp,
+          graph::GatherElementsOp, shard::ConstraintOp, shard::ReshardOp>(op))
     return Precision::Pointwise;
   return Precision::Wide;
 }
@@ -47,11 +54,14 @@ Precision precisionOf(Operation *op) {
 class Narrower {
 public:
   Narrower(func::FuncOp function, Type narrow, const llvm::Regex *keep)
-      : function(function), narrow(narrow), wide(Float32Type::get(function.getContext())), keep(keep) {}
+      : function(function), narrow(narrow), wide(Float32Type::get(function.getContext())),
+        keep(keep) {}
   void run();
 
 private:
-  bool isFloat(Value value, Type type) const { return getElementTypeOrSelf(value.getType()) == type; }
+  bool isFloat(Value value, Type type) const {
+    return getElementTypeOrSelf(value.getType()) == type;
+  }
   bool isNarrow(Operation *op);
   void setOperand(OpOperand &operand, Type type);
   void setPadding(graph::PadOp op, Type type);
@@ -81,7 +91,8 @@ bool Narrower::isNarrow(Operation *op) {
       anyWide |= isFloat(operand, wide);
     }
   }
-  // What is made of parameters alone: a lookup begins the activations, a view of a weight follows its users.
+  // What is made of parameters alone: a lookup begins the activations, a view of a weight follows
+  // its users.
   if (!anyNarrow && !anyWide)
     return anyParameter;
   return precision == Precision::Contraction ? anyNarrow : !anyWide;
@@ -120,7 +131,8 @@ void Narrower::setPadding(graph::PadOp op, Type type) {
     return;
   APFloat value = padding.getValue();
   bool losesInfo;
-  value.convert(cast<FloatType>(type).getFloatSemantics(), APFloat::rmNearestTiesToEven, &losesInfo);
+  value.convert(cast<FloatType>(type).getFloatSemantics(), APFloat::rmNearestTiesToEven,
+                &losesInfo);
   op.setPaddingAttr(FloatAttr::get(type, value));
 }
 
@@ -140,7 +152,8 @@ void Narrower::run() {
       setPadding(pad, type);
     for (Value result : op.getResults()) {
       dependent.insert(result);
-      if (auto tensor = dyn_cast<RankedTensorType>(result.getType()); tensor && tensor.getElementType() == wide && !isa<graph::CastOp>(op))
+      if (auto tensor = dyn_cast<RankedTensorType>(result.getType());
+          tensor && tensor.getElementType() == wide && !isa<graph::CastOp>(op))
         result.setType(tensor.clone(type));
     }
   }
@@ -160,7 +173,11 @@ struct MixedPrecisionPass : impl::MixedPrecisionPassBase<MixedPrecisionPass> {
       return signalPassFailure();
     }
     Builder b(&getContext());
-    Type narrow = llvm::StringSwitch<Type>(dtype).Case("bf16", b.getBF16Type()).Case("f16", b.getF16Type()).Case("f32", b.getF32Type()).Default({});
+    Type narrow = llvm::StringSwitch<Type>(dtype)
+                      .Case("bf16", b.getBF16Type())
+                      .Case("f16", b.getF16Type())
+                      .Case("f32", b.getF32Type())
+                      .Default({});
     if (!narrow) {
       function.emitError() << "dtype: \"" << dtype << "\" is not f32, bf16 or f16";
       return signalPassFailure();

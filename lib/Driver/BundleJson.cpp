@@ -1,4 +1,4 @@
-//===- BundleJson.cpp - what a bundle's files say -----------------------------------------------===//
+//===- BundleJson.cpp - What a bundle's files say -------------------------===//
 
 #include "BundleJson.h"
 #include "shardc/Driver/Driver.h"
@@ -16,7 +16,8 @@ namespace shardc {
 std::optional<json::Value> readBundleJson(const std::string &bundle, llvm::StringRef name) {
   auto buffer = readBundleFile(bundle, name);
   if (!buffer) {
-    llvm::errs() << "error: " << bundle << " is not a bundle: " << llvm::toString(buffer.takeError()) << "\n";
+    llvm::errs() << "error: " << bundle
+                 << " is not a bundle: " << llvm::toString(buffer.takeError()) << "\n";
     return std::nullopt;
   }
   std::string path = bundle + "/" + name.str();
@@ -32,15 +33,22 @@ std::optional<json::Value> readBundleJson(const std::string &bundle, llvm::Strin
   return std::move(*value);
 }
 
-FailureOr<CostTable> readCosts(const std::string &file, const json::Object &manifest, const std::string &bundle) {
+FailureOr<CostTable> readCosts(const std::string &file, const json::Object &manifest,
+                               const std::string &bundle) {
   const json::Object *record = manifest.getObject("costs");
-  llvm::Expected<CostTable> table = !file.empty() ? CostTable::read(file) : record ? CostTable::fromRecord(*record, bundle + "/manifest.json: costs") : CostTable();
+  llvm::Expected<CostTable> table =
+      !file.empty() ? CostTable::read(file)
+      : record      ? CostTable::fromRecord(*record, bundle + "/manifest.json: costs")
+                    : CostTable();
   if (table)
     return *table;
-  llvm::errs() << "error: " << (file.empty() ? "" : "--costs: ") << llvm::toString(table.takeError()) << "\n";
+  llvm::errs() << "error: " << (file.empty() ? "" : "--costs: ")
+               << llvm::toString(table.takeError()) << "\n";
   return failure();
 }
 
-FailureOr<CostTable> readCosts(const PipelineOptions &pipeline) { return readCosts(pipeline.costs, json::Object(), ""); }
+FailureOr<CostTable> readCosts(const PipelineOptions &pipeline) {
+  return readCosts(pipeline.costs, json::Object(), "");
+}
 
 } // namespace shardc

@@ -1,4 +1,4 @@
-//===- BundleJson.h - what a bundle's files say -------------------------------------------------===//
+//===- BundleJson.h - What a bundle's files say ---------------------------===//
 
 #ifndef SHARDC_LIB_DRIVER_BUNDLEJSON_H
 #define SHARDC_LIB_DRIVER_BUNDLEJSON_H
@@ -14,7 +14,9 @@ namespace shardc {
 std::optional<llvm::json::Value> readBundleJson(const std::string &bundle, llvm::StringRef name);
 
 /// A member's text; empty if there is none.
-inline std::string text(const llvm::json::Object &object, llvm::StringRef key) { return object.getString(key).value_or("").str(); }
+inline std::string text(const llvm::json::Object &object, llvm::StringRef key) {
+  return object.getString(key).value_or("").str();
+}
 
 } // namespace shardc
 

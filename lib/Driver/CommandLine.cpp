@@ -1,7 +1,8 @@
-//===- CommandLine.cpp - options of shardc ------------------------------------------------------------===//
+//===- CommandLine.cpp - Options of shardc --------------------------------===//
 //
-// Parsed by hand into the commands' own option structs: LLVM's registry would add its several hundred options, and a
-// flag that does not apply to a command must be refused, with the command's name.
+// Parsed by hand into the commands' own option structs: LLVM's registry would add its several
+// hundred options, and a flag that does not apply to a command must be refused, with the command's
+// name.
 //
 //===----------------------------------------------------------------------===//
 
@@ -181,14 +182,17 @@ public:
     return true;
   }
 
-  template <typename T> bool number(llvm::StringRef option, llvm::StringRef inlined, bool hasInlined, T &out) {
+  template <typename T>
+  bool number(llvm::StringRef option, llvm::StringRef inlined, bool hasInlined, T &out) {
     std::string text;
     if (!value(option, inlined, hasInlined, text))
       return false;
     if constexpr (std::is_floating_point_v<T>)
-      return !llvm::StringRef(text).getAsDouble(out) || fail(option + ": \"" + text + "\" is not a number");
+      return !llvm::StringRef(text).getAsDouble(out) ||
+             fail(option + ": \"" + text + "\" is not a number");
     else
-      return !llvm::StringRef(text).getAsInteger(10, out) || fail(option + ": \"" + text + "\" is not a whole number");
+      return !llvm::StringRef(text).getAsInteger(10, out) ||
+             fail(option + ": \"" + text + "\" is not a whole number");
   }
 
   bool fail(const llvm::Twine &message) {
@@ -213,7 +217,11 @@ struct Parsed {
   std::string explainCosts;
   bool json = false;
 
-  ModelOptions &model() { return command == "verify" ? verify.model : command == "export-plan" ? exportPlan.model : compile.model; }
+  ModelOptions &model() {
+    return command == "verify"        ? verify.model
+           : command == "export-plan" ? exportPlan.model
+                                      : compile.model;
+  }
 };
 
 } // namespace
@@ -229,13 +237,15 @@ static bool parseDim(Arguments &args, const std::string &text, llvm::StringMap<i
 }
 
 /// NAME=N,NAME=N: sizes instead of those of --dim.
-static bool parseInstance(Arguments &args, const std::string &text, std::vector<ShapeInstance> &instances) {
+static bool parseInstance(Arguments &args, const std::string &text,
+                          std::vector<ShapeInstance> &instances) {
   ShapeInstance instance{text, {}};
   for (llvm::StringRef part : llvm::split(llvm::StringRef(text), ',')) {
     auto [name, size] = part.split('=');
     int64_t value = 0;
     if (name.empty() || size.getAsInteger(10, value) || value < 1)
-      return args.fail("--shape-instance \"" + text + "\" is not of the form NAME=N,NAME=N with each N at least 1");
+      return args.fail("--shape-instance \"" + text +
+                       "\" is not of the form NAME=N,NAME=N with each N at least 1");
     if (!instance.dims.try_emplace(name, value).second)
       return args.fail("--shape-instance \"" + text + "\": \"" + name + "\" is given twice");
   }
@@ -246,7 +256,8 @@ static bool parseInstance(Arguments &args, const std::string &text, std::vector<
 }
 
 /// NAME=VALUE, of an input, into a map.
-static bool parsePair(Arguments &args, llvm::StringRef option, llvm::StringRef form, const std::string &text, llvm::StringMap<std::string> &map) {
+static bool parsePair(Arguments &args, llvm::StringRef option, llvm::StringRef form,
+                      const std::string &text, llvm::StringMap<std::string> &map) {
   auto [name, value] = llvm::StringRef(text).split('=');
   if (name.empty() || value.empty())
     return args.fail(option + " \"" + text + "\" is not of the form " + form);
@@ -261,17 +272,26 @@ static bool parseCache(Arguments &args, const std::string &text, ImportOptions &
   if (name.empty() || size.getAsInteger(10, options.cacheCapacity) || options.cacheCapacity < 1)
     return args.fail("--cache \"" + text + "\" is not of the form NAME=N with N at least 1");
   if (!options.cacheDim.empty())
-    return args.fail("--cache \"" + text + "\": \"" + options.cacheDim + "\" is a cache's length already");
+    return args.fail("--cache \"" + text + "\": \"" + options.cacheDim +
+                     "\" is a cache's length already");
   options.cacheDim = name.str();
   return true;
 }
 
 /// "2GiB", "500MB", "4096".
-static bool parseSize(Arguments &args, llvm::StringRef option, llvm::StringRef text, int64_t &bytes) {
-  llvm::StringRef digits = text.take_while([](char c) { return std::isdigit(static_cast<unsigned char>(c)) || c == '.'; });
+static bool parseSize(Arguments &args, llvm::StringRef option, llvm::StringRef text,
+                      int64_t &bytes) {
+  llvm::StringRef digits = text.take_while(
+      [](char c) { return std::isdigit(static_cast<unsigned char>(c)) || c == '.'; });
   int64_t unit = llvm::StringSwitch<int64_t>(text.drop_front(digits.size()).trim())
-                     .Cases({"", "B"}, 1).Case("KiB", 1 << 10).Case("MiB", 1 << 20).Case("GiB", 1 << 30)
-                     .Case("kB", 1000).Case("MB", 1000000).Case("GB", 1000000000).Default(0);
+                     .Cases({"", "B"}, 1)
+                     .Case("KiB", 1 << 10)
+                     .Case("MiB", 1 << 20)
+                     .Case("GiB", 1 << 30)
+                     .Case("kB", 1000)
+                     .Case("MB", 1000000)
+                     .Case("GB", 1000000000)
+                     .Default(0);
   double number = 0;
   if (digits.getAsDouble(number) || unit == 0 || number <= 0)
     return args.fail(option + " \"" + text + "\" is not a size like 2GiB or 500MB");
@@ -285,17 +305,22 @@ static std::vector<std::string> splitList(llvm::StringRef text) {
   return {items.begin(), items.end()};
 }
 
-static bool isModelCommand(llvm::StringRef command) { return command == "compile" || command == "verify" || command == "export-plan"; }
+static bool isModelCommand(llvm::StringRef command) {
+  return command == "compile" || command == "verify" || command == "export-plan";
+}
 
 /// One option of training.
-static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef inlined, bool has, CompileOptions &options, bool &known) {
+static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef inlined, bool has,
+                          CompileOptions &options, bool &known) {
   TrainOptions &train = options.train;
   PipelineOptions &pipeline = options.model.pipeline;
   known = true;
   if (name == "--train")
     return train.enabled = true;
   std::string text;
-  auto string = [&](auto &out) { return args.value(name, inlined, has, text) && (out = text, true); };
+  auto string = [&](auto &out) {
+    return args.value(name, inlined, has, text) && (out = text, true);
+  };
   // Types also go by torch's names.
   auto dtype = [&](auto &out) {
     if (!string(out))
@@ -326,25 +351,42 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
     return true;
   };
   auto distance = [&](int64_t &out) {
-    return string(text) && (parseDistance(text, out) || args.fail(name + " \"" + text + "\" is not auto or a number of at least 0"));
+    return string(text) &&
+           (parseDistance(text, out) ||
+            args.fail(name + " \"" + text + "\" is not auto or a number of at least 0"));
   };
   auto parse = [&]() -> std::optional<bool> {
-    if (name == "--strategy") return string(train.strategy);
-    if (name == "--dp-replicate") return integer(train.dpReplicate, 1);
-    if (name == "--dp-shard") return integer(train.dpShard, 1);
-    if (name == "--zero-dp-strategy") return integer(pipeline.zeroDpStrategy, 0);
-    if (name == "--outer-dp-sharding-strategy") return string(pipeline.outerDpShardingStrategy);
-    if (name == "--check-for-nan-in-grad") return pipeline.checkForNanInGrad = true;
-    if (name == "--reshard-after-forward") return string(pipeline.reshardAfterForward);
-    if (name == "--activation-checkpointing") return string(pipeline.activationCheckpointing);
-    if (name == "--memory-limit") return string(text) && parseSize(args, name, text, train.memoryLimit);
-    if (name == "--forward-prefetch") return distance(train.overlap.forwardPrefetch);
-    if (name == "--backward-prefetch") return distance(train.overlap.backwardPrefetch);
-    if (name == "--reductions-in-flight") return distance(train.overlap.reductions);
+    if (name == "--strategy")
+      return string(train.strategy);
+    if (name == "--dp-replicate")
+      return integer(train.dpReplicate, 1);
+    if (name == "--dp-shard")
+      return integer(train.dpShard, 1);
+    if (name == "--zero-dp-strategy")
+      return integer(pipeline.zeroDpStrategy, 0);
+    if (name == "--outer-dp-sharding-strategy")
+      return string(pipeline.outerDpShardingStrategy);
+    if (name == "--check-for-nan-in-grad")
+      return pipeline.checkForNanInGrad = true;
+    if (name == "--reshard-after-forward")
+      return string(pipeline.reshardAfterForward);
+    if (name == "--activation-checkpointing")
+      return string(pipeline.activationCheckpointing);
+    if (name == "--memory-limit")
+      return string(text) && parseSize(args, name, text, train.memoryLimit);
+    if (name == "--forward-prefetch")
+      return distance(train.overlap.forwardPrefetch);
+    if (name == "--backward-prefetch")
+      return distance(train.overlap.backwardPrefetch);
+    if (name == "--reductions-in-flight")
+      return distance(train.overlap.reductions);
     if (name == "--tensor-parallel-overlap")
-      return string(text) && (parseTensorParallel(text, train.overlap.tensorParallel) || args.fail(name + " \"" + text + "\" is not auto or none"));
-    if (name == "--gradient-accumulation") return integer(train.accumulation, 1);
-    if (name == "--separate-entry-points") return pipeline.separateEntries = true;
+      return string(text) && (parseTensorParallel(text, train.overlap.tensorParallel) ||
+                              args.fail(name + " \"" + text + "\" is not auto or none"));
+    if (name == "--gradient-accumulation")
+      return integer(train.accumulation, 1);
+    if (name == "--separate-entry-points")
+      return pipeline.separateEntries = true;
     if (name == "--defer-fsdp-grad-sync") {
       if (!string(text))
         return false;
@@ -353,10 +395,14 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
       pipeline.deferGradSync = text == "true";
       return true;
     }
-    if (name == "--param-dtype") return dtype(pipeline.paramDtype);
-    if (name == "--fp32-parameters") return string(pipeline.fp32Parameters);
-    if (name == "--reduce-dtype") return dtype(pipeline.reduceDtype);
-    if (name == "--loss") return string(pipeline.loss);
+    if (name == "--param-dtype")
+      return dtype(pipeline.paramDtype);
+    if (name == "--fp32-parameters")
+      return string(pipeline.fp32Parameters);
+    if (name == "--reduce-dtype")
+      return dtype(pipeline.reduceDtype);
+    if (name == "--loss")
+      return string(pipeline.loss);
     if (name == "--loss-chunks") {
       if (!string(text))
         return false;
@@ -366,18 +412,27 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
       pipeline.lossChunks = chunks;
       return true;
     }
-    if (name == "--frozen") return string(pipeline.frozen);
-    if (name == "--optimizer") return string(train.optimizer);
+    if (name == "--frozen")
+      return string(pipeline.frozen);
+    if (name == "--optimizer")
+      return string(train.optimizer);
     for (const OptimizerOption &option : optimizerOptions())
       if (name == "--" + option.spelling())
         return string(text) && (train.optimizerOptions.push_back({option.spelling(), text}), true);
-    if (name == "--no-weight-decay") return string(pipeline.noDecay);
-    if (name == "--clip-grad-norm") return real(pipeline.clipNorm);
-    if (name == "--learning-rate") return real(train.learningRate);
-    if (name == "--lr-schedule") return string(train.schedule);
-    if (name == "--lr-warmup-steps") return integer(train.warmupSteps, 0);
-    if (name == "--lr-decay-steps") return integer(train.decaySteps, 0);
-    if (name == "--lr-minimum") return real(train.minimumLearningRate);
+    if (name == "--no-weight-decay")
+      return string(pipeline.noDecay);
+    if (name == "--clip-grad-norm")
+      return real(pipeline.clipNorm);
+    if (name == "--learning-rate")
+      return real(train.learningRate);
+    if (name == "--lr-schedule")
+      return string(train.schedule);
+    if (name == "--lr-warmup-steps")
+      return integer(train.warmupSteps, 0);
+    if (name == "--lr-decay-steps")
+      return integer(train.decaySteps, 0);
+    if (name == "--lr-minimum")
+      return real(train.minimumLearningRate);
     return std::nullopt;
   };
   std::optional<bool> done = parse();
@@ -404,9 +459,11 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     if (name == "--shape-instance" && p.command != "export-plan")
       return args.value(name, inlined, has, text) && parseInstance(args, text, p.model().instances);
     if (name == "--constant")
-      return args.value(name, inlined, has, text) && parsePair(args, name, "NAME=FILE.npy", text, p.model().import.constants);
+      return args.value(name, inlined, has, text) &&
+             parsePair(args, name, "NAME=FILE.npy", text, p.model().import.constants);
     if (name == "--carry")
-      return args.value(name, inlined, has, text) && parsePair(args, name, "INPUT=OUTPUT", text, p.model().import.carried);
+      return args.value(name, inlined, has, text) &&
+             parsePair(args, name, "INPUT=OUTPUT", text, p.model().import.carried);
     if (name == "--cache")
       return args.value(name, inlined, has, text) && parseCache(args, text, p.model().import);
     if (name == "--weights")
@@ -421,10 +478,12 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return true;
     }
     if (name == "--mesh")
-      return args.value(name, inlined, has, text) && (pipeline.mesh = text, p.compile.train.given.insert(name), true);
+      return args.value(name, inlined, has, text) &&
+             (pipeline.mesh = text, p.compile.train.given.insert(name), true);
     if (name == "--plan")
       return args.value(name, inlined, has, text) && (pipeline.plan = text, true);
-    if (name == "--ep" && p.command != "export-plan") { // which cannot say how tokens come to their experts
+    if (name == "--ep" &&
+        p.command != "export-plan") { // which cannot say how tokens come to their experts
       int64_t ep = 0;
       if (!args.number(name, inlined, has, ep))
         return false;
@@ -473,7 +532,8 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return true;
     }
     if (name == "--fp8-skip")
-      return args.value(name, inlined, has, text) && (p.compile.model.pipeline.fp8Skip = text, true);
+      return args.value(name, inlined, has, text) &&
+             (p.compile.model.pipeline.fp8Skip = text, true);
     if (name == "--target")
       return args.value(name, inlined, has, p.compile.target);
     if (name == "--arch") {
@@ -487,7 +547,8 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     if (name == "--allow-tf32")
       return p.compile.allowTf32 = true;
     if (name == "--cuda-workspace")
-      return args.value(name, inlined, has, text) && parseSize(args, name, text, p.compile.workspaceBytes);
+      return args.value(name, inlined, has, text) &&
+             parseSize(args, name, text, p.compile.workspaceBytes);
   }
   if (p.command == "export-plan") {
     if (name == "-o" || name == "--output")
@@ -530,7 +591,8 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     return args.value(name, inlined, has, p.explainCosts);
   if (p.command == "profile") {
     auto count = [&](int64_t &out) {
-      return args.number(name, inlined, has, out) && (out >= 1 || args.fail(name + " " + llvm::Twine(out) + " is below 1"));
+      return args.number(name, inlined, has, out) &&
+             (out >= 1 || args.fail(name + " " + llvm::Twine(out) + " is below 1"));
     };
     if (name == "-n" || name == "--ranks")
       return count(p.profile.ranks);
@@ -545,7 +607,8 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
              (llvm::is_contained({"shm", "mpi", "inprocess"}, p.profile.channel) ||
               args.fail("--channel \"" + p.profile.channel + "\" is not shm, mpi or inprocess"));
     if (name == "--link-gbps")
-      return args.number(name, inlined, has, p.profile.linkGigabits) && (p.profile.linkGigabits > 0 || args.fail(name + " needs a positive number"));
+      return args.number(name, inlined, has, p.profile.linkGigabits) &&
+             (p.profile.linkGigabits > 0 || args.fail(name + " needs a positive number"));
     if (name == "-o" || name == "--output")
       return args.value(name, inlined, has, p.profile.output);
     if (name == "--force")
@@ -578,19 +641,24 @@ static bool parse(Arguments &args, Parsed &p) {
     llvm::StringRef argument = args.next();
     if (!argument.starts_with("-") || argument == "-") {
       if (!p.target.empty())
-        return args.fail("\"" + argument + "\": " + p.command + " takes one file, which is " + p.target);
+        return args.fail("\"" + argument + "\": " + p.command + " takes one file, which is " +
+                         p.target);
       p.target = argument.str();
       continue;
     }
-    // `--input NAME=FILE` and `--dim NAME=N` carry '=' in their value; only a long option's own '=' inlines one.
+    // `--input NAME=FILE` and `--dim NAME=N` carry '=' in their value; only a long option's own '='
+    // inlines one.
     bool known = false;
     if (!parseOption(args, argument, p, known))
-      return known ? false : args.fail("\"" + argument + "\" is not an option of shardc " + p.command);
+      return known ? false
+                   : args.fail("\"" + argument + "\" is not an option of shardc " + p.command);
   }
   if (p.command == "profile")
-    return p.target.empty() || args.fail("\"" + p.target + "\": profile takes no file; -o names the table");
+    return p.target.empty() ||
+           args.fail("\"" + p.target + "\": profile takes no file; -o names the table");
   if (p.target.empty())
-    return args.fail("shardc " + p.command + " needs a " + (isModelCommand(p.command) ? "model" : "bundle"));
+    return args.fail("shardc " + p.command + " needs a " +
+                     (isModelCommand(p.command) ? "model" : "bundle"));
   return true;
 }
 
@@ -611,8 +679,12 @@ int runDriver(int argc, char **argv) {
     return kOk;
   }
   p.command = first.str();
-  if (!llvm::is_contained({"compile", "verify", "explain", "inspect", "plan", "export-plan", "pack", "profile"}, first)) {
-    args.fail("\"" + first + "\" is not a command: compile, verify, plan, export-plan, pack, explain, inspect or profile");
+  if (!llvm::is_contained(
+          {"compile", "verify", "explain", "inspect", "plan", "export-plan", "pack", "profile"},
+          first)) {
+    args.fail("\"" + first +
+              "\" is not a command: compile, verify, plan, export-plan, pack, explain, inspect or "
+              "profile");
     return kUsage;
   }
   if (!parse(args, p))
@@ -641,7 +713,8 @@ int runDriver(int argc, char **argv) {
     p.plan.json = p.json;
     return planCommand(p.plan);
   }
-  return p.command == "explain" ? explainCommand(p.target, p.explainCosts, p.json) : inspectCommand(p.target, p.json);
+  return p.command == "explain" ? explainCommand(p.target, p.explainCosts, p.json)
+                                : inspectCommand(p.target, p.json);
 }
 
 } // namespace shardc

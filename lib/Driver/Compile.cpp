@@ -1,4 +1,4 @@
-//===- Compile.cpp - shardc compile ------------------------------------------------------------------===//
+//===- Compile.cpp - Shardc compile ---------------------------------------===//
 
 #include "Instances.h"
 
@@ -29,7 +29,8 @@ static LogicalResult checkFp8(const CompileOptions &options) {
     StringRef digits = arch.split('_').second;
     digits.consumeInteger(10, number);
     if (number && number < 89) { // what is no architecture at all is refused later
-      llvm::errs() << "error: --arch " << arch << ": --fp8 needs sm_89 or later, earlier GPUs do not multiply 8-bit floats\n";
+      llvm::errs() << "error: --arch " << arch
+                   << ": --fp8 needs sm_89 or later, earlier GPUs do not multiply 8-bit floats\n";
       return failure();
     }
   }
@@ -39,7 +40,8 @@ static LogicalResult checkFp8(const CompileOptions &options) {
 /// The options contradict each other or are not enough; said on stderr.
 static LogicalResult checkOptions(const CompileOptions &options) {
   if (options.output.empty() && !options.model.pipeline.printPlan && options.stopAfter.empty()) {
-    llvm::errs() << "error: compile needs an output: -o NAME.bundle (or --print-plan, --stop-after)\n";
+    llvm::errs()
+        << "error: compile needs an output: -o NAME.bundle (or --print-plan, --stop-after)\n";
     return failure();
   }
   if (options.target != "cpu" && options.target != "cuda") {
@@ -49,18 +51,22 @@ static LogicalResult checkOptions(const CompileOptions &options) {
   // What the other target has.
   auto refuse = [&](StringRef option, bool isGiven, StringRef target) {
     if (isGiven && options.target != target)
-      llvm::errs() << "error: " << option << " is for --target " << target << ", the target is " << options.target << "\n";
+      llvm::errs() << "error: " << option << " is for --target " << target << ", the target is "
+                   << options.target << "\n";
     return isGiven && options.target != target;
   };
-  if (refuse("--isa", !options.levels.empty(), "cpu") || refuse("--arch", !options.archs.empty(), "cuda") ||
-      refuse("--toolkit", !options.toolkit.empty(), "cuda") || refuse("--cuda-workspace", options.workspaceBytes >= 0, "cuda") ||
+  if (refuse("--isa", !options.levels.empty(), "cpu") ||
+      refuse("--arch", !options.archs.empty(), "cuda") ||
+      refuse("--toolkit", !options.toolkit.empty(), "cuda") ||
+      refuse("--cuda-workspace", options.workspaceBytes >= 0, "cuda") ||
       refuse("--allow-tf32", options.allowTf32, "cuda"))
     return failure();
   if (failed(checkFp8(options)))
     return failure();
   const ImportOptions &import = options.model.import;
   if (options.train.enabled && (import.cacheCapacity || !import.carried.empty())) {
-    llvm::errs() << "error: " << (import.cacheCapacity ? "--cache" : "--carry") << " does not apply to --train\n";
+    llvm::errs() << "error: " << (import.cacheCapacity ? "--cache" : "--carry")
+                 << " does not apply to --train\n";
     return failure();
   }
   if (options.train.enabled && !options.model.instances.empty()) {
@@ -70,14 +76,16 @@ static LogicalResult checkOptions(const CompileOptions &options) {
   if (options.stopAfter.empty())
     return success();
   if (!options.output.empty()) {
-    llvm::errs() << "error: --stop-after " << options.stopAfter << " writes no bundle: leave out -o\n";
+    llvm::errs() << "error: --stop-after " << options.stopAfter
+                 << " writes no bundle: leave out -o\n";
     return failure();
   }
   std::string names = "import";
   for (const Stage &stage : pipelineStages())
     names += ", " + stage.name.str();
   if (!llvm::is_contained(llvm::split(names, ", "), options.stopAfter)) {
-    llvm::errs() << "error: --stop-after \"" << options.stopAfter << "\": the stages are " << names << "\n";
+    llvm::errs() << "error: --stop-after \"" << options.stopAfter << "\": the stages are " << names
+                 << "\n";
     return failure();
   }
   return success();
@@ -102,7 +110,8 @@ static BundleOptions bundleOptions(const CompileOptions &options) {
 }
 
 /// From the imported model to the local view, or as far as is asked for.
-static LogicalResult runStages(CompileOptions &options, Model &model, const ScheduleOptions &schedule, Progress &progress, bool &isDone) {
+static LogicalResult runStages(CompileOptions &options, Model &model,
+                               const ScheduleOptions &schedule, Progress &progress, bool &isDone) {
   progress.done("import", std::to_string(model.weights.all().size()) + " weights");
   if ((isDone = options.stopAfter == "import"))
     return success();
@@ -112,9 +121,11 @@ static LogicalResult runStages(CompileOptions &options, Model &model, const Sche
     if (failed(pm.run(*model.module)))
       return failure();
     progress.done(stage.name);
-    if (stage.name == "outline" && failed(fitMemory(*model.module, options.train, options.model.pipeline, schedule)))
+    if (stage.name == "outline" &&
+        failed(fitMemory(*model.module, options.train, options.model.pipeline, schedule)))
       return failure();
-    bool isPlan = stage.name == "annotate" && options.output.empty() && options.stopAfter.empty(); // --print-plan alone
+    bool isPlan = stage.name == "annotate" && options.output.empty() &&
+                  options.stopAfter.empty(); // --print-plan alone
     if ((isDone = isPlan || stage.name == options.stopAfter))
       return success();
   }

@@ -1,4 +1,4 @@
-//===- Explain.cpp - shardc explain and inspect: what a bundle's manifest says -------------------------===//
+//===- Explain.cpp - Shardc explain and inspect: what a bundle's manifest says -===//
 
 #include "BundleJson.h"
 #include "shardc/Driver/Driver.h"
@@ -22,7 +22,8 @@ struct Line {
 } // namespace
 
 static double microsOf(const CostTable &costs, const json::Object &collective) {
-  return costs.collectiveMicros(text(collective, "op"), text(collective, "group"), collective.getInteger("ranks").value_or(1),
+  return costs.collectiveMicros(text(collective, "op"), text(collective, "group"),
+                                collective.getInteger("ranks").value_or(1),
                                 collective.getInteger("bytes").value_or(0));
 }
 
@@ -33,9 +34,16 @@ static std::vector<Line> collectLines(const json::Array &collectives, const Cost
     const json::Object *entry = value.getAsObject();
     if (!entry)
       continue;
-    Line line{text(*entry, "entry"), text(*entry, "op"), text(*entry, "group"), text(*entry, "path"), text(*entry, "origin"),
-              entry->getInteger("bytes").value_or(0), 1, microsOf(costs, *entry)};
-    std::string key = line.entry + "|" + line.op + "|" + line.group + "|" + line.path + "|" + line.origin + "|" + std::to_string(line.bytes);
+    Line line{text(*entry, "entry"),
+              text(*entry, "op"),
+              text(*entry, "group"),
+              text(*entry, "path"),
+              text(*entry, "origin"),
+              entry->getInteger("bytes").value_or(0),
+              1,
+              microsOf(costs, *entry)};
+    std::string key = line.entry + "|" + line.op + "|" + line.group + "|" + line.path + "|" +
+                      line.origin + "|" + std::to_string(line.bytes);
     auto [found, isNew] = known.try_emplace(key, lines.size());
     if (isNew)
       lines.push_back(line);
@@ -74,8 +82,11 @@ int explainCommand(const std::string &bundle, const std::string &costsFile, bool
   std::string entry;
   auto finish = [&] { // an entry point's
     if (!hasSeveral || count)
-      llvm::outs() << count << " collectives" << (hasSeveral ? " in " + entry : "") << ", " << total << " bytes sent a rank in a run"
-                   << llvm::format(", %.1f us one after the other (", micros) << costs->describe() << ")\n" << (hasSeveral ? "\n" : "");
+      llvm::outs() << count << " collectives" << (hasSeveral ? " in " + entry : "") << ", " << total
+                   << " bytes sent a rank in a run"
+                   << llvm::format(", %.1f us one after the other (", micros) << costs->describe()
+                   << ")\n"
+                   << (hasSeveral ? "\n" : "");
     total = count = 0;
     micros = 0;
   };
@@ -88,7 +99,8 @@ int explainCommand(const std::string &bundle, const std::string &costsFile, bool
     total += line.bytes * line.count;
     micros += line.micros * line.count;
     count += line.count;
-    llvm::outs() << llvm::left_justify(line.op, 15) << "over {" << line.group << "}  " << line.bytes << " bytes" << llvm::format("  %.1f us", line.micros)
+    llvm::outs() << llvm::left_justify(line.op, 15) << "over {" << line.group << "}  " << line.bytes
+                 << " bytes" << llvm::format("  %.1f us", line.micros)
                  << (line.count > 1 ? "  x " + std::to_string(line.count) : "")
                  << (line.path.empty() ? "" : "  in " + line.path) << "\n";
     llvm::SmallVector<llvm::StringRef> reasons;
@@ -104,8 +116,9 @@ static void printValues(const json::Object &root, llvm::StringRef key, llvm::Str
   const json::Array *values = root.getArray(key);
   for (const json::Value &value : values ? *values : json::Array()) {
     const json::Object &entry = *value.getAsObject();
-    llvm::outs() << llvm::left_justify(title, 10) << text(entry, "name") << " : " << text(entry, "dtype") << " "
-                 << llvm::formatv("{0}", *entry.get("shape")) << "\n";
+    llvm::outs() << llvm::left_justify(title, 10) << text(entry, "name") << " : "
+                 << text(entry, "dtype") << " " << llvm::formatv("{0}", *entry.get("shape"))
+                 << "\n";
     title = "";
   }
 }
@@ -122,10 +135,12 @@ int inspectCommand(const std::string &bundle, bool asJson) {
   llvm::outs() << "model     " << text(root, "model") << ", by " << text(root, "producer") << "\n";
   llvm::outs() << "ranks     " << root.getInteger("ranks").value_or(0) << "\n";
   llvm::StringRef title = "code";
-  for (const json::Value &value : root.getArray("kernels") ? *root.getArray("kernels") : json::Array()) {
+  for (const json::Value &value :
+       root.getArray("kernels") ? *root.getArray("kernels") : json::Array()) {
     const json::Object &image = *value.getAsObject();
     std::string machine = image.get("arch") ? text(image, "arch") : text(image, "level");
-    llvm::outs() << llvm::left_justify(title, 10) << llvm::left_justify(machine, 12) << text(image, "file") << "\n";
+    llvm::outs() << llvm::left_justify(title, 10) << llvm::left_justify(machine, 12)
+                 << text(image, "file") << "\n";
     title = "";
   }
   const json::Array *entries = root.getArray("entries");
@@ -143,7 +158,8 @@ int inspectCommand(const std::string &bundle, bool asJson) {
   for (llvm::StringRef section : {"memory", "communication"})
     if (const json::Object *object = root.getObject(section))
       for (const auto &[key, value] : *object)
-        llvm::outs() << llvm::left_justify(section, 14) << llvm::left_justify(key, 18) << llvm::formatv("{0}", value) << "\n";
+        llvm::outs() << llvm::left_justify(section, 14) << llvm::left_justify(key, 18)
+                     << llvm::formatv("{0}", value) << "\n";
   if (const json::Object *report = root.getObject("report"))
     llvm::outs() << "commands  " << report->getInteger("launches").value_or(0) << " launches of "
                  << report->getInteger("kernels").value_or(0) << " kernels\n";

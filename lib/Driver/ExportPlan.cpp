@@ -1,4 +1,4 @@
-//===- ExportPlan.cpp - shardc export-plan: a plan as an ONNX device configuration --------------------===//
+//===- ExportPlan.cpp - Shardc export-plan: a plan as an ONNX device configuration -===//
 
 #include "shardc/Driver/Driver.h"
 
@@ -28,7 +28,8 @@ static std::vector<DeviceCut> cutsOf(const Mesh &mesh, const Sharding &sharding)
 }
 
 /// The cuts of a packed weight, as blocks of one size; failure if the format has no words for them.
-static FailureOr<std::vector<DeviceCut>> packedCuts(const Mesh &mesh, ArrayRef<graph::ParameterOp> segments) {
+static FailureOr<std::vector<DeviceCut>> packedCuts(const Mesh &mesh,
+                                                    ArrayRef<graph::ParameterOp> segments) {
   std::vector<DeviceCut> cuts;
   for (graph::ParameterOp op : segments) {
     DenseI64ArrayAttr segment = op.getSegmentAttr();
@@ -56,20 +57,26 @@ static FailureOr<DevicePlan> collectPlan(ModuleOp module, StringRef name) {
       parameters[op.getName().str()].push_back(op);
   for (auto &[tensor, ops] : parameters) {
     if (!ops.front().getSegmentAttr()) {
-      plan.parameters.push_back({tensor, cutsOf(mesh, *shard::getSharding(ops.front().getResult()).resolve(mesh))});
+      plan.parameters.push_back(
+          {tensor, cutsOf(mesh, *shard::getSharding(ops.front().getResult()).resolve(mesh))});
       continue;
     }
     FailureOr<std::vector<DeviceCut>> cuts = packedCuts(mesh, ops);
     if (failed(cuts))
-      return ops.front().emitError() << "\"" << tensor << "\" consists of " << ops.size()
-                                     << " parts of different sizes or cuts, for which ONNX's sharding specs have no words";
+      return ops.front().emitError()
+             << "\"" << tensor << "\" consists of " << ops.size()
+             << " parts of different sizes or cuts, for which ONNX's sharding specs have no words";
     plan.parameters.push_back({tensor, *cuts});
   }
   for (BlockArgument argument : function.getArguments()) {
     Sharding sharding = *shard::getSharding(argument).resolve(mesh);
     std::vector<DeviceCut> cuts = cutsOf(mesh, sharding);
     if (!cuts.empty())
-      plan.inputs.push_back({function.getArgAttrOfType<StringAttr>(argument.getArgNumber(), graph::GraphDialect::kNameAttr).str(), cuts});
+      plan.inputs.push_back({function
+                                 .getArgAttrOfType<StringAttr>(argument.getArgNumber(),
+                                                               graph::GraphDialect::kNameAttr)
+                                 .str(),
+                             cuts});
   }
   return plan;
 }
@@ -82,7 +89,8 @@ int exportPlanCommand(const ExportPlanOptions &options) {
   if (options.output.empty())
     return refuse("export-plan needs an output: -o MODEL.onnx");
   if (options.model.pipeline.sequenceParallel)
-    return refuse("--sequence-parallel: a device configuration says how weights and inputs lie, not activations");
+    return refuse("--sequence-parallel: a device configuration says how weights and inputs lie, "
+                  "not activations");
   if (llvm::sys::fs::exists(options.output) && !options.force)
     return refuse(options.output + " exists; --force replaces it");
   FailureOr<Model> model = loadModel(options.model);
@@ -101,7 +109,8 @@ int exportPlanCommand(const ExportPlanOptions &options) {
     if (options.name.empty())
       name += (name.empty() ? "" : "_") + axis.name + std::to_string(axis.size);
   FailureOr<DevicePlan> plan = collectPlan(*model->module, name);
-  if (failed(plan) || failed(writeDevicePlan(*model->context, options.model.import.path, options.output, *plan)))
+  if (failed(plan) ||
+      failed(writeDevicePlan(*model->context, options.model.import.path, options.output, *plan)))
     return kFailed;
   return kOk;
 }

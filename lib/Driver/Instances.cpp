@@ -1,8 +1,9 @@
-//===- Instances.cpp - one model for several shapes -------------------------------------------------===//
+//===- Instances.cpp - One model for several shapes -----------------------===//
 //
-// Shapes are static, so that a model for several of them is imported and cut once for each; what comes out becomes one module with an
-// entry function for each. From there on (Fuse, Schedule) they are a program with several entry points: weights and kernels that are
-// equal exist once, temporaries share the arena.
+// Shapes are static, so that a model for several of them is imported and cut once for each; what
+// comes out becomes one module with an entry function for each. From there on (Fuse, Schedule) they
+// are a program with several entry points: weights and kernels that are equal exist once,
+// temporaries share the arena.
 //
 //===------------------------------------------------------------------------------------------------===//
 
@@ -42,9 +43,11 @@ static void warnOfOtherCuts(func::FuncOp first, func::FuncOp second) {
     known[{op.getNameAttr(), op.getSegmentAttr()}] = op;
   for (auto op : second.getOps<graph::ParameterOp>()) {
     auto found = known.find({op.getNameAttr(), op.getSegmentAttr()});
-    if (found != known.end() && shard::getSharding(found->second.getResult()) != shard::getSharding(op.getResult()))
-      op.emitWarning() << "weight \"" << op.getName() << "\" is cut otherwise in \"" << second.getSymName() << "\" than in \""
-                       << first.getSymName() << "\": ranks hold it twice";
+    if (found != known.end() &&
+        shard::getSharding(found->second.getResult()) != shard::getSharding(op.getResult()))
+      op.emitWarning() << "weight \"" << op.getName() << "\" is cut otherwise in \""
+                       << second.getSymName() << "\" than in \"" << first.getSymName()
+                       << "\": ranks hold it twice";
   }
 }
 
@@ -52,7 +55,9 @@ LogicalResult mergeInstance(ModuleOp module, ModuleOp other, const ShapeInstance
   auto main = other.lookupSymbol<func::FuncOp>("main");
   for (auto entry : module.getOps<func::FuncOp>())
     if (entry.isPublic() && hasSameInputs(entry, main))
-      return emitError(module.getLoc()) << "--shape-instance " << instance.name << " has the same inputs as \"" << entry.getSymName() << "\"";
+      return emitError(module.getLoc())
+             << "--shape-instance " << instance.name << " has the same inputs as \""
+             << entry.getSymName() << "\"";
   SymbolTable symbols(module), others(other);
   auto name = StringAttr::get(module.getContext(), "main@" + instance.name);
   if (failed(others.rename(main, name)))
@@ -62,10 +67,12 @@ LogicalResult mergeInstance(ModuleOp module, ModuleOp other, const ShapeInstance
     if (auto mesh = dyn_cast<shard::MeshOp>(op)) {
       auto own = module.lookupSymbol<shard::MeshOp>(mesh.getSymName());
       if (!own || own.getMesh().axes != mesh.getMesh().axes)
-        return mesh.emitError() << "mesh \"" << mesh.getSymName() << "\" is another one with --shape-instance " << instance.name;
+        return mesh.emitError() << "mesh \"" << mesh.getSymName()
+                                << "\" is another one with --shape-instance " << instance.name;
       continue;
     }
-    if (isa<SymbolOpInterface>(op) && symbols.lookup(SymbolTable::getSymbolName(&op)) && failed(others.renameToUnique(&op, {&symbols})))
+    if (isa<SymbolOpInterface>(op) && symbols.lookup(SymbolTable::getSymbolName(&op)) &&
+        failed(others.renameToUnique(&op, {&symbols})))
       return failure();
     op.remove();
     module.push_back(&op);

@@ -1,9 +1,11 @@
-//===- MemoryLimit.cpp - the peak is known before anything runs ---------------------------------===//
+//===- MemoryLimit.cpp - The peak is known before anything runs -----------===//
 //
-// The arena of a training step follows from its schedule, without compiled kernels: milliseconds. `auto` looks for the least recomputation that fits:
+// The arena of a training step follows from its schedule, without compiled kernels: milliseconds.
+// `auto` looks for the least recomputation that fits:
 //
-//   1. nothing is recomputed; 2. the first K layers are, K by bisection (the arena shrinks with K: what a layer keeps lives from its forward
-//   to its backward pass, and all of them live at the turn); 3. all are, and nothing is gathered ahead of use.
+//   1. nothing is recomputed; 2. the first K layers are, K by bisection (the arena shrinks with K:
+//   what a layer keeps lives from its forward to its backward pass, and all of them live at the
+//   turn); 3. all are, and nothing is gathered ahead of use.
 //
 //===----------------------------------------------------------------------===//
 
@@ -18,7 +20,8 @@ using namespace mlir;
 
 namespace shardc {
 
-static FailureOr<int64_t> arenaBytes(ModuleOp outlined, PipelineOptions &pipeline, const ScheduleOptions &schedule) {
+static FailureOr<int64_t> arenaBytes(ModuleOp outlined, PipelineOptions &pipeline,
+                                     const ScheduleOptions &schedule) {
   OwningOpRef<ModuleOp> module = outlined.clone();
   PassManager pm(outlined.getContext());
   bool isBehind = false;
@@ -36,7 +39,8 @@ static FailureOr<int64_t> arenaBytes(ModuleOp outlined, PipelineOptions &pipelin
   return program->arenaBytes;
 }
 
-LogicalResult fitMemory(ModuleOp outlined, TrainOptions &train, PipelineOptions &pipeline, ScheduleOptions schedule) {
+LogicalResult fitMemory(ModuleOp outlined, TrainOptions &train, PipelineOptions &pipeline,
+                        ScheduleOptions schedule) {
   bool isAuto = pipeline.activationCheckpointing == "auto";
   if (!train.memoryLimit)
     return success();
@@ -87,8 +91,10 @@ LogicalResult fitMemory(ModuleOp outlined, TrainOptions &train, PipelineOptions 
     if (ok)
       return success();
   }
-  llvm::errs() << "error: --memory-limit " << train.memoryLimit << " bytes: a rank's step needs " << train.arenaBytes << " bytes"
-               << (isAuto ? " with every layer recomputed and nothing gathered ahead" : "; --activation-checkpointing auto looks for what fits")
+  llvm::errs() << "error: --memory-limit " << train.memoryLimit << " bytes: a rank's step needs "
+               << train.arenaBytes << " bytes"
+               << (isAuto ? " with every layer recomputed and nothing gathered ahead"
+                          : "; --activation-checkpointing auto looks for what fits")
                << "; smaller batches, more ranks along dp_shard or tp need less\n";
   return failure();
 }

@@ -1,4 +1,4 @@
-//===- Model.cpp - from a file to IR and weights ----------------------------------------------------===//
+//===- Model.cpp - From a file to IR and weights --------------------------===//
 
 #include "shardc/Driver/Driver.h"
 
@@ -18,12 +18,12 @@ void Progress::done(StringRef stage, StringRef note) {
   double cpuSeconds = static_cast<double>(nowClock - startClock) / CLOCKS_PER_SEC;
   startClock = nowClock;
   if (enabled)
-    llvm::errs() << llvm::left_justify(stage, 12) << llvm::format("%7.3f s  %7.3f s cpu  ", seconds, cpuSeconds) << note
-                 << "\n";
+    llvm::errs() << llvm::left_justify(stage, 12)
+                 << llvm::format("%7.3f s  %7.3f s cpu  ", seconds, cpuSeconds) << note << "\n";
 }
 
-/// What a person looks for: the file (and line, where the source is text), and in it the ONNX node or
-/// module path, unless `message` begins with it.
+/// What a person looks for: the file (and line, where the source is text), and in it the ONNX node
+/// or module path, unless `message` begins with it.
 static void printLocation(llvm::raw_ostream &os, LocationAttr location, StringRef message) {
   if (auto file = dyn_cast<FileLineColLoc>(location)) {
     os << file.getFilename().getValue() << ": ";
@@ -61,14 +61,21 @@ std::unique_ptr<MLIRContext> makeContext() {
   return context;
 }
 
-FailureOr<Model> loadModel(const ModelOptions &options, const ShapeInstance *instance, std::shared_ptr<MLIRContext> context) {
+FailureOr<Model> loadModel(const ModelOptions &options, const ShapeInstance *instance,
+                           std::shared_ptr<MLIRContext> context) {
   Model model;
   model.context = context ? std::move(context) : makeContext();
   if (llvm::sys::path::extension(options.import.path) == ".mlir") {
     const ImportOptions &import = options.import;
-    const char *given = import.cacheCapacity ? "--cache" : !import.carried.empty() ? "--carry" : !import.dims.empty() ? "--dim" : !import.constants.empty() ? "--constant" : !options.instances.empty() ? "--shape-instance" : nullptr;
+    const char *given = import.cacheCapacity         ? "--cache"
+                        : !import.carried.empty()    ? "--carry"
+                        : !import.dims.empty()       ? "--dim"
+                        : !import.constants.empty()  ? "--constant"
+                        : !options.instances.empty() ? "--shape-instance"
+                                                     : nullptr;
     if (given) {
-      llvm::errs() << "error: " << given << " applies to ONNX files, " << import.path << " is imported already\n";
+      llvm::errs() << "error: " << given << " applies to ONNX files, " << import.path
+                   << " is imported already\n";
       return failure();
     }
     model.module = parseSourceFile<ModuleOp>(options.import.path, model.context.get());

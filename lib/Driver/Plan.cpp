@@ -1,10 +1,12 @@
-//===- Plan.cpp - shardc plan: a bundle's step before it runs -------------------------------------------===//
+//===- Plan.cpp - Shardc plan: a bundle's step before it runs -------------===//
 //
 // Reads program.json and manifest.json of a bundle and says for one entry:
 //
 //   1. Memory: what lives when, the peak, and what it is made of.
-//   2. Time: computation and collectives on a timeline (Schedule/Timeline.h), by the table of costs that the bundle was compiled with, another one
-//      (--costs) or a model of a machine (--gflops, --memory-gbps, --link-gbps, --latency-us): what every collective costs, how much of it is hidden, and what stays exposed.
+//   2. Time: computation and collectives on a timeline (Schedule/Timeline.h), by the table of costs
+//   that the bundle was compiled with, another one
+//      (--costs) or a model of a machine (--gflops, --memory-gbps, --link-gbps, --latency-us): what
+//      every collective costs, how much of it is hidden, and what stays exposed.
 //   3. Where each parameter lies: bucket, offset, sharding.
 //
 // As text, as JSON, or as one HTML page with pictures (no scripts, nothing fetched).
@@ -37,7 +39,8 @@ struct Buffer {
 struct Collective {
   std::string op, origin;
   int64_t command = 0, waited = 0; ///< started at, ended at
-  double start = 0, end = 0, exposed = 0; ///< microseconds; of the time the computation waited for it
+  double start = 0, end = 0,
+         exposed = 0; ///< microseconds; of the time the computation waited for it
 };
 
 struct Span {
@@ -45,7 +48,8 @@ struct Span {
   std::string name;
 };
 
-/// How many ranges cover each byte, and how many bytes are covered: parts of buffers overlap the whole.
+/// How many ranges cover each byte, and how many bytes are covered: parts of buffers overlap the
+/// whole.
 struct Coverage {
   std::map<int64_t, int64_t> counts = {{0, 0}}; ///< from an offset to the next one
   int64_t bytes = 0;
@@ -98,7 +102,9 @@ private:
   CostTable costs;
 };
 
-int64_t integer(const json::Object &object, llvm::StringRef key) { return object.getInteger(key).value_or(0); }
+int64_t integer(const json::Object &object, llvm::StringRef key) {
+  return object.getInteger(key).value_or(0);
+}
 
 std::vector<int64_t> buffersOf(const json::Object &command) {
   std::vector<int64_t> result;
@@ -113,7 +119,8 @@ std::vector<int64_t> buffersOf(const json::Object &command) {
 
 /// A symbol, or, for GPUs, an object with a name.
 std::string kernelName(const json::Value &kernel) {
-  return kernel.getAsObject() ? text(*kernel.getAsObject(), "name") : kernel.getAsString().value_or("").str();
+  return kernel.getAsObject() ? text(*kernel.getAsObject(), "name")
+                              : kernel.getAsString().value_or("").str();
 }
 
 std::string megabytes(int64_t bytes) { return llvm::formatv("{0:F2} MB", bytes / 1e6); }
@@ -121,7 +128,8 @@ std::string megabytes(int64_t bytes) { return llvm::formatv("{0:F2} MB", bytes /
 } // namespace
 
 bool StepPlan::read(const PlanOptions &options) {
-  auto programFile = readBundleJson(options.bundle, "program.json"), manifestFile = readBundleJson(options.bundle, "manifest.json");
+  auto programFile = readBundleJson(options.bundle, "program.json"),
+       manifestFile = readBundleJson(options.bundle, "manifest.json");
   if (!programFile || !manifestFile)
     return false;
   program = std::move(*programFile);
@@ -132,13 +140,16 @@ bool StepPlan::read(const PlanOptions &options) {
     return fail(options.bundle + "/program.json has no buffers or entries");
   for (const json::Value &value : *list)
     if (const json::Object *object = value.getAsObject())
-      buffers.push_back({text(*object, "name"), text(*object, "kind"), integer(*object, "offset"), integer(*object, "bytes")});
+      buffers.push_back({text(*object, "name"), text(*object, "kind"), integer(*object, "offset"),
+                         integer(*object, "bytes")});
   std::string names;
   for (const json::Value &value : *entries)
     if (const json::Object *object = value.getAsObject()) {
       std::string name = text(*object, "name");
       names += (names.empty() ? "" : ", ") + name;
-      bool isWanted = options.entry.empty() ? name == "step" || name == "main" || name == "forward_backward" : name == options.entry;
+      bool isWanted = options.entry.empty()
+                          ? name == "step" || name == "main" || name == "forward_backward"
+                          : name == options.entry;
       if (isWanted && !commands) {
         entry = name;
         commands = object->getArray("commands");
@@ -171,7 +182,8 @@ void StepPlan::findLifetimes() {
       }
   }
   auto isPermanent = [](const Buffer &buffer) {
-    return buffer.kind == "state" || buffer.kind == "parameter" || buffer.kind == "constant" || buffer.kind == "axis_index";
+    return buffer.kind == "state" || buffer.kind == "parameter" || buffer.kind == "constant" ||
+           buffer.kind == "axis_index";
   };
   Coverage coverage;
   std::vector<std::vector<const Buffer *>> begins(commands->size()), ends(commands->size());
@@ -202,11 +214,13 @@ std::vector<std::pair<std::string, int64_t>> StepPlan::atPeak(size_t most) const
   std::map<std::string, std::pair<int64_t, int64_t>> sums;
   std::vector<const Buffer *> alive;
   for (const Buffer &buffer : buffers)
-    if (buffer.first >= 0 && buffer.first <= peakAt && peakAt <= buffer.last && buffer.kind == "temporary")
+    if (buffer.first >= 0 && buffer.first <= peakAt && peakAt <= buffer.last &&
+        buffer.kind == "temporary")
       alive.push_back(&buffer);
   for (const Buffer *buffer : alive) {
     bool isInside = llvm::any_of(alive, [&](const Buffer *other) {
-      return other != buffer && other->offset <= buffer->offset && buffer->offset + buffer->bytes <= other->offset + other->bytes &&
+      return other != buffer && other->offset <= buffer->offset &&
+             buffer->offset + buffer->bytes <= other->offset + other->bytes &&
              (other->bytes > buffer->bytes || other < buffer);
     });
     if (isInside)
@@ -226,11 +240,15 @@ std::vector<std::pair<std::string, int64_t>> StepPlan::atPeak(size_t most) const
 
 /// The table, or the model if there are numbers for it.
 bool StepPlan::readCosts(const PlanOptions &options) {
-  bool hasNumbers = options.gflops || options.memoryGigabytes || options.linkGigabits || options.latencyMicros;
+  bool hasNumbers =
+      options.gflops || options.memoryGigabytes || options.linkGigabits || options.latencyMicros;
   if (hasNumbers && !options.costs.empty())
-    return fail("--costs " + options.costs + ": --gflops, --memory-gbps, --link-gbps and --latency-us are of the model that it replaces");
+    return fail("--costs " + options.costs +
+                ": --gflops, --memory-gbps, --link-gbps and --latency-us are of the model that it "
+                "replaces");
   if (!hasNumbers) {
-    FailureOr<CostTable> read = shardc::readCosts(options.costs, *manifest.getAsObject(), options.bundle);
+    FailureOr<CostTable> read =
+        shardc::readCosts(options.costs, *manifest.getAsObject(), options.bundle);
     if (failed(read))
       return false;
     costs = std::move(*read);
@@ -245,11 +263,14 @@ bool StepPlan::readCosts(const PlanOptions &options) {
 void StepPlan::simulate() {
   const json::Object &root = *program.getAsObject();
   const json::Object *report = manifest.getAsObject()->getObject("report");
-  const json::Array *works = report ? report->getArray("kernel_costs") : nullptr, *origins = report ? report->getArray("collectives") : nullptr;
+  const json::Array *works = report ? report->getArray("kernel_costs") : nullptr,
+                    *origins = report ? report->getArray("collectives") : nullptr;
   const json::Array *kernels = root.getArray("kernels"), *groups = root.getArray("groups");
   auto groupSize = [&](int64_t index) {
     int64_t size = 1;
-    const json::Object *group = groups && index < static_cast<int64_t>(groups->size()) ? (*groups)[index].getAsObject() : nullptr;
+    const json::Object *group = groups && index < static_cast<int64_t>(groups->size())
+                                    ? (*groups)[index].getAsObject()
+                                    : nullptr;
     if (const json::Array *axes = group ? group->getArray("axes") : nullptr)
       for (const json::Value &axis : *axes)
         size *= axis.getAsObject() ? integer(*axis.getAsObject(), "size") : 1;
@@ -262,8 +283,11 @@ void StepPlan::simulate() {
     std::string op = text(command, "op");
     if (op == "launch") {
       int64_t kernel = integer(command, "kernel");
-      const json::Object *work = works && kernel < static_cast<int64_t>(works->size()) ? (*works)[kernel].getAsObject() : nullptr;
-      Timeline::Span span = timeline.compute(costs.kernelMicros(work ? KernelWork::fromJson(*work) : KernelWork()));
+      const json::Object *work = works && kernel < static_cast<int64_t>(works->size())
+                                     ? (*works)[kernel].getAsObject()
+                                     : nullptr;
+      Timeline::Span span =
+          timeline.compute(costs.kernelMicros(work ? KernelWork::fromJson(*work) : KernelWork()));
       computation.push_back({span.start, span.end, kernels ? kernelName((*kernels)[kernel]) : ""});
       continue;
     }
@@ -286,9 +310,12 @@ void StepPlan::simulate() {
     }
     Collective collective{op, "", static_cast<int64_t>(n), static_cast<int64_t>(n)};
     std::string axes;
-    if (auto origin = command.getInteger("origin"); origin && origins && *origin < static_cast<int64_t>(origins->size()))
+    if (auto origin = command.getInteger("origin");
+        origin && origins && *origin < static_cast<int64_t>(origins->size()))
       if (const json::Object *object = (*origins)[*origin].getAsObject()) {
-        collective.origin = text(*object, "origin") + (text(*object, "path").empty() ? "" : " (" + text(*object, "path") + ")");
+        collective.origin =
+            text(*object, "origin") +
+            (text(*object, "path").empty() ? "" : " (" + text(*object, "path") + ")");
         axes = text(*object, "group");
       }
     double micros = costs.collectiveMicros(op, axes, groupSize(integer(command, "group")), bytes);
@@ -308,7 +335,9 @@ void StepPlan::simulate() {
 }
 
 std::string StepPlan::modelText() const {
-  return llvm::formatv("the model ({0} GFLOP/s, memory {1} GB/s, link {2} Gbit/s)", costs.gflops, costs.memoryGigabytes, costs.linkGigabytes * 8).str();
+  return llvm::formatv("the model ({0} GFLOP/s, memory {1} GB/s, link {2} Gbit/s)", costs.gflops,
+                       costs.memoryGigabytes, costs.linkGigabytes * 8)
+      .str();
 }
 
 double StepPlan::exposedMicros() const {
@@ -332,19 +361,21 @@ void StepPlan::printText() const {
   int64_t arena = 0;
   if (const json::Object *object = program.getAsObject()->getObject("arena"))
     arena = integer(*object, "bytes");
-  os << "entry " << entry << ": " << commands->size() << " commands, " << collectives.size() << " collectives\n\n"
-     << "memory of a rank   " << megabytes(arena) << " arena = " << megabytes(permanent) << " permanent + temporaries; peak "
-     << megabytes(peak) << " at command " << peakAt << "\n";
+  os << "entry " << entry << ": " << commands->size() << " commands, " << collectives.size()
+     << " collectives\n\n"
+     << "memory of a rank   " << megabytes(arena) << " arena = " << megabytes(permanent)
+     << " permanent + temporaries; peak " << megabytes(peak) << " at command " << peakAt << "\n";
   for (auto &[name, bytes] : atPeak(8))
     os << "  " << llvm::format("%10.2f MB  ", bytes / 1e6) << name << "\n";
   os << "\ntime by " << (costs.isMeasured() ? "costs " + costs.describe() : modelText()) << ": "
-     << llvm::format("%.1f us, of which %.1f us (%.1f %%) wait for communication\n", total, exposedMicros(),
-                     total > 0 ? 100 * exposedMicros() / total : 0);
+     << llvm::format("%.1f us, of which %.1f us (%.1f %%) wait for communication\n", total,
+                     exposedMicros(), total > 0 ? 100 * exposedMicros() / total : 0);
   std::map<std::string, std::pair<double, int64_t>> groups;
   for (const Collective &collective : collectives)
     if (collective.exposed > 0) {
       llvm::StringRef first = llvm::StringRef(collective.origin).split('\n').first;
-      auto &[micros, count] = groups[(collective.op + ", " + first + ": " + reasonOf(collective)).str()];
+      auto &[micros, count] =
+          groups[(collective.op + ", " + first + ": " + reasonOf(collective)).str()];
       micros += collective.exposed;
       ++count;
     }
@@ -360,10 +391,14 @@ void StepPlan::printText() const {
   os << "\nparameters\n";
   for (const json::Value &value : *buckets) {
     const json::Object &bucket = *value.getAsObject();
-    os << "  " << text(bucket, "name") << ": " << integer(bucket, "length") << " " << text(bucket, "dtype") << ", cut over "
-       << (bucket.getArray("shard") && !bucket.getArray("shard")->empty() ? "the shard axes" : "nothing") << "\n";
+    os << "  " << text(bucket, "name") << ": " << integer(bucket, "length") << " "
+       << text(bucket, "dtype") << ", cut over "
+       << (bucket.getArray("shard") && !bucket.getArray("shard")->empty() ? "the shard axes"
+                                                                          : "nothing")
+       << "\n";
     for (const json::Value &item : *bucket.getArray("items"))
-      os << "    at " << llvm::format("%10lld  ", static_cast<long long>(integer(*item.getAsObject(), "offset")))
+      os << "    at "
+         << llvm::format("%10lld  ", static_cast<long long>(integer(*item.getAsObject(), "offset")))
          << text(*item.getAsObject(), "tensor") << "\n";
   }
 }
@@ -371,14 +406,25 @@ void StepPlan::printText() const {
 json::Value StepPlan::toJson() const {
   json::Array list, memory, peakParts;
   for (const Collective &c : collectives)
-    list.push_back(json::Object{{"op", c.op}, {"origin", c.origin}, {"start_us", c.start}, {"end_us", c.end}, {"exposed_us", c.exposed}, {"why", reasonOf(c)}});
+    list.push_back(json::Object{{"op", c.op},
+                                {"origin", c.origin},
+                                {"start_us", c.start},
+                                {"end_us", c.end},
+                                {"exposed_us", c.exposed},
+                                {"why", reasonOf(c)}});
   for (int64_t bytes : live)
     memory.push_back(bytes);
   for (auto &[name, bytes] : atPeak(32))
     peakParts.push_back(json::Object{{"name", name}, {"bytes", bytes}});
-  return json::Object{{"entry", entry},          {"permanent_bytes", permanent},   {"peak_bytes", peak},
-                      {"peak_command", peakAt},  {"at_peak", std::move(peakParts)}, {"live_bytes", std::move(memory)},
-                      {"total_us", total},       {"exposed_us", exposedMicros()},   {"collectives", std::move(list)},
+  return json::Object{{"entry", entry},
+                      {"permanent_bytes", permanent},
+                      {"peak_bytes", peak},
+                      {"peak_command", peakAt},
+                      {"at_peak", std::move(peakParts)},
+                      {"live_bytes", std::move(memory)},
+                      {"total_us", total},
+                      {"exposed_us", exposedMicros()},
+                      {"collectives", std::move(list)},
                       {"costs", costs.isMeasured() ? costs.describe() : modelText()}};
 }
 
@@ -386,35 +432,56 @@ static std::string escaped(llvm::StringRef text) {
   std::string result;
   for (char c : text)
     switch (c) {
-    case '<': result += "&lt;"; break;
-    case '>': result += "&gt;"; break;
-    case '&': result += "&amp;"; break;
-    case '"': result += "&quot;"; break;
-    default: result += c;
+    case '<':
+      result += "&lt;";
+      break;
+    case '>':
+      result += "&gt;";
+      break;
+    case '&':
+      result += "&amp;";
+      break;
+    case '"':
+      result += "&quot;";
+      break;
+    default:
+      result += c;
     }
   return result;
 }
 
 void StepPlan::writeHtml(llvm::raw_ostream &os, const std::string &title) const {
   constexpr double width = 1100, height = 220;
-  os << "<!doctype html><meta charset=\"utf-8\"><title>" << escaped(title) << "</title>\n<style>body{font:14px sans-serif;margin:2em;max-width:1150px}"
-     << "svg{background:#f6f6f6}td,th{padding:2px 8px;text-align:left}td.n{text-align:right}</style>\n<h1>" << escaped(title) << ", entry "
-     << escaped(entry) << "</h1>\n<h2>Memory of a rank over the step</h2>\n<p>Permanent " << megabytes(permanent) << ", peak " << megabytes(peak)
-     << " at command " << peakAt << ".</p>\n<svg width=\"" << width << "\" height=\"" << height << "\"><polyline fill=\"#9ac\" stroke=\"#358\" points=\"0,"
+  os << "<!doctype html><meta charset=\"utf-8\"><title>" << escaped(title)
+     << "</title>\n<style>body{font:14px sans-serif;margin:2em;max-width:1150px}"
+     << "svg{background:#f6f6f6}td,th{padding:2px "
+        "8px;text-align:left}td.n{text-align:right}</style>\n<h1>"
+     << escaped(title) << ", entry " << escaped(entry)
+     << "</h1>\n<h2>Memory of a rank over the step</h2>\n<p>Permanent " << megabytes(permanent)
+     << ", peak " << megabytes(peak) << " at command " << peakAt << ".</p>\n<svg width=\"" << width
+     << "\" height=\"" << height << "\"><polyline fill=\"#9ac\" stroke=\"#358\" points=\"0,"
      << height;
   for (auto [n, bytes] : llvm::enumerate(live))
-    os << llvm::format(" %.1f,%.1f", n * width / std::max<size_t>(live.size(), 1), height - bytes * (height - 10) / std::max<int64_t>(peak, 1));
-  os << llvm::format(" %.1f,%.1f", width, height) << "\"/>" << llvm::format("<line x1=\"0\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#a33\"/>", width,
-                                                                      height - permanent * (height - 10) / double(std::max<int64_t>(peak, 1)),
-                                                                      height - permanent * (height - 10) / double(std::max<int64_t>(peak, 1)))
+    os << llvm::format(" %.1f,%.1f", n * width / std::max<size_t>(live.size(), 1),
+                       height - bytes * (height - 10) / std::max<int64_t>(peak, 1));
+  os << llvm::format(" %.1f,%.1f", width, height) << "\"/>"
+     << llvm::format("<line x1=\"0\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"#a33\"/>", width,
+                     height - permanent * (height - 10) / double(std::max<int64_t>(peak, 1)),
+                     height - permanent * (height - 10) / double(std::max<int64_t>(peak, 1)))
      << "</svg>\n<table>";
   for (auto &[name, bytes] : atPeak(12))
     os << "<tr><td class=\"n\">" << megabytes(bytes) << "<td>" << escaped(name);
-  os << "</table>\n<h2>Timeline</h2>\n<p>By " << escaped(costs.isMeasured() ? "costs " + costs.describe() : modelText()) << ": " << llvm::format("%.1f us, of which %.1f us wait for communication (red).", total, exposedMicros())
+  os << "</table>\n<h2>Timeline</h2>\n<p>By "
+     << escaped(costs.isMeasured() ? "costs " + costs.describe() : modelText()) << ": "
+     << llvm::format("%.1f us, of which %.1f us wait for communication (red).", total,
+                     exposedMicros())
      << "</p>\n<svg width=\"" << width << "\" height=\"90\">";
-  auto rect = [&](double start, double end, double y, llvm::StringRef colour, const std::string &name) {
-    os << llvm::format("<rect x=\"%.2f\" width=\"%.2f\" y=\"%.0f\" height=\"24\" fill=\"", start * width / total, std::max(0.3, (end - start) * width / total), y)
-       << colour << "\"><title>" << escaped(name) << llvm::format(", %.1f us", end - start) << "</title></rect>";
+  auto rect = [&](double start, double end, double y, llvm::StringRef colour,
+                  const std::string &name) {
+    os << llvm::format("<rect x=\"%.2f\" width=\"%.2f\" y=\"%.0f\" height=\"24\" fill=\"",
+                       start * width / total, std::max(0.3, (end - start) * width / total), y)
+       << colour << "\"><title>" << escaped(name) << llvm::format(", %.1f us", end - start)
+       << "</title></rect>";
   };
   for (const Span &span : computation)
     rect(span.start, span.end, 10, "#7a9", span.name);
@@ -423,9 +490,11 @@ void StepPlan::writeHtml(llvm::raw_ostream &os, const std::string &title) const 
     if (c.exposed > 0)
       rect(c.end - c.exposed, c.end, 10, "#c55", "waits: " + c.origin);
   }
-  os << "</svg>\n<h2>Collectives</h2>\n<table><tr><th>operation<th>us<th>exposed us<th>why there<th>why exposed";
+  os << "</svg>\n<h2>Collectives</h2>\n<table><tr><th>operation<th>us<th>exposed us<th>why "
+        "there<th>why exposed";
   for (const Collective &c : collectives)
-    os << "<tr><td>" << c.op << llvm::format("<td class=\"n\">%.1f<td class=\"n\">%.1f<td>", c.end - c.start, c.exposed)
+    os << "<tr><td>" << c.op
+       << llvm::format("<td class=\"n\">%.1f<td class=\"n\">%.1f<td>", c.end - c.start, c.exposed)
        << escaped(llvm::StringRef(c.origin).split('\n').first) << "<td>" << reasonOf(c);
   os << "</table>\n";
   if (const json::Array *buckets = program.getAsObject()->getArray("buckets")) {
@@ -433,8 +502,9 @@ void StepPlan::writeHtml(llvm::raw_ostream &os, const std::string &title) const 
     for (const json::Value &value : *buckets)
       for (const json::Value &item : *value.getAsObject()->getArray("items")) {
         const json::Object &object = *item.getAsObject();
-        os << "<tr><td>" << escaped(text(*value.getAsObject(), "name")) << "<td class=\"n\">" << integer(object, "offset") << "<td>"
-           << escaped(text(object, "tensor")) << "<td>" << json::Value(json::Array(*object.getArray("shape")));
+        os << "<tr><td>" << escaped(text(*value.getAsObject(), "name")) << "<td class=\"n\">"
+           << integer(object, "offset") << "<td>" << escaped(text(object, "tensor")) << "<td>"
+           << json::Value(json::Array(*object.getArray("shape")));
       }
     os << "</table>\n";
   }

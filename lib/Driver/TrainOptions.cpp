@@ -1,4 +1,4 @@
-//===- TrainOptions.cpp - how a model is trained ------------------------------------------------===//
+//===- TrainOptions.cpp - How a model is trained --------------------------===//
 
 #include "shardc/Driver/TrainOptions.h"
 
@@ -23,11 +23,14 @@ static llvm::Error makeMesh(const TrainOptions &train, PipelineOptions &pipeline
   bool anySize = train.dpReplicate || train.dpShard || train.tp;
   if (train.given.contains("--mesh")) {
     if (anySize)
-      return refuse("--mesh: give the mesh whole, or --dp-replicate, --dp-shard and --tp, not both");
+      return refuse(
+          "--mesh: give the mesh whole, or --dp-replicate, --dp-shard and --tp, not both");
     return llvm::Error::success();
   }
   std::string mesh;
-  for (auto [name, size] : {std::pair<const char *, int64_t>{"dp_replicate", train.dpReplicate}, {"dp_shard", train.dpShard}, {"tp", train.tp}})
+  for (auto [name, size] : {std::pair<const char *, int64_t>{"dp_replicate", train.dpReplicate},
+                            {"dp_shard", train.dpShard},
+                            {"tp", train.tp}})
     if (size)
       mesh += (mesh.empty() ? "" : ",") + std::string(name) + "=" + std::to_string(size);
   if (!mesh.empty())
@@ -52,14 +55,17 @@ static llvm::Error checkOuterStrategy(PipelineOptions &pipeline) {
   name = name == "0" ? "no_shard" : name == "1" ? "optim" : name;
   if (name == "no_shard")
     return llvm::Error::success();
-  auto refuseOptim = [](const llvm::Twine &why) { return refuse("--outer-dp-sharding-strategy optim " + why); };
+  auto refuseOptim = [](const llvm::Twine &why) {
+    return refuse("--outer-dp-sharding-strategy optim " + why);
+  };
   if (name != "optim")
     return refuse("--outer-dp-sharding-strategy \"" + name + "\" is not no_shard (0) or optim (1)");
   if (pipeline.zeroDpStrategy != 3)
     return refuseOptim("needs --zero-dp-strategy 3, not " + llvm::Twine(pipeline.zeroDpStrategy));
   int64_t replicas = axisSize(pipeline, "dp_replicate"), shards = axisSize(pipeline, "dp_shard");
   if (replicas < 2 || shards < 2)
-    return refuseOptim("needs replicas of shards; dp_replicate is " + llvm::Twine(replicas) + ", dp_shard " + llvm::Twine(shards));
+    return refuseOptim("needs replicas of shards; dp_replicate is " + llvm::Twine(replicas) +
+                       ", dp_shard " + llvm::Twine(shards));
   return llvm::Error::success();
 }
 
@@ -69,12 +75,15 @@ static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pip
   StringRef strategy = train.strategy;
   if (strategy == "ddp") {
     if (int64_t tp = axisSize(pipeline, "tp"); tp > 1)
-      return refuse("--strategy ddp: tensor parallelism is not supported, tp is " + llvm::Twine(tp) + "; use fsdp2");
+      return refuse("--strategy ddp: tensor parallelism is not supported, tp is " +
+                    llvm::Twine(tp) + "; use fsdp2");
     if (pipeline.sequenceParallel)
       return refuse("--strategy ddp: --sequence-parallel needs tensor parallelism");
     if (pipeline.ep > 1)
-      return refuse("--strategy ddp: expert parallelism is not supported, ep is " + llvm::Twine(pipeline.ep) + "; use fsdp2");
-    for (StringRef option : {"--reshard-after-forward", "--zero-dp-strategy", "--outer-dp-sharding-strategy"})
+      return refuse("--strategy ddp: expert parallelism is not supported, ep is " +
+                    llvm::Twine(pipeline.ep) + "; use fsdp2");
+    for (StringRef option :
+         {"--reshard-after-forward", "--zero-dp-strategy", "--outer-dp-sharding-strategy"})
       if (has(option))
         return refuse("--strategy ddp: " + option + " does not apply, nothing is sharded");
     pipeline.zeroDpStrategy = 0;
@@ -85,14 +94,18 @@ static llvm::Error applyStrategy(const TrainOptions &train, PipelineOptions &pip
   if (strategy != "megatron_fsdp")
     return refuse("--strategy \"" + strategy + "\" is not fsdp2, megatron_fsdp or ddp");
   if (pipeline.ep > 1)
-    return refuse("--strategy megatron_fsdp: expert parallelism is not supported, ep is " + llvm::Twine(pipeline.ep) + "; use fsdp2");
+    return refuse("--strategy megatron_fsdp: expert parallelism is not supported, ep is " +
+                  llvm::Twine(pipeline.ep) + "; use fsdp2");
   if (pipeline.sequenceParallel)
     return refuse("--strategy megatron_fsdp: --sequence-parallel is not supported; use fsdp2");
-  if (int64_t size = axisSize(pipeline, "dp_replicate"); size > 1 && !has("--outer-dp-sharding-strategy"))
+  if (int64_t size = axisSize(pipeline, "dp_replicate");
+      size > 1 && !has("--outer-dp-sharding-strategy"))
     return refuse("--strategy megatron_fsdp: dp_replicate of size " + llvm::Twine(size) +
-                  " needs --outer-dp-sharding-strategy (data parallelism has one axis otherwise); or use fsdp2");
+                  " needs --outer-dp-sharding-strategy (data parallelism has one axis otherwise); "
+                  "or use fsdp2");
   if (pipeline.activationCheckpointing != "none")
-    return refuse("--strategy megatron_fsdp: --activation-checkpointing is not supported; use fsdp2");
+    return refuse(
+        "--strategy megatron_fsdp: --activation-checkpointing is not supported; use fsdp2");
   return llvm::Error::success();
 }
 
@@ -109,7 +122,9 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
     return error;
   if (llvm::Error error = checkOuterStrategy(pipeline))
     return error;
-  auto isOneOf = [](StringRef value, std::initializer_list<StringRef> values) { return llvm::is_contained(values, value); };
+  auto isOneOf = [](StringRef value, std::initializer_list<StringRef> values) {
+    return llvm::is_contained(values, value);
+  };
   if (!isOneOf(train.schedule, {"constant", "linear", "cosine"}))
     return refuse("--lr-schedule \"" + train.schedule + "\" is not constant, linear or cosine");
   if (train.schedule != "constant" && train.decaySteps < 1) // counted from the end of the warm-up
@@ -117,7 +132,8 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
   if (train.accumulation > 1)
     pipeline.separateEntries = true;
   if (train.given.contains("--defer-fsdp-grad-sync") && !pipeline.separateEntries)
-    return refuse("--defer-fsdp-grad-sync needs --gradient-accumulation above 1 or --separate-entry-points");
+    return refuse(
+        "--defer-fsdp-grad-sync needs --gradient-accumulation above 1 or --separate-entry-points");
   std::string optimizer = train.optimizer;
   for (auto &[name, value] : train.optimizerOptions)
     optimizer += "," + name + "=" + value;
@@ -129,15 +145,18 @@ llvm::Error applyTrainOptions(const TrainOptions &train, PipelineOptions &pipeli
   if (pipeline.paramDtype == "f32" && train.given.contains("--fp32-parameters"))
     return refuse("--fp32-parameters needs --param-dtype bf16 or f16");
   if (!isOneOf(pipeline.activationCheckpointing.getValue(), {"none", "selective", "full", "auto"}))
-    return refuse("--activation-checkpointing \"" + pipeline.activationCheckpointing + "\" is not none, selective, full or auto");
+    return refuse("--activation-checkpointing \"" + pipeline.activationCheckpointing +
+                  "\" is not none, selective, full or auto");
   if (pipeline.activationCheckpointing == "auto" && !train.memoryLimit)
     return refuse("--activation-checkpointing auto needs --memory-limit");
   pipeline.train = true;
   return llvm::Error::success();
 }
 
-std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipeline, ModuleOp module) {
-  json::Object optimizer = optimizerJson(llvm::cantFail(parseOptimizer(pipeline.optimizer))); // checked by applyTrainOptions
+std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipeline,
+                         ModuleOp module) {
+  json::Object optimizer = optimizerJson(
+      llvm::cantFail(parseOptimizer(pipeline.optimizer))); // checked by applyTrainOptions
   optimizer["clip_norm"] = pipeline.clipNorm.getValue();
   optimizer["learning_rate"] = train.learningRate;
   optimizer["schedule"] = json::Object{{"name", train.schedule},
@@ -149,8 +168,11 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
   auto step = module.lookupSymbol<func::FuncOp>("step");
   if (!step)
     step = module.lookupSymbol<func::FuncOp>("forward_backward");
-  int64_t vocabulary = int64_t(1) << 31; // any token: where the loss is the model's own, nobody knows how many there are
-  if (auto size = step ? step->getAttrOfType<IntegerAttr>(graph::GraphDialect::kVocabularyAttr) : IntegerAttr())
+  int64_t vocabulary =
+      int64_t(1)
+      << 31; // any token: where the loss is the model's own, nobody knows how many there are
+  if (auto size = step ? step->getAttrOfType<IntegerAttr>(graph::GraphDialect::kVocabularyAttr)
+                       : IntegerAttr())
     vocabulary = size.getInt();
   if (step)
     for (BlockArgument argument : step.getArguments()) {

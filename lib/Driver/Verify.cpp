@@ -1,8 +1,8 @@
-//===- Verify.cpp - shardc verify: numbers against the unsharded program, stage by stage ----------------===//
+//===- Verify.cpp - Shardc verify: numbers against the unsharded program, stage by stage -===//
 //
-// The imported program, interpreted on one device, is the reference. After every stage the module is interpreted
-// again (after Partition on all simulated devices), and the compiled bundle runs on ranks of one process. Each line
-// compares one stage's outputs with the reference.
+// The imported program, interpreted on one device, is the reference. After every stage the module
+// is interpreted again (after Partition on all simulated devices), and the compiled bundle runs on
+// ranks of one process. Each line compares one stage's outputs with the reference.
 //
 //===----------------------------------------------------------------------------------------------------===//
 
@@ -28,7 +28,8 @@ namespace shardc {
 
 namespace {
 
-/// Largest difference over all outputs of one stage, relative to the largest magnitude of the output.
+/// Largest difference over all outputs of one stage, relative to the largest magnitude of the
+/// output.
 struct StageResult {
   std::string stage;
   double difference = 0, relative = 0;
@@ -79,7 +80,8 @@ LogicalResult Verification::readInputs(const EntryInterface &entry) {
     auto [name, file] = StringRef(text).split('=');
     auto found = llvm::find(inputNames, name);
     if (found == inputNames.end()) {
-      llvm::errs() << "error: --input \"" << text << "\": the model's inputs are " << llvm::join(inputNames, ", ") << "\n";
+      llvm::errs() << "error: --input \"" << text << "\": the model's inputs are "
+                   << llvm::join(inputNames, ", ") << "\n";
       return failure();
     }
     size_t n = found - inputNames.begin();
@@ -89,8 +91,8 @@ LogicalResult Verification::readInputs(const EntryInterface &entry) {
       return failure();
     }
     if (tensor->type != inputs[n].type) {
-      llvm::errs() << "error: " << file << " holds " << tensor->type << ", input \"" << name << "\" is "
-                   << inputs[n].type << "\n";
+      llvm::errs() << "error: " << file << " holds " << tensor->type << ", input \"" << name
+                   << "\" is " << inputs[n].type << "\n";
       return failure();
     }
     inputs[n] = std::move(*tensor);
@@ -143,14 +145,16 @@ LogicalResult Verification::runStage(const Stage &stage) {
 }
 
 llvm::ErrorOr<std::string> findShardRun() {
-  std::string self = llvm::sys::fs::getMainExecutable(nullptr, reinterpret_cast<void *>(&findShardRun));
+  std::string self =
+      llvm::sys::fs::getMainExecutable(nullptr, reinterpret_cast<void *>(&findShardRun));
   return llvm::sys::findProgramByName("shard-run", {llvm::sys::path::parent_path(self)});
 }
 
 LogicalResult Verification::runCompiled() {
   auto shardRun = findShardRun();
   if (!shardRun) {
-    llvm::errs() << "error: shard-run is neither beside shardc nor in PATH; --no-compiled leaves the compiled program out\n";
+    llvm::errs() << "error: shard-run is neither beside shardc nor in PATH; --no-compiled leaves "
+                    "the compiled program out\n";
     return failure();
   }
   llvm::SmallString<128> folder;
@@ -182,15 +186,19 @@ LogicalResult Verification::runCompiled() {
   for (auto [n, name] : llvm::enumerate(outputNames))
     args.insert(args.end(), {"--output", name + "=" + base + "/out" + std::to_string(n) + ".npy"});
   SmallVector<StringRef> argRefs(args.begin(), args.end());
-  std::optional<StringRef> redirects[] = {std::nullopt, StringRef(""), std::nullopt}; // its results are read from files
+  std::optional<StringRef> redirects[] = {std::nullopt, StringRef(""),
+                                          std::nullopt}; // its results are read from files
   std::string message;
-  if (int code = llvm::sys::ExecuteAndWait(*shardRun, argRefs, std::nullopt, redirects, 0, 0, &message)) {
-    llvm::errs() << "error: the compiled program ended with status " << code << " " << message << "\n";
+  if (int code =
+          llvm::sys::ExecuteAndWait(*shardRun, argRefs, std::nullopt, redirects, 0, 0, &message)) {
+    llvm::errs() << "error: the compiled program ended with status " << code << " " << message
+                 << "\n";
     return failure();
   }
   SmallVector<HostTensor> outputs;
   for (size_t n = 0; n < outputNames.size(); ++n) {
-    Result<HostTensor> tensor = readNpy(base + "/out" + std::to_string(n) + ".npy", model.context.get(), reference[n].type);
+    Result<HostTensor> tensor =
+        readNpy(base + "/out" + std::to_string(n) + ".npy", model.context.get(), reference[n].type);
     if (!tensor) {
       llvm::errs() << "error: " << tensor.error << "\n";
       return failure();
@@ -216,14 +224,16 @@ int Verification::report() const {
                                          {"at", result.worst},
                                          {"ok", good}});
     else
-      llvm::outs() << llvm::left_justify(result.stage, 13) << llvm::format("%-20.3g %-12.3g ", result.difference, result.relative)
+      llvm::outs() << llvm::left_justify(result.stage, 13)
+                   << llvm::format("%-20.3g %-12.3g ", result.difference, result.relative)
                    << result.worst << (good ? "" : "   above the tolerance") << "\n";
   }
   if (options.json)
-    llvm::outs() << llvm::formatv("{0:2}\n", llvm::json::Value(llvm::json::Object{{"ok", ok}, {"stages", std::move(lines)}}));
+    llvm::outs() << llvm::formatv(
+        "{0:2}\n", llvm::json::Value(llvm::json::Object{{"ok", ok}, {"stages", std::move(lines)}}));
   else
-    llvm::outs() << (ok ? "ok" : "numbers differ") << ": tolerance " << llvm::format("%g", options.tolerance)
-                 << " of the largest magnitude\n";
+    llvm::outs() << (ok ? "ok" : "numbers differ") << ": tolerance "
+                 << llvm::format("%g", options.tolerance) << " of the largest magnitude\n";
   return ok ? kOk : kMismatch;
 }
 
@@ -245,7 +255,8 @@ int verifyCommand(const VerifyOptions &options) {
   for (const ShapeInstance &instance : options.model.instances)
     instances.push_back(&instance);
   if (instances.size() > 1 && (options.json || !options.inputs.empty())) {
-    llvm::errs() << "error: " << (options.json ? "--json" : "--input") << " does not apply to --shape-instance, which verifies several programs\n";
+    llvm::errs() << "error: " << (options.json ? "--json" : "--input")
+                 << " does not apply to --shape-instance, which verifies several programs\n";
     return kUsage;
   }
   int status = kOk;

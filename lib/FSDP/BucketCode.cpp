@@ -1,7 +1,8 @@
-//===- BucketCode.cpp - what is done with a bucket ----------------------------------------------===//
+//===- BucketCode.cpp - What is done with a bucket ------------------------===//
 //
-// Sums in one order whatever is sharded, so that all ZeRO stages agree bit for bit: over dp_shard, then dp_replicate; the norm in fixed blocks, then
-// over buckets, then over ranks in the same order - by an all-reduce, or by adding slot by slot where a rank has the parts of several.
+// Sums in one order whatever is sharded, so that all ZeRO stages agree bit for bit: over dp_shard,
+// then dp_replicate; the norm in fixed blocks, then over buckets, then over ranks in the same order
+// - by an all-reduce, or by adding slot by slot where a rank has the parts of several.
 //
 //===----------------------------------------------------------------------===//
 
@@ -13,11 +14,15 @@ using namespace mlir;
 namespace shardc {
 
 static constexpr auto kSum = shard::ReduceKindAttrValue::Sum;
-static RankedTensorType flat(int64_t length, Type element) { return RankedTensorType::get({length}, element); }
+static RankedTensorType flat(int64_t length, Type element) {
+  return RankedTensorType::get({length}, element);
+}
 
 template <typename Op, typename... Args>
-Value BucketCode::collective(const AxisList &over, StringRef why, RankedTensorType type, Value input, Args... args) {
-  auto op = Op::create(builder, loc(), type, input, layout.symbol.getValue(), layout.axes(over), args...);
+Value BucketCode::collective(const AxisList &over, StringRef why, RankedTensorType type,
+                             Value input, Args... args) {
+  auto op =
+      Op::create(builder, loc(), type, input, layout.symbol.getValue(), layout.axes(over), args...);
   op->setAttr(shard::ShardDialect::kOriginAttr, builder.getStringAttr(why));
   return op;
 }
@@ -43,8 +48,9 @@ Value BucketCode::castTo(Value value, Type element) {
 }
 
 Value BucketCode::gatherReplicas(Value owned, const Bucket &bucket) {
-  return overlapped(collective<shard::AllGatherOp>(layout.replicate, "parameters of " + bucket.unit + ", from replicas",
-                                                   flat(bucket.length / bucket.parts(), bucket.compute), castTo(owned, bucket.compute), 0));
+  return overlapped(collective<shard::AllGatherOp>(
+      layout.replicate, "parameters of " + bucket.unit + ", from replicas",
+      flat(bucket.length / bucket.parts(), bucket.compute), castTo(owned, bucket.compute), 0));
 }
 
 Value BucketCode::innerShard(const Bucket &bucket) {
@@ -59,7 +65,9 @@ Value BucketCode::gather(Value shard, const Bucket &bucket, StringRef why, bool 
   shard = castTo(shard, bucket.compute);
   if (cast<RankedTensorType>(shard.getType()).getNumElements() == bucket.length)
     return shard;
-  return overlapped(collective<shard::AllGatherOp>(bucket.shards, why, flat(bucket.length, bucket.compute), shard, 0), isBackward);
+  return overlapped(collective<shard::AllGatherOp>(bucket.shards, why,
+                                                   flat(bucket.length, bucket.compute), shard, 0),
+                    isBackward);
 }
 
 /// Neighbouring ranks along the last shard axis (ZeRO++ hpZ, arXiv 2306.10209).
@@ -71,11 +79,14 @@ AxisList BucketCode::groupAxes(const Bucket &bucket) {
 
 Value BucketCode::keepInGroups(Value whole, const Bucket &bucket) {
   return collective<shard::SliceOp>(groupAxes(bucket), "reshard_after_forward of " + bucket.unit,
-                                    flat(bucket.length / config.reshardGroup, bucket.compute), whole, 0);
+                                    flat(bucket.length / config.reshardGroup, bucket.compute),
+                                    whole, 0);
 }
 
 Value BucketCode::gatherFromGroups(Value part, const Bucket &bucket) {
-  return overlapped(collective<shard::AllGatherOp>(groupAxes(bucket), "parameters of " + bucket.unit + ", backward", flat(bucket.length, bucket.compute), part, 0),
+  return overlapped(collective<shard::AllGatherOp>(groupAxes(bucket),
+                                                   "parameters of " + bucket.unit + ", backward",
+                                                   flat(bucket.length, bucket.compute), part, 0),
                     /*isBackward=*/true);
 }
 
@@ -83,17 +94,22 @@ Value BucketCode::gatherFromGroups(Value part, const Bucket &bucket) {
 // Gradients
 //===----------------------------------------------------------------------===//
 
-/// A gradient that is equal on all ranks along `over` becomes a term of their sum: zero but on the first.
+/// A gradient that is equal on all ranks along `over` becomes a term of their sum: zero but on the
+/// first.
 Value BucketCode::onlyFirst(Value gradient, const AxisList &over) {
   auto type = cast<RankedTensorType>(gradient.getType());
   auto scalar = RankedTensorType::get({}, builder.getI64Type());
-  Value index = shard::AxisIndexOp::create(builder, loc(), scalar, layout.symbol, layout.axes(over));
-  Value isFirst = graph::CompareOp::create(builder, loc(), graph::Predicate::EQ, index, graph::ConstantOp::splat(builder, loc(), scalar, 0));
-  return graph::SelectOp::create(builder, loc(), graph::broadcastScalar(builder, loc(), isFirst, type.getShape()), gradient,
-                                 graph::ConstantOp::splat(builder, loc(), type, 0));
+  Value index =
+      shard::AxisIndexOp::create(builder, loc(), scalar, layout.symbol, layout.axes(over));
+  Value isFirst = graph::CompareOp::create(builder, loc(), graph::Predicate::EQ, index,
+                                           graph::ConstantOp::splat(builder, loc(), scalar, 0));
+  return graph::SelectOp::create(builder, loc(),
+                                 graph::broadcastScalar(builder, loc(), isFirst, type.getShape()),
+                                 gradient, graph::ConstantOp::splat(builder, loc(), type, 0));
 }
 
-Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef<AxisList> pending, Value before) {
+Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef<AxisList> pending,
+                       Value before) {
   AxisList data = layout.replicate;
   llvm::append_range(data, bucket.shards);
   SmallVector<Value> parts;
@@ -105,23 +121,27 @@ Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef
     if (cast<RankedTensorType>(part.getType()).getElementType() != reduceType(bucket))
       part = graph::CastOp::create(builder, loc(), part, reduceType(bucket));
     if (before) {
-      Value view = shard::BucketViewOp::create(builder, loc(), part.getType(), before, builder.getI64IntegerAttr(item->offset));
+      Value view = shard::BucketViewOp::create(builder, loc(), part.getType(), before,
+                                               builder.getI64IntegerAttr(item->offset));
       part = graph::AddOp::create(builder, loc(), view, part);
     }
     parts.push_back(part);
     offsets.push_back(item->offset);
   }
-  return shard::BucketPackOp::create(builder, loc(), flat(bucket.length, reduceType(bucket)), parts, builder.getDenseI64ArrayAttr(offsets));
+  return shard::BucketPackOp::create(builder, loc(), flat(bucket.length, reduceType(bucket)), parts,
+                                     builder.getDenseI64ArrayAttr(offsets));
 }
 
 Value BucketCode::scatterSum(Value sum, const Bucket &bucket) {
   Type element = cast<RankedTensorType>(sum.getType()).getElementType();
   if (layout.of(bucket).isSharded)
-    return overlapped(
-        collective<shard::ReduceScatterOp>(bucket.shards, "gradients of " + bucket.unit, flat(bucket.length / bucket.parts(), element), sum, kSum, 0));
+    return overlapped(collective<shard::ReduceScatterOp>(
+        bucket.shards, "gradients of " + bucket.unit, flat(bucket.length / bucket.parts(), element),
+        sum, kSum, 0));
   return bucket.shards.empty() ? sum
-                               : overlapped(collective<shard::AllReduceOp>(bucket.shards, "gradients of " + bucket.unit,
-                                                                           cast<RankedTensorType>(sum.getType()), sum, kSum));
+                               : overlapped(collective<shard::AllReduceOp>(
+                                     bucket.shards, "gradients of " + bucket.unit,
+                                     cast<RankedTensorType>(sum.getType()), sum, kSum));
 }
 
 Value BucketCode::replicaSum(Value sum, const Bucket &bucket) {
@@ -135,28 +155,36 @@ Value BucketCode::replicaSum(Value sum, const Bucket &bucket) {
   return overlapped(collective<shard::ReduceScatterOp>(layout.replicate, why, type, sum, kSum, 0));
 }
 
-/// [parts here, rows, columns]: rows and columns of a part are the same however many parts are here.
+/// [parts here, rows, columns]: rows and columns of a part are the same however many parts are
+/// here.
 Value BucketCode::squares(Value gradient, const Bucket &bucket) {
   constexpr int64_t kColumns = 4096;
   Arithmetic a{builder, loc()};
   Type f32 = builder.getF32Type();
-  int64_t parts = bucket.parts() * layout.replicas(), here = parts / axesSize(layout.of(bucket).owned()), blocks = bucket.length / parts / 64, per = 1;
+  int64_t parts = bucket.parts() * layout.replicas(),
+          here = parts / axesSize(layout.of(bucket).owned()), blocks = bucket.length / parts / 64,
+          per = 1;
   for (int64_t d = 1; d <= kColumns / 64; ++d)
     if (blocks % d == 0)
       per = d;
-  Value rows = graph::ReshapeOp::create(builder, loc(), RankedTensorType::get({here, blocks / per, per * 64}, f32), castTo(gradient, f32));
-  Value perRow = graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, a.mul(rows, rows), {2});
+  Value rows = graph::ReshapeOp::create(builder, loc(),
+                                        RankedTensorType::get({here, blocks / per, per * 64}, f32),
+                                        castTo(gradient, f32));
+  Value perRow =
+      graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, a.mul(rows, rows), {2});
   return graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, perRow, {1});
 }
 
-/// Adds the `groups` equal parts of `slots`, one by one, as an all-reduce of ranks that have one each would.
+/// Adds the `groups` equal parts of `slots`, one by one, as an all-reduce of ranks that have one
+/// each would.
 Value BucketCode::addSlots(Value slots, int64_t groups) {
   if (groups == 1)
     return slots;
   int64_t size = cast<RankedTensorType>(slots.getType()).getNumElements() / groups;
   Value sum;
   for (int64_t r = 0; r < groups; ++r) {
-    Value slot = graph::SliceOp::create(builder, loc(), flat(size, builder.getF32Type()), slots, builder.getDenseI64ArrayAttr({r * size}),
+    Value slot = graph::SliceOp::create(builder, loc(), flat(size, builder.getF32Type()), slots,
+                                        builder.getDenseI64ArrayAttr({r * size}),
                                         builder.getDenseI64ArrayAttr({1}));
     sum = r ? Arithmetic{builder, loc()}.add(sum, slot) : slot;
   }
@@ -171,7 +199,9 @@ Value BucketCode::norm(ArrayRef<std::pair<const Bucket *, Value>> squares, Value
   };
   std::vector<Class> classes;
   for (auto &[bucket, own] : squares) {
-    auto found = llvm::find_if(classes, [&](const Class &c) { return c.cut == bucket->cut && c.shards == bucket->shards; });
+    auto found = llvm::find_if(classes, [&](const Class &c) {
+      return c.cut == bucket->cut && c.shards == bucket->shards;
+    });
     if (found == classes.end())
       classes.push_back({bucket->cut, bucket->shards, own});
     else
@@ -181,15 +211,18 @@ Value BucketCode::norm(ArrayRef<std::pair<const Bucket *, Value>> squares, Value
   for (Class &c : classes) {
     Value sum = c.sum;
     auto overRanks = [&](const AxisList &axes) {
-      return collective<shard::AllReduceOp>(axes, "norm of the gradient", cast<RankedTensorType>(sum.getType()), sum, kSum);
+      return collective<shard::AllReduceOp>(axes, "norm of the gradient",
+                                            cast<RankedTensorType>(sum.getType()), sum, kSum);
     };
-    sum = layout.isSharded && !c.shards.empty() ? overRanks(c.shards) : addSlots(sum, axesSize(c.shards));
+    sum = layout.isSharded && !c.shards.empty() ? overRanks(c.shards)
+                                                : addSlots(sum, axesSize(c.shards));
     sum = layout.cutsReplicas ? overRanks(layout.replicate) : addSlots(sum, layout.replicas());
     if (!c.cut.empty())
       sum = overRanks(c.cut);
     total = total ? a.add(total, sum) : sum;
   }
-  Value scalar = graph::ReshapeOp::create(builder, loc(), RankedTensorType::get({}, builder.getF32Type()), total);
+  Value scalar = graph::ReshapeOp::create(builder, loc(),
+                                          RankedTensorType::get({}, builder.getF32Type()), total);
   return a.div(a.sqrt(scalar), tokens);
 }
 
@@ -199,7 +232,8 @@ Value BucketCode::scale(Value norm, Value tokens) {
   if (config.clipNorm <= 0)
     return scale;
   // torch.nn.utils.clip_grad_norm_
-  Value ratio = a.div(a.constant(norm.getType(), config.clipNorm), a.add(norm, a.constant(norm.getType(), 1e-6)));
+  Value ratio = a.div(a.constant(norm.getType(), config.clipNorm),
+                      a.add(norm, a.constant(norm.getType(), 1e-6)));
   return a.mul(scale, graph::MinOp::create(builder, loc(), ratio, one));
 }
 
@@ -208,18 +242,23 @@ Value BucketCode::scale(Value norm, Value tokens) {
 //===----------------------------------------------------------------------===//
 
 Value BucketCode::isFinite(Value value) {
-  Value limit = Arithmetic{builder, loc()}.constant(value.getType(), std::numeric_limits<double>::infinity());
-  return graph::CompareOp::create(builder, loc(), graph::Predicate::LT, graph::AbsOp::create(builder, loc(), value), limit);
+  Value limit =
+      Arithmetic{builder, loc()}.constant(value.getType(), std::numeric_limits<double>::infinity());
+  return graph::CompareOp::create(builder, loc(), graph::Predicate::LT,
+                                  graph::AbsOp::create(builder, loc(), value), limit);
 }
 
 Value BucketCode::countNonFinite(Value gradient) {
   Arithmetic a{builder, loc()};
   auto type = cast<RankedTensorType>(gradient.getType());
   auto counts = RankedTensorType::get(type.getShape(), builder.getF32Type());
-  Value bad = graph::SelectOp::create(builder, loc(), isFinite(gradient), a.constant(counts, 0), a.constant(counts, 1));
-  Value rows = graph::ReshapeOp::create(builder, loc(), flat(type.getNumElements(), counts.getElementType()), bad);
-  return graph::ReshapeOp::create(builder, loc(), flat(1, counts.getElementType()),
-                                  graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, rows, {0}));
+  Value bad = graph::SelectOp::create(builder, loc(), isFinite(gradient), a.constant(counts, 0),
+                                      a.constant(counts, 1));
+  Value rows = graph::ReshapeOp::create(builder, loc(),
+                                        flat(type.getNumElements(), counts.getElementType()), bad);
+  return graph::ReshapeOp::create(
+      builder, loc(), flat(1, counts.getElementType()),
+      graph::ReduceOp::create(builder, loc(), graph::Reduction::Sum, rows, {0}));
 }
 
 void BucketCode::update(const Bucket &bucket, Value gradient, Value scale, Value isGood) {
@@ -244,11 +283,16 @@ void BucketCode::update(const Bucket &bucket, Value gradient, Value scale, Value
   for (auto [from, to] : llvm::zip(before, MutableArrayRef<Value>(results))) {
     to = castTo(to, bucket.element);
     if (isGood)
-      to = graph::SelectOp::create(builder, loc(), graph::broadcastScalar(builder, loc(), isGood, cast<RankedTensorType>(to.getType()).getShape()), to, from);
+      to = graph::SelectOp::create(
+          builder, loc(),
+          graph::broadcastScalar(builder, loc(), isGood,
+                                 cast<RankedTensorType>(to.getType()).getShape()),
+          to, from);
     entry.setState(from, to);
   }
   if (config.keepsCompute(own))
-    entry.setState(computeState(bucket), computeOf(results[0], bucket, "updated parameters of " + bucket.unit));
+    entry.setState(computeState(bucket),
+                   computeOf(results[0], bucket, "updated parameters of " + bucket.unit));
 }
 
 } // namespace shardc

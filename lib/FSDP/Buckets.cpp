@@ -1,10 +1,12 @@
-//===- Buckets.cpp - which parameter lies where -------------------------------------------------===//
+//===- Buckets.cpp - Which parameter lies where ---------------------------===//
 //
-//   1. A parameter that only one layer's calls use belongs to that layer's unit. Of the others, those that are first used behind the last layer
+//   1. A parameter that only one layer's calls use belongs to that layer's unit. Of the others,
+//   those that are first used behind the last layer
 //      are one unit (final norm, head), the rest another (embedding).
-//   2. Inside of a unit: one bucket for each combination of element type, type of the uses, trainability, decay, optimizer, axes over which the
-//      parameter is whole (the norm of the gradient counts those ranks once), and axes over which it is sharded: experts that are cut over a part
-//      of dp_shard have the rest.
+//   2. Inside of a unit: one bucket for each combination of element type, type of the uses,
+//   trainability, decay, optimizer, axes over which the
+//      parameter is whole (the norm of the gradient counts those ranks once), and axes over which
+//      it is sharded: experts that are cut over a part of dp_shard have the rest.
 //   3. Offsets are multiples of 64 elements, so that views are aligned for every type.
 //
 //===----------------------------------------------------------------------===//
@@ -19,7 +21,8 @@ namespace shardc {
 
 constexpr int64_t kAlignment = 64;
 
-/// If all uses are casts to one type, those; the cast is done on the shard, and the narrow type travels.
+/// If all uses are casts to one type, those; the cast is done on the shard, and the narrow type
+/// travels.
 static void followCasts(TrainedParameter &parameter, ArrayRef<graph::ParameterOp> ops) {
   SmallVector<Value> casts;
   bool allCasts = true;
@@ -50,18 +53,24 @@ static void chooseUnit(TrainedParameter &parameter, Operation *lastLayer) {
     for (Operation *user : value.getUsers()) {
       std::string own = layerOf(user);
       layer = !layer || *layer == own ? own : "";
-      isLate &= !lastLayer || (user->getBlock() == lastLayer->getBlock() && lastLayer->isBeforeInBlock(user));
+      isLate &= !lastLayer ||
+                (user->getBlock() == lastLayer->getBlock() && lastLayer->isBeforeInBlock(user));
     }
   parameter.unit = layer && !layer->empty() ? *layer : (isLate ? kHead : kEmbedding).str();
 }
 
-/// Of the mesh's axes what cuts the parameter, what shards its bucket, and over what else than data it is whole.
-static void setAxes(Bucket &bucket, const Mesh &mesh, const Sharding &sharding, const AxisList &shards) {
+/// Of the mesh's axes what cuts the parameter, what shards its bucket, and over what else than data
+/// it is whole.
+static void setAxes(Bucket &bucket, const Mesh &mesh, const Sharding &sharding,
+                    const AxisList &shards) {
   AxisList used = sharding.usedAxes();
   for (auto [n, axis] : llvm::enumerate(mesh.axes)) {
     AxisRef ref = wholeAxis(mesh, static_cast<int>(n));
     bool isShard = llvm::is_contained(shards, ref);
-    AxisList own, unwanted, &rest = isShard ? bucket.shards : StringRef(axis.name).starts_with("dp") ? unwanted : bucket.replicated;
+    AxisList own, unwanted,
+        &rest = isShard                                  ? bucket.shards
+                : StringRef(axis.name).starts_with("dp") ? unwanted
+                                                         : bucket.replicated;
     for (const AxisRef &part : used)
       if (part.axis == ref.axis)
         own.push_back(part);
@@ -69,7 +78,8 @@ static void setAxes(Bucket &bucket, const Mesh &mesh, const Sharding &sharding, 
       rest.push_back(ref);
       continue;
     }
-    // What of the axis is not used: k/v heads that several ranks share, experts that several ranks have.
+    // What of the axis is not used: k/v heads that several ranks share, experts that several ranks
+    // have.
     bucket.cut.insert(bucket.cut.end(), own.begin(), own.end());
     if (axesSize(own) < axis.size && own.size() == 1) {
       if (own[0].pre > 1)
@@ -80,7 +90,8 @@ static void setAxes(Bucket &bucket, const Mesh &mesh, const Sharding &sharding, 
   }
 }
 
-/// Do two pieces of one weight have an element in common? (Of every element there is one, that is trained.)
+/// Do two pieces of one weight have an element in common? (Of every element there is one, that is
+/// trained.)
 static bool haveCommonPart(const TrainedParameter &a, const TrainedParameter &b) {
   if (a.name != b.name)
     return false;
@@ -89,8 +100,9 @@ static bool haveCommonPart(const TrainedParameter &a, const TrainedParameter &b)
   return a.segment[1] < b.segment[1] + b.segment[2] && b.segment[1] < a.segment[1] + a.segment[2];
 }
 
-FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, const AxisList &shards, int64_t replicas, const llvm::Regex *noDecay,
-                                   bool splitMatrices) {
+FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, const AxisList &shards,
+                                  int64_t replicas, const llvm::Regex *noDecay,
+                                  bool splitMatrices) {
   BucketPlan plan;
   llvm::MapVector<std::pair<Attribute, Attribute>, SmallVector<graph::ParameterOp>> named;
   Operation *lastLayer = nullptr;
@@ -112,7 +124,8 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, const Ax
     if (Attribute name = entry.getResultAttr(n, graph::GraphDialect::kGradientAttr))
       gradients[{name, entry.getResultAttr(n, graph::GraphDialect::kSegmentAttr)}] = n;
 
-  llvm::MapVector<StringRef, int> order; // units, by first use; parameters stand before their first use
+  llvm::MapVector<StringRef, int>
+      order; // units, by first use; parameters stand before their first use
   for (auto &[key, ops] : named) {
     auto parameter = std::make_unique<TrainedParameter>();
     graph::ParameterOp first = ops.front();
@@ -129,11 +142,14 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, const Ax
       parameter->sharding = *sharding;
     }
     for (graph::ParameterOp op : ops)
-      if (op.getType() != first.getType() || shard::getSharding(op.getResult()) != shard::getSharding(first.getResult()))
-        return op.emitOpError() << "\"" << op.getName() << "\" stands twice, under different shardings";
+      if (op.getType() != first.getType() ||
+          shard::getSharding(op.getResult()) != shard::getSharding(first.getResult()))
+        return op.emitOpError() << "\"" << op.getName()
+                                << "\" stands twice, under different shardings";
     for (auto &other : plan.parameters)
       if (haveCommonPart(*other, *parameter))
-        return first.emitOpError() << "\"" << first.getName() << "\" stands twice, in pieces that overlap";
+        return first.emitOpError()
+               << "\"" << first.getName() << "\" stands twice, in pieces that overlap";
     if (auto found = gradients.find(key); found != gradients.end())
       parameter->gradient = found->second;
     chooseUnit(*parameter, lastLayer);
@@ -143,12 +159,15 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, const Ax
   for (auto &parameter : plan.parameters) {
     Bucket own;
     setAxes(own, mesh, parameter->sharding, shards);
-    bool isMatrix = splitMatrices && parameter->gradient >= 0 && parameter->global.getRank() == 2 && isLayerUnit(parameter->unit);
+    bool isMatrix = splitMatrices && parameter->gradient >= 0 && parameter->global.getRank() == 2 &&
+                    isLayerUnit(parameter->unit);
     bool hasDecay = !noDecay || !noDecay->match(parameter->name.getValue());
     auto found = llvm::find_if(plan.buckets, [&](const Bucket &bucket) {
-      return bucket.unit == parameter->unit && bucket.element == parameter->local.getElementType() &&
-             bucket.compute == parameter->compute.getElementType() && bucket.isTrained == (parameter->gradient >= 0) &&
-             bucket.hasDecay == hasDecay && bucket.hasMatrices == isMatrix && bucket.replicated == own.replicated &&
+      return bucket.unit == parameter->unit &&
+             bucket.element == parameter->local.getElementType() &&
+             bucket.compute == parameter->compute.getElementType() &&
+             bucket.isTrained == (parameter->gradient >= 0) && bucket.hasDecay == hasDecay &&
+             bucket.hasMatrices == isMatrix && bucket.replicated == own.replicated &&
              bucket.shards == own.shards;
     });
     if (found == plan.buckets.end()) {

@@ -1,4 +1,4 @@
-//===- Buckets.h - which parameter lies where ---------------------------------------------------===//
+//===- Buckets.h - Which parameter lies where -----------------------------===//
 
 #ifndef SHARDC_LIB_FSDP_BUCKETS_H
 #define SHARDC_LIB_FSDP_BUCKETS_H
@@ -18,18 +18,20 @@ inline constexpr llvm::StringLiteral kEmbedding = "embedding", kHead = "head";
 struct TrainedParameter {
   mlir::StringAttr name;
   mlir::DenseI64ArrayAttr segment; ///< or null
-  llvm::SmallVector<mlir::Value> values; ///< what users read: the ops' results, or their casts if all uses are one
-  mlir::RankedTensorType local, global;  ///< as stored
-  mlir::RankedTensorType compute;        ///< local type that users read
+  llvm::SmallVector<mlir::Value>
+      values; ///< what users read: the ops' results, or their casts if all uses are one
+  mlir::RankedTensorType local, global; ///< as stored
+  mlir::RankedTensorType compute;       ///< local type that users read
   Sharding sharding;
-  int gradient = -1;                     ///< result of the entry; -1: frozen
+  int gradient = -1; ///< result of the entry; -1: frozen
   std::string unit;
-  int64_t offset = 0;                    ///< elements, in its bucket
+  int64_t offset = 0; ///< elements, in its bucket
 };
 
 /// Is a call of a layer's backward pass, or of what is computed again for it?
 inline bool isBackward(mlir::Operation *op) {
-  return op->hasAttr(shard::ShardDialect::kBackwardAttr) || op->hasAttr(shard::ShardDialect::kRecomputeAttr);
+  return op->hasAttr(shard::ShardDialect::kBackwardAttr) ||
+         op->hasAttr(shard::ShardDialect::kRecomputeAttr);
 }
 
 /// Embeddings and heads are units too, but not layers.
@@ -41,11 +43,12 @@ struct Bucket {
   mlir::Type element, compute;
   bool isTrained = true, hasDecay = true;
   bool hasMatrices = false; ///< of layers only, if matrices have an optimizer of their own (Muon)
-  AxisList replicated; ///< axes of the mesh, other than the data-parallel ones, over which all its parameters are whole
-  AxisList cut;        ///< the other ones, and parts of the data-parallel ones that cut them (experts)
-  AxisList shards;     ///< what `cut` leaves of the axes over which buckets are sharded
+  AxisList replicated; ///< axes of the mesh, other than the data-parallel ones, over which all its
+                       ///< parameters are whole
+  AxisList cut;    ///< the other ones, and parts of the data-parallel ones that cut them (experts)
+  AxisList shards; ///< what `cut` leaves of the axes over which buckets are sharded
   llvm::SmallVector<TrainedParameter *> items;
-  int64_t length = 0;  ///< elements, padded
+  int64_t length = 0; ///< elements, padded
 
   int64_t parts() const { return axesSize(shards); }
 };
@@ -54,14 +57,17 @@ struct Bucket {
 struct BucketPlan {
   std::vector<std::unique_ptr<TrainedParameter>> parameters;
   std::vector<Bucket> buckets;
-  /// Last layer of each list of layers: its unit stays gathered between forward and backward pass by default.
+  /// Last layer of each list of layers: its unit stays gathered between forward and backward pass
+  /// by default.
   llvm::StringMap<bool> isLast;
 };
 
-/// `shards`: axes over which buckets are sharded; a bucket can be cut into `replicas` times as many parts. `noDecay`: names without weight decay;
-/// null: none. `splitMatrices`: matrices of layers have buckets of their own.
-mlir::FailureOr<BucketPlan> planBuckets(mlir::func::FuncOp entry, const Mesh &mesh, const AxisList &shards, int64_t replicas, const llvm::Regex *noDecay,
-                                        bool splitMatrices);
+/// `shards`: axes over which buckets are sharded; a bucket can be cut into `replicas` times as many
+/// parts. `noDecay`: names without weight decay; null: none. `splitMatrices`: matrices of layers
+/// have buckets of their own.
+mlir::FailureOr<BucketPlan> planBuckets(mlir::func::FuncOp entry, const Mesh &mesh,
+                                        const AxisList &shards, int64_t replicas,
+                                        const llvm::Regex *noDecay, bool splitMatrices);
 
 } // namespace shardc
 

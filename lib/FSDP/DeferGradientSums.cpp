@@ -1,16 +1,21 @@
-//===- DeferGradientSums.cpp - gradients stay pending over the data-parallel axes ---------------===//
+//===- DeferGradientSums.cpp - Gradients stay pending over the data-parallel axes -===//
 //
-// Input:  a differentiated module with a sharding on every value. Output: the same; gradient results of the entry have their weight's
-//         sharding, pending over the data-parallel axes, and so has every value between them and the op that sums over the batch.
+// Input:  a differentiated module with a sharding on every value. Output: the same; gradient
+// results of the entry have their weight's
+//         sharding, pending over the data-parallel axes, and so has every value between them and
+//         the op that sums over the batch.
 //
-// From each gradient backwards: where an op reduces over a factor that is cut along such an axis, its result may pend over it; a linear op's
-// may if all its operands may; a call's if its callee's result may. What no op leaves pending is reduced by Partition where it arises, and the
-// gradient is then equal on those ranks: FSDP counts it once.
+// From each gradient backwards: where an op reduces over a factor that is cut along such an axis,
+// its result may pend over it; a linear op's may if all its operands may; a call's if its callee's
+// result may. What no op leaves pending is reduced by Partition where it arises, and the gradient
+// is then equal on those ranks: FSDP counts it once.
 //
-// A weight that is cut over a part of the data-parallel axes (experts) has seen the tokens of all ranks along it; its gradient pends over the rest.
+// A weight that is cut over a part of the data-parallel axes (experts) has seen the tokens of all
+// ranks along it; its gradient pends over the rest.
 //
-// The same over the other axes where cotangents are added: those of q, k and v in front of them are terms of one sum over tp, which is reduced once,
-// behind the additions (as in Megatron-LM, where the products are one).
+// The same over the other axes where cotangents are added: those of q, k and v in front of them are
+// terms of one sum over tp, which is reduced once, behind the additions (as in Megatron-LM, where
+// the products are one).
 //
 //===----------------------------------------------------------------------===//
 
@@ -32,7 +37,8 @@ class GradientSums {
 public:
   /// Over the data-parallel axes, or over the others.
   GradientSums(ModuleOp module, shard::MeshOp meshOp, bool isData)
-      : symbols(module), mesh(meshOp.getMesh()), symbol(FlatSymbolRefAttr::get(meshOp.getSymNameAttr())) {
+      : symbols(module), mesh(meshOp.getMesh()),
+        symbol(FlatSymbolRefAttr::get(meshOp.getSymNameAttr())) {
     for (auto [n, axis] : llvm::enumerate(mesh.axes))
       if (StringRef(axis.name).starts_with("dp") == isData)
         data.push_back(wholeAxis(mesh, static_cast<int>(n)));
@@ -48,7 +54,9 @@ private:
   FailureOr<AxisList> pendable(Value value);
   FailureOr<AxisList> pendableTerms(Value value);
   LogicalResult leavePending(Value value, const AxisList &axes);
-  void set(Value value, Sharding sharding) { shard::setSharding(value, shard::ShardingAttr::get(symbol, mesh, sharding)); }
+  void set(Value value, Sharding sharding) {
+    shard::setSharding(value, shard::ShardingAttr::get(symbol, mesh, sharding));
+  }
 
   /// The parts of `data` in `axes`.
   AxisList partsIn(const AxisList &axes) const {
@@ -113,12 +121,14 @@ FailureOr<AxisList> GradientSums::pendable(Value value) {
     if (failed(inner))
       return failure();
     axes = *inner;
-  } else if (auto withRule = dyn_cast_or_null<graph::ShardingRuleOpInterface>(op); withRule && op->getNumResults() == 1) {
+  } else if (auto withRule = dyn_cast_or_null<graph::ShardingRuleOpInterface>(op);
+             withRule && op->getNumResults() == 1) {
     FailureOr<AxisList> own = reduced(op);
     if (failed(own))
       return failure();
     axes = *own;
-    // A pending sum passes only as a whole: the axes of all operands are the same, or it does not pass.
+    // A pending sum passes only as a whole: the axes of all operands are the same, or it does not
+    // pass.
     std::optional<AxisList> common;
     if (withRule.getShardingRule().linear)
       for (Value operand : op->getOperands()) {
@@ -127,7 +137,8 @@ FailureOr<AxisList> GradientSums::pendable(Value value) {
           return failure();
         if (!common)
           common = *inner;
-        llvm::erase_if(*common, [&](const AxisRef &axis) { return !llvm::is_contained(*inner, axis); });
+        llvm::erase_if(*common,
+                       [&](const AxisRef &axis) { return !llvm::is_contained(*inner, axis); });
       }
     for (const AxisRef &axis : common.value_or(AxisList()))
       if (!llvm::is_contained(axes, axis))
@@ -157,9 +168,11 @@ LogicalResult GradientSums::leavePending(Value value, const AxisList &axes) {
     Value inner = callee.getBody().front().getTerminator()->getOperand(n);
     if (failed(leavePending(inner, axes)))
       return failure();
-    if (auto attr = callee.getResultAttrOfType<shard::ShardingAttr>(n, shard::ShardDialect::kShardingAttr))
+    if (auto attr =
+            callee.getResultAttrOfType<shard::ShardingAttr>(n, shard::ShardDialect::kShardingAttr))
       if (Result<Sharding> result = attr.resolve(mesh))
-        callee.setResultAttr(n, shard::ShardDialect::kShardingAttr, shard::ShardingAttr::get(symbol, mesh, pendingOver(*result, axes)));
+        callee.setResultAttr(n, shard::ShardDialect::kShardingAttr,
+                             shard::ShardingAttr::get(symbol, mesh, pendingOver(*result, axes)));
     return success();
   }
   FailureOr<AxisList> own = reduced(op);
@@ -176,7 +189,8 @@ LogicalResult GradientSums::leavePending(Value value, const AxisList &axes) {
 /// Axes over which `value`, a product or a sum of such that nobody else reads, may pend.
 FailureOr<AxisList> GradientSums::pendableTerms(Value value) {
   Operation *op = value.getDefiningOp();
-  if (!value.hasOneUse() || !isa_and_nonnull<graph::EinsumOp, graph::ScaledEinsumOp, graph::AddOp>(op))
+  if (!value.hasOneUse() ||
+      !isa_and_nonnull<graph::EinsumOp, graph::ScaledEinsumOp, graph::AddOp>(op))
     return AxisList();
   if (isa<graph::EinsumOp, graph::ScaledEinsumOp>(op)) {
     FailureOr<AxisList> axes = reduced(op);
@@ -189,7 +203,8 @@ FailureOr<AxisList> GradientSums::pendableTerms(Value value) {
         return AxisList();
     return axes;
   }
-  FailureOr<AxisList> left = pendableTerms(op->getOperand(0)), right = pendableTerms(op->getOperand(1));
+  FailureOr<AxisList> left = pendableTerms(op->getOperand(0)),
+                      right = pendableTerms(op->getOperand(1));
   if (failed(left) || failed(right))
     return failure();
   return *left == *right ? *left : AxisList();
@@ -225,8 +240,9 @@ LogicalResult GradientSums::splitAxes(func::FuncOp entry) {
         if (!overlaps(part, axis))
           continue;
         if (mesh.axes[axis.axis].name == "dp_replicate")
-          return parameter.emitOpError() << "\"" << parameter.getName() << "\" is cut over \"" << str(mesh, part)
-                                         << "\", along which ranks have whole copies";
+          return parameter.emitOpError()
+                 << "\"" << parameter.getName() << "\" is cut over \"" << str(mesh, part)
+                 << "\", along which ranks have whole copies";
         used.push_back(part);
       }
   }
@@ -247,7 +263,8 @@ LogicalResult GradientSums::run(func::FuncOp entry) {
     FailureOr<Sharding> sharding = shardingOf(parameter.getResult());
     if (failed(sharding))
       return failure();
-    weights[key(parameter.getNameAttr(), parameter.getSegmentAttr())] = shard::getSharding(parameter.getResult());
+    weights[key(parameter.getNameAttr(), parameter.getSegmentAttr())] =
+        shard::getSharding(parameter.getResult());
   }
   Operation *ret = entry.getBody().front().getTerminator();
   for (auto [n, value] : llvm::enumerate(ret->getOperands())) {
@@ -258,10 +275,12 @@ LogicalResult GradientSums::run(func::FuncOp entry) {
     if (failed(axes) || failed(leavePending(value, *axes)))
       return failure();
     Sharding sharding = Sharding::replicated(cast<RankedTensorType>(value.getType()).getRank());
-    if (shard::ShardingAttr attr = weights[key(name, entry.getResultAttr(n, graph::GraphDialect::kSegmentAttr))])
+    if (shard::ShardingAttr attr =
+            weights[key(name, entry.getResultAttr(n, graph::GraphDialect::kSegmentAttr))])
       if (Result<Sharding> own = attr.resolve(mesh))
         sharding = *own;
-    entry.setResultAttr(n, shard::ShardDialect::kShardingAttr, shard::ShardingAttr::get(symbol, mesh, pendingOver(sharding, *axes)));
+    entry.setResultAttr(n, shard::ShardDialect::kShardingAttr,
+                        shard::ShardingAttr::get(symbol, mesh, pendingOver(sharding, *axes)));
   }
   return success();
 }

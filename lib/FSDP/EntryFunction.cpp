@@ -1,4 +1,4 @@
-//===- EntryFunction.cpp - a function that works on states --------------------------------------===//
+//===- EntryFunction.cpp - A function that works on states ----------------===//
 
 #include "EntryFunction.h"
 
@@ -7,11 +7,13 @@ using namespace mlir;
 namespace shardc {
 
 ShardLayout::ShardLayout(shard::MeshOp meshOp, bool isSharded, bool cutsReplicas)
-    : meshOp(meshOp), mesh(meshOp.getMesh()), symbol(FlatSymbolRefAttr::get(meshOp.getSymNameAttr())), isSharded(isSharded),
+    : meshOp(meshOp), mesh(meshOp.getMesh()),
+      symbol(FlatSymbolRefAttr::get(meshOp.getSymNameAttr())), isSharded(isSharded),
       cutsReplicas(cutsReplicas) {
   for (auto [n, axis] : llvm::enumerate(mesh.axes))
     if (StringRef(axis.name).starts_with("dp") && axis.size > 1)
-      (axis.name == "dp_replicate" ? replicate : shards).push_back(wholeAxis(mesh, static_cast<int>(n)));
+      (axis.name == "dp_replicate" ? replicate : shards)
+          .push_back(wholeAxis(mesh, static_cast<int>(n)));
   this->isSharded &= !shards.empty();
   this->cutsReplicas &= !replicate.empty();
 }
@@ -26,7 +28,8 @@ AxisList ShardLayout::owned() const {
 
 NamedAttrList ShardLayout::wholeScalar() const {
   NamedAttrList attrs;
-  attrs.append(shard::ShardDialect::kShardingAttr, shard::ShardingAttr::get(symbol, mesh, Sharding::replicated(0)));
+  attrs.append(shard::ShardDialect::kShardingAttr,
+               shard::ShardingAttr::get(symbol, mesh, Sharding::replicated(0)));
   return attrs;
 }
 
@@ -36,13 +39,17 @@ NamedAttrList ShardLayout::perRank(RankedTensorType flat) const {
     if (mesh.axes[n].size > 1)
       sharding.dims[0].axes.push_back(wholeAxis(mesh, static_cast<int>(n)));
   NamedAttrList attrs;
-  attrs.append(shard::ShardDialect::kShardingAttr, shard::ShardingAttr::get(symbol, mesh, sharding));
-  attrs.append(graph::GraphDialect::kGlobalTypeAttr, TypeAttr::get(flat.clone({flat.getNumElements() * axesSize(sharding.dims[0].axes)})));
+  attrs.append(shard::ShardDialect::kShardingAttr,
+               shard::ShardingAttr::get(symbol, mesh, sharding));
+  attrs.append(
+      graph::GraphDialect::kGlobalTypeAttr,
+      TypeAttr::get(flat.clone({flat.getNumElements() * axesSize(sharding.dims[0].axes)})));
   return attrs;
 }
 
 EntryFunction::EntryFunction(func::FuncOp function, const ShardLayout &layout)
-    : function(function), builder(function.getBody().front().getTerminator()), block(function.getBody().front()), layout(layout) {}
+    : function(function), builder(function.getBody().front().getTerminator()),
+      block(function.getBody().front()), layout(layout) {}
 
 EntryFunction EntryFunction::create(StringRef name, func::FuncOp after, const ShardLayout &layout) {
   OpBuilder b(after.getContext());
@@ -54,7 +61,8 @@ EntryFunction EntryFunction::create(StringRef name, func::FuncOp after, const Sh
 }
 
 Value EntryFunction::addArgument(RankedTensorType type, NamedAttrList attrs) {
-  (void)function.insertArgument(function.getNumArguments(), type, attrs.getDictionary(builder.getContext()), loc());
+  (void)function.insertArgument(function.getNumArguments(), type,
+                                attrs.getDictionary(builder.getContext()), loc());
   return function.getArguments().back();
 }
 
@@ -68,7 +76,8 @@ Value EntryFunction::scalar(StringRef name) {
   return argument;
 }
 
-Value EntryFunction::addState(StringRef name, StringRef role, RankedTensorType type, FlatSymbolRefAttr bucket, const AxisList &cut,
+Value EntryFunction::addState(StringRef name, StringRef role, RankedTensorType type,
+                              FlatSymbolRefAttr bucket, const AxisList &cut,
                               const Sharding &sharding) {
   Value &argument = arguments[name];
   if (!argument) {
@@ -80,33 +89,41 @@ Value EntryFunction::addState(StringRef name, StringRef role, RankedTensorType t
         at = at->getNextNode();
       OpBuilder b(at->getContext());
       b.setInsertionPointAfter(at);
-      shard::StateOp::create(b, loc(), symbolName, b.getStringAttr(role.split('/').first), TypeAttr::get(type), bucket, layout.axes(cut));
+      shard::StateOp::create(b, loc(), symbolName, b.getStringAttr(role.split('/').first),
+                             TypeAttr::get(type), bucket, layout.axes(cut));
     }
     NamedAttrList attrs;
     attrs.append(shard::ShardDialect::kStateAttr, symbolName);
-    attrs.append(shard::ShardDialect::kShardingAttr, shard::ShardingAttr::get(layout.symbol, layout.mesh, sharding));
+    attrs.append(shard::ShardDialect::kShardingAttr,
+                 shard::ShardingAttr::get(layout.symbol, layout.mesh, sharding));
     // For the interpreter a state is cut over the ranks that hold different parts of it.
     if (!sharding.isReplicated() && type.getRank() == 1)
-      attrs.append(graph::GraphDialect::kGlobalTypeAttr,
-                   TypeAttr::get(RankedTensorType::get({type.getNumElements() * axesSize(sharding.dims[0].axes)}, type.getElementType())));
+      attrs.append(
+          graph::GraphDialect::kGlobalTypeAttr,
+          TypeAttr::get(RankedTensorType::get(
+              {type.getNumElements() * axesSize(sharding.dims[0].axes)}, type.getElementType())));
     argument = addArgument(type, attrs);
   }
   auto update = updates.find(argument);
   return update == updates.end() ? argument : update->second;
 }
 
-Value EntryFunction::state(const Bucket &bucket, StringRef role, Type element, const AxisList &cut, const AxisList &pending) {
+Value EntryFunction::state(const Bucket &bucket, StringRef role, Type element, const AxisList &cut,
+                           const AxisList &pending) {
   Sharding sharding = Sharding::replicated(1);
   sharding.dims[0].axes = bucket.cut;
   llvm::append_range(sharding.dims[0].axes, pending);
   llvm::append_range(sharding.dims[0].axes, cut);
   auto type = RankedTensorType::get({bucket.length / axesSize(cut)}, element);
-  return addState((role + "/" + bucket.name).str(), role, type, FlatSymbolRefAttr::get(builder.getContext(), bucket.name), cut, sharding);
+  return addState((role + "/" + bucket.name).str(), role, type,
+                  FlatSymbolRefAttr::get(builder.getContext(), bucket.name), cut, sharding);
 }
 
 Value EntryFunction::scalarState(StringRef name) {
-  // Zeroed with the gradients and, like them, in no checkpoint, so that programs with and without it exchange checkpoints.
-  return addState(("gradient/" + name).str(), "gradient", RankedTensorType::get({}, builder.getF32Type()), {}, {}, Sharding::replicated(0));
+  // Zeroed with the gradients and, like them, in no checkpoint, so that programs with and without
+  // it exchange checkpoints.
+  return addState(("gradient/" + name).str(), "gradient",
+                  RankedTensorType::get({}, builder.getF32Type()), {}, {}, Sharding::replicated(0));
 }
 
 void EntryFunction::finish(StringRef name) {
@@ -125,7 +142,8 @@ void EntryFunction::finish(StringRef name) {
   }
   Operation *ret = block.getTerminator();
   ret->setOperands(results);
-  function.setFunctionType(builder.getFunctionType(function.getArgumentTypes(), ValueRange(results).getTypes()));
+  function.setFunctionType(
+      builder.getFunctionType(function.getArgumentTypes(), ValueRange(results).getTypes()));
   function.setAllResultAttrs(attrs);
   SymbolTable::setSymbolName(function, name);
   for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))

@@ -1,4 +1,4 @@
-//===- EntryFunction.h - a function that works on states ----------------------------------------===//
+//===- EntryFunction.h - A function that works on states ------------------===//
 
 #ifndef SHARDC_LIB_FSDP_ENTRYFUNCTION_H
 #define SHARDC_LIB_FSDP_ENTRYFUNCTION_H
@@ -18,7 +18,8 @@ struct ShardLayout {
   mlir::FlatSymbolRefAttr symbol;
   AxisList shards, replicate; ///< of size above 1
   bool isSharded;             ///< states of buckets are cut along `shards`
-  bool cutsReplicas;          ///< ... what the optimizer owns also along `replicate` (outer optimizer sharding)
+  bool cutsReplicas; ///< ... what the optimizer owns also along `replicate` (outer optimizer
+                     ///< sharding)
 
   int64_t parts() const { return axesSize(shards); }
   int64_t replicas() const { return axesSize(replicate); }
@@ -33,25 +34,30 @@ struct ShardLayout {
     own.isSharded &= !own.shards.empty();
     return own;
   }
-  mlir::ArrayAttr axes(const AxisList &list) const { return shard::axesAttr(symbol.getContext(), mesh, list); }
+  mlir::ArrayAttr axes(const AxisList &list) const {
+    return shard::axesAttr(symbol.getContext(), mesh, list);
+  }
   mlir::NamedAttrList wholeScalar() const; ///< argument attributes
   mlir::NamedAttrList perRank(mlir::RankedTensorType flat) const;
 };
 
-/// One entry of the bundle on its way: arguments and results are added by name, attributes are set at the end.
+/// One entry of the bundle on its way: arguments and results are added by name, attributes are set
+/// at the end.
 class EntryFunction {
 public:
   /// Continues `function`, whose results are dropped.
   EntryFunction(mlir::func::FuncOp function, const ShardLayout &layout);
   /// A new one, behind `after`.
-  static EntryFunction create(llvm::StringRef name, mlir::func::FuncOp after, const ShardLayout &layout);
+  static EntryFunction create(llvm::StringRef name, mlir::func::FuncOp after,
+                              const ShardLayout &layout);
 
   /// A named input, f32 [].
   mlir::Value scalar(llvm::StringRef name);
   /// The state's value now: what was last set, or what it has at the start.
-  /// `role`: what is before a '/' is the state's role, the whole its name. `cut`: axes that cut it. `pending`: those along which ranks hold
-  /// terms of a sum.
-  mlir::Value state(const Bucket &bucket, llvm::StringRef role, mlir::Type element, const AxisList &cut, const AxisList &pending = {});
+  /// `role`: what is before a '/' is the state's role, the whole its name. `cut`: axes that cut it.
+  /// `pending`: those along which ranks hold terms of a sum.
+  mlir::Value state(const Bucket &bucket, llvm::StringRef role, mlir::Type element,
+                    const AxisList &cut, const AxisList &pending = {});
   mlir::Value scalarState(llvm::StringRef name);
   void setState(mlir::Value before, mlir::Value now) { updates[before] = now; }
   /// A scalar that is the same on all ranks, or a flat tensor of which each rank has its own.
@@ -65,7 +71,8 @@ public:
 
 private:
   mlir::Value addArgument(mlir::RankedTensorType type, mlir::NamedAttrList attrs);
-  mlir::Value addState(llvm::StringRef name, llvm::StringRef role, mlir::RankedTensorType type, mlir::FlatSymbolRefAttr bucket, const AxisList &cut,
+  mlir::Value addState(llvm::StringRef name, llvm::StringRef role, mlir::RankedTensorType type,
+                       mlir::FlatSymbolRefAttr bucket, const AxisList &cut,
                        const Sharding &sharding);
 
   const ShardLayout &layout;

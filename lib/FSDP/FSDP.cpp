@@ -1,15 +1,19 @@
-//===- FSDP.cpp - parameters and gradients in flat buckets --------------------------------------===//
+//===- FSDP.cpp - Parameters and gradients in flat buckets ----------------===//
 //
-// Input:  a partitioned module, @main(inputs) -> (loss, tokens, gradients…), gradients pending over the data-parallel axes.
-// Output: the entries of a training bundle (docs/contracts.md §5.3), buckets and states as symbols.
+// Input:  a partitioned module, @main(inputs) -> (loss, tokens, gradients…), gradients pending over
+// the data-parallel axes. Output: the entries of a training bundle (docs/contracts.md §5.3),
+// buckets and states as symbols.
 //
 //   1. Buckets (Buckets.h).
-//   2. Parameters: before a unit's first use its shards are cast, gathered, and taken apart by views; again before its backward pass, if
+//   2. Parameters: before a unit's first use its shards are cast, gathered, and taken apart by
+//   views; again before its backward pass, if
 //      the layer is not the last and nothing else was asked for.
-//   3. Gradients: as soon as the last of a bucket is there they are packed, and reduced or added to what earlier micro-batches left.
+//   3. Gradients: as soon as the last of a bucket is there they are packed, and reduced or added to
+//   what earlier micro-batches left.
 //   4. Norm and update: in the same entry (`step`), or in one of their own.
 //
-// Everything is an ordinary tensor op or collective: the result runs in the interpreter. When a collective starts and ends is Schedule's business.
+// Everything is an ordinary tensor op or collective: the result runs in the interpreter. When a
+// collective starts and ends is Schedule's business.
 //
 //===----------------------------------------------------------------------===//
 
@@ -28,14 +32,16 @@ namespace {
 class FSDPBuilder {
 public:
   FSDPBuilder(func::FuncOp main, shard::MeshOp meshOp, const FSDPConfig &config, BucketPlan &plan)
-      : main(main), layout(meshOp, config.zero > 0, config.cutsReplicas), config(config), plan(plan) {}
+      : main(main), layout(meshOp, config.zero > 0, config.cutsReplicas), config(config),
+        plan(plan) {}
   void run();
 
 private:
   using Uses = SmallVector<OpOperand *>;
   void addBuckets();
   void replaceParameters(EntryFunction &entry, const Bucket &bucket);
-  void replaceUses(EntryFunction &entry, const Bucket &bucket, Value whole, ArrayRef<OpOperand *> uses, Operation *before);
+  void replaceUses(EntryFunction &entry, const Bucket &bucket, Value whole,
+                   ArrayRef<OpOperand *> uses, Operation *before);
   Value packGradients(EntryFunction &entry, const Bucket &bucket, Value before = {});
   void outputChecks(EntryFunction &entry);
   void buildStep();
@@ -44,10 +50,15 @@ private:
   void buildOptimizerStep();
   void buildZeroGrad();
   void buildGather();
-  bool defers(const Bucket &bucket) const { return config.defersSync && layout.of(bucket).isSharded; }
+  bool defers(const Bucket &bucket) const {
+    return config.defersSync && layout.of(bucket).isSharded;
+  }
   /// The last sum makes it smaller.
-  bool keepsReducedApart(const Bucket &bucket) const { return defers(bucket) || layout.cutsReplicas; }
-  /// What a bucket's gradient is between entries: whole and unreduced if it is deferred, in the type of the reduction.
+  bool keepsReducedApart(const Bucket &bucket) const {
+    return defers(bucket) || layout.cutsReplicas;
+  }
+  /// What a bucket's gradient is between entries: whole and unreduced if it is deferred, in the
+  /// type of the reduction.
   Value gradientState(EntryFunction &entry, const Bucket &bucket, bool reduced) {
     Type element = BucketCode(entry, layout, config).reduceType(bucket);
     ShardLayout own = layout.of(bucket);
@@ -63,7 +74,7 @@ private:
   ShardLayout layout;
   const FSDPConfig &config;
   BucketPlan &plan;
-  SmallVector<Value> checks;            ///< of each rank's own gradients, as packGradients met them
+  SmallVector<Value> checks; ///< of each rank's own gradients, as packGradients met them
   SmallVector<Attribute> checkedNames;
 };
 
@@ -82,12 +93,15 @@ void FSDPBuilder::addBuckets() {
       if (item->segment)
         attrs.append("segment", item->segment);
       if (!item->sharding.isReplicated())
-        attrs.append("sharding", shard::ShardingAttr::get(layout.symbol, layout.mesh, item->sharding));
+        attrs.append("sharding",
+                     shard::ShardingAttr::get(layout.symbol, layout.mesh, item->sharding));
       items.push_back(attrs.getDictionary(b.getContext()));
     }
     AxisList axes = layout.cutsReplicas ? layout.of(bucket).owned() : bucket.shards;
-    shard::BucketOp::create(b, main.getLoc(), b.getStringAttr(bucket.name), b.getStringAttr(bucket.unit), TypeAttr::get(bucket.element),
-                            b.getI64IntegerAttr(bucket.length), layout.symbol, layout.axes(axes), b.getArrayAttr(items));
+    shard::BucketOp::create(b, main.getLoc(), b.getStringAttr(bucket.name),
+                            b.getStringAttr(bucket.unit), TypeAttr::get(bucket.element),
+                            b.getI64IntegerAttr(bucket.length), layout.symbol, layout.axes(axes),
+                            b.getArrayAttr(items));
   }
 }
 
@@ -95,7 +109,8 @@ void FSDPBuilder::addBuckets() {
 // Parameters and gradients of the model's part
 //===----------------------------------------------------------------------===//
 
-void FSDPBuilder::replaceUses(EntryFunction &entry, const Bucket &bucket, Value whole, ArrayRef<OpOperand *> uses, Operation *before) {
+void FSDPBuilder::replaceUses(EntryFunction &entry, const Bucket &bucket, Value whole,
+                              ArrayRef<OpOperand *> uses, Operation *before) {
   entry.builder.setInsertionPoint(before);
   DenseMap<Value, TrainedParameter *> owner;
   for (TrainedParameter *item : bucket.items)
@@ -106,7 +121,8 @@ void FSDPBuilder::replaceUses(EntryFunction &entry, const Bucket &bucket, Value 
     TrainedParameter *item = owner[use->get()];
     Value &view = views[item];
     if (!view)
-      view = shard::BucketViewOp::create(entry.builder, entry.loc(), item->compute, whole, entry.builder.getI64IntegerAttr(item->offset));
+      view = shard::BucketViewOp::create(entry.builder, entry.loc(), item->compute, whole,
+                                         entry.builder.getI64IntegerAttr(item->offset));
     use->set(view);
   }
 }
@@ -145,27 +161,32 @@ void FSDPBuilder::replaceParameters(EntryFunction &entry, const Bucket &bucket) 
     return replaceUses(entry, bucket, code.computeState(bucket), all, first);
   Value shard = code.innerShard(bucket);
   Value whole = code.gather(shard, bucket, "parameters of " + bucket.unit);
-  bool again = layout.of(bucket).isSharded && isLayerUnit(bucket.unit) && config.reshard != FSDPConfig::Never &&
+  bool again = layout.of(bucket).isSharded && isLayerUnit(bucket.unit) &&
+               config.reshard != FSDPConfig::Never &&
                (config.reshard != FSDPConfig::Default || !plan.isLast.lookup(bucket.unit));
   if (!again || forward.empty() || backward.empty())
     return replaceUses(entry, bucket, whole, all, first);
   Operation *second = firstOf(backward), *last = lastOf(forward);
   replaceUses(entry, bucket, whole, forward, first);
   Value wholeAgain;
-  // Experts may have so few shards, or so many, that groups do not fit: these are gathered from all.
-  if (config.reshard == FSDPConfig::Groups && bucket.parts() > config.reshardGroup && bucket.shards.back().size % config.reshardGroup == 0) {
+  // Experts may have so few shards, or so many, that groups do not fit: these are gathered from
+  // all.
+  if (config.reshard == FSDPConfig::Groups && bucket.parts() > config.reshardGroup &&
+      bucket.shards.back().size % config.reshardGroup == 0) {
     entry.builder.setInsertionPointAfter(last);
     Value kept = code.keepInGroups(whole, bucket);
     entry.builder.setInsertionPoint(second);
     wholeAgain = code.gatherFromGroups(kept, bucket);
   } else {
     entry.builder.setInsertionPoint(second);
-    wholeAgain = code.gather(shard, bucket, "parameters of " + bucket.unit + ", backward", /*isBackward=*/true);
+    wholeAgain = code.gather(shard, bucket, "parameters of " + bucket.unit + ", backward",
+                             /*isBackward=*/true);
   }
   replaceUses(entry, bucket, wholeAgain, backward, second);
 }
 
-/// Right behind the last gradient of the bucket; the insertion point stays there. Added to `before`, if it is given.
+/// Right behind the last gradient of the bucket; the insertion point stays there. Added to
+/// `before`, if it is given.
 Value FSDPBuilder::packGradients(EntryFunction &entry, const Bucket &bucket, Value before) {
   BucketCode code(entry, layout, config);
   SmallVector<Value> gradients;
@@ -175,12 +196,14 @@ Value FSDPBuilder::packGradients(EntryFunction &entry, const Bucket &bucket, Val
     Value gradient = ret->getOperand(item->gradient);
     // What is reduced in a narrower type than it is kept in is not widened before.
     if (auto widened = gradient.getDefiningOp<graph::CastOp>();
-        widened && cast<RankedTensorType>(widened.getInput().getType()).getElementType() == code.reduceType(bucket))
+        widened && cast<RankedTensorType>(widened.getInput().getType()).getElementType() ==
+                       code.reduceType(bucket))
       gradient = widened.getInput();
     gradients.push_back(gradient);
     if (Operation *op = gradient.getDefiningOp(); op && (!last || last->isBeforeInBlock(op)))
       last = op;
-    auto attr = entry.function.getResultAttrOfType<shard::ShardingAttr>(item->gradient, shard::ShardDialect::kShardingAttr);
+    auto attr = entry.function.getResultAttrOfType<shard::ShardingAttr>(
+        item->gradient, shard::ShardDialect::kShardingAttr);
     Result<Sharding> sharding = attr ? attr.resolve(layout.mesh) : Result<Sharding>(Sharding());
     pending.push_back(sharding ? sharding->partialAxes() : AxisList());
   }
@@ -204,8 +227,10 @@ void FSDPBuilder::outputChecks(EntryFunction &entry) {
   SmallVector<int64_t> offsets;
   for (size_t n = 0; n < checks.size(); ++n)
     offsets.push_back(n * kCountStride);
-  auto type = RankedTensorType::get({static_cast<int64_t>(checks.size()) * kCountStride}, b.getF32Type());
-  entry.output(kNonFiniteOutput, shard::BucketPackOp::create(b, entry.loc(), type, checks, b.getDenseI64ArrayAttr(offsets)));
+  auto type =
+      RankedTensorType::get({static_cast<int64_t>(checks.size()) * kCountStride}, b.getF32Type());
+  entry.output(kNonFiniteOutput, shard::BucketPackOp::create(b, entry.loc(), type, checks,
+                                                             b.getDenseI64ArrayAttr(offsets)));
   entry.function->setAttr(kCheckedGradientsAttr, b.getArrayAttr(checkedNames));
 }
 
@@ -220,7 +245,8 @@ void FSDPBuilder::buildStep() {
   Value loss = ret->getOperand(0), tokens = ret->getOperand(1);
   for (const Bucket &bucket : plan.buckets)
     replaceParameters(entry, bucket);
-  // Without clipping a bucket is updated as soon as it is reduced, and its gradient is gone. (If gradients are checked the norm decides.)
+  // Without clipping a bucket is updated as soon as it is reduced, and its gradient is gone. (If
+  // gradients are checked the norm decides.)
   bool atOnce = config.clipNorm <= 0 && !config.checksGradients;
   Value scale, isGood;
   if (atOnce) {
@@ -307,7 +333,8 @@ void FSDPBuilder::buildOptimizerStep() {
       gradients.push_back({&bucket, gradient});
       squares.push_back({&bucket, code.squares(gradient, bucket)});
     }
-  Value norm = code.norm(squares, tokens), scale = code.scale(norm, tokens), isGood = config.checksGradients ? code.isFinite(norm) : Value();
+  Value norm = code.norm(squares, tokens), scale = code.scale(norm, tokens),
+        isGood = config.checksGradients ? code.isFinite(norm) : Value();
   for (auto &[bucket, gradient] : gradients)
     code.update(*bucket, gradient, scale, isGood);
   entry.output("grad_norm", norm);
@@ -317,7 +344,8 @@ void FSDPBuilder::buildOptimizerStep() {
 void FSDPBuilder::buildZeroGrad() {
   EntryFunction entry = EntryFunction::create("zero_grad", main, layout);
   auto zero = [&](Value state) {
-    entry.setState(state, graph::ConstantOp::splat(entry.builder, entry.loc(), cast<RankedTensorType>(state.getType()), 0));
+    entry.setState(state, graph::ConstantOp::splat(entry.builder, entry.loc(),
+                                                   cast<RankedTensorType>(state.getType()), 0));
   };
   for (const Bucket &bucket : plan.buckets)
     if (bucket.isTrained)
@@ -332,7 +360,8 @@ void FSDPBuilder::buildGather() {
   for (const Bucket &bucket : plan.buckets)
     if (ShardLayout own = layout.of(bucket); config.keepsCompute(own))
       entry.setState(code.computeState(bucket),
-                     code.computeOf(entry.state(bucket, "parameter", bucket.element, own.owned()), bucket, "parameters of " + bucket.unit));
+                     code.computeOf(entry.state(bucket, "parameter", bucket.element, own.owned()),
+                                    bucket, "parameters of " + bucket.unit));
   entry.finish("gather");
 }
 
@@ -365,22 +394,30 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
       if (StringRef(reshard).getAsInteger(10, config.reshardGroup) || config.reshardGroup < 1)
         return error() << "reshard: \"" << reshard << "\" is not true, false or a number of ranks";
       if (parts % config.reshardGroup)
-        return error() << "reshard: groups of " << config.reshardGroup << " ranks do not divide the " << parts << " ranks along dp_shard";
+        return error() << "reshard: groups of " << config.reshardGroup
+                       << " ranks do not divide the " << parts << " ranks along dp_shard";
       // Neighbours along the innermost axis.
-      if (config.reshardGroup > 1 && config.reshardGroup < parts && axesSize({layout.shards.back()}) % config.reshardGroup)
-        return error() << "reshard: groups of " << config.reshardGroup << " ranks do not divide the " << axesSize({layout.shards.back()})
+      if (config.reshardGroup > 1 && config.reshardGroup < parts &&
+          axesSize({layout.shards.back()}) % config.reshardGroup)
+        return error() << "reshard: groups of " << config.reshardGroup
+                       << " ranks do not divide the " << axesSize({layout.shards.back()})
                        << " ranks along \"" << str(layout.mesh, layout.shards.back()) << "\"";
-      config.reshard = config.reshardGroup == 1 ? FSDPConfig::Never : config.reshardGroup == parts ? FSDPConfig::Always : FSDPConfig::Groups;
+      config.reshard = config.reshardGroup == 1       ? FSDPConfig::Never
+                       : config.reshardGroup == parts ? FSDPConfig::Always
+                                                      : FSDPConfig::Groups;
     }
     if (zero != 3 && config.reshard != FSDPConfig::Default && config.reshard != FSDPConfig::Never)
-      return error() << "reshard: needs zero 3, where parameters are sharded; zero is " << zero.getValue();
+      return error() << "reshard: needs zero 3, where parameters are sharded; zero is "
+                     << zero.getValue();
     if (outer != "no_shard" && outer != "optim")
       return error() << "outer: \"" << outer << "\" is not no_shard or optim";
     config.cutsReplicas = outer == "optim";
     if (config.cutsReplicas && zero != 3)
-      return error() << "outer: optim needs zero 3, where replicas are of shards; zero is " << zero.getValue();
+      return error() << "outer: optim needs zero 3, where replicas are of shards; zero is "
+                     << zero.getValue();
     if (config.cutsReplicas && (layout.replicas() == 1 || parts == 1))
-      return error() << "outer: optim needs replicas of shards; dp_replicate is " << layout.replicas() << ", dp_shard " << parts;
+      return error() << "outer: optim needs replicas of shards; dp_replicate is "
+                     << layout.replicas() << ", dp_shard " << parts;
     llvm::Expected<OptimizerSpec> spec = parseOptimizer(optimizer);
     if (!spec)
       return error() << llvm::toString(spec.takeError());
@@ -391,7 +428,11 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
     config.defersSync = deferSync;
     Builder b(&getContext());
     if (!reduceDtype.empty()) {
-      config.reduceType = llvm::StringSwitch<Type>(reduceDtype).Case("f32", b.getF32Type()).Case("bf16", b.getBF16Type()).Case("f16", b.getF16Type()).Default({});
+      config.reduceType = llvm::StringSwitch<Type>(reduceDtype)
+                              .Case("f32", b.getF32Type())
+                              .Case("bf16", b.getBF16Type())
+                              .Case("f16", b.getF16Type())
+                              .Default({});
       if (!config.reduceType)
         return error() << "reduce-dtype: \"" << reduceDtype << "\" is not f32, bf16 or f16";
     }
@@ -402,7 +443,8 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
     ModuleOp module = getOperation();
     auto function = module.lookupSymbol<func::FuncOp>(entry);
     shard::MeshOp meshOp = shard::getOnlyMesh(module);
-    if (!function || !meshOp || function.getNumResults() < 3 || !function.getResultAttr(2, graph::GraphDialect::kGradientAttr)) {
+    if (!function || !meshOp || function.getNumResults() < 3 ||
+        !function.getResultAttr(2, graph::GraphDialect::kGradientAttr)) {
       module.emitError() << "needs one shard.mesh and a differentiated function @" << entry;
       return signalPassFailure();
     }
@@ -413,15 +455,19 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
     llvm::Regex pattern(noDecay);
     std::string error;
     if (!noDecay.empty() && !pattern.isValid(error)) {
-      module.emitError() << "no-decay: \"" << noDecay << "\" is not a regular expression: " << error;
+      module.emitError() << "no-decay: \"" << noDecay
+                         << "\" is not a regular expression: " << error;
       return signalPassFailure();
     }
-    FailureOr<BucketPlan> plan = planBuckets(function, layout.mesh, layout.shards, layout.replicas(), noDecay.empty() ? nullptr : &pattern,
-                                             config->optimizer.kind == OptimizerSpec::Muon);
+    FailureOr<BucketPlan> plan = planBuckets(
+        function, layout.mesh, layout.shards, layout.replicas(),
+        noDecay.empty() ? nullptr : &pattern, config->optimizer.kind == OptimizerSpec::Muon);
     if (failed(plan))
       return signalPassFailure();
-    if (config->optimizer.kind == OptimizerSpec::Muon && llvm::none_of(plan->buckets, [](const Bucket &bucket) { return bucket.hasMatrices; })) {
-      function.emitError() << "optimizer muon updates trained matrices of layers, of which there are none (embeddings, heads and vectors "
+    if (config->optimizer.kind == OptimizerSpec::Muon &&
+        llvm::none_of(plan->buckets, [](const Bucket &bucket) { return bucket.hasMatrices; })) {
+      function.emitError() << "optimizer muon updates trained matrices of layers, of which there "
+                              "are none (embeddings, heads and vectors "
                               "take adamw); no layers were found, or all of them are frozen";
       return signalPassFailure();
     }

@@ -1,4 +1,4 @@
-//===- Optimizer.h - updates of flat buffers ----------------------------------------------------===//
+//===- Optimizer.h - Updates of flat buffers ------------------------------===//
 
 #ifndef SHARDC_LIB_FSDP_OPTIMIZER_H
 #define SHARDC_LIB_FSDP_OPTIMIZER_H
@@ -13,8 +13,8 @@ namespace shardc {
 struct UpdateInputs {
   mlir::Value parameter, gradient;
   llvm::SmallVector<mlir::Value> states; ///< as stateRoles()
-  mlir::Value scale;                     ///< what the gradient is multiplied by: 1 / tokens and clipping
-  llvm::StringMap<mlir::Value> scalars;  ///< as scalarNames()
+  mlir::Value scale; ///< what the gradient is multiplied by: 1 / tokens and clipping
+  llvm::StringMap<mlir::Value> scalars; ///< as scalarNames()
   bool hasDecay = true;
 };
 
@@ -22,7 +22,8 @@ struct UpdateInputs {
 using Orthogonalise = llvm::function_ref<mlir::Value(mlir::Value)>;
 
 /// New parameter, then new states. torch.optim's formulas, operation by operation.
-llvm::SmallVector<mlir::Value> buildUpdate(mlir::OpBuilder &builder, mlir::Location loc, const OptimizerSpec &spec, const UpdateInputs &in,
+llvm::SmallVector<mlir::Value> buildUpdate(mlir::OpBuilder &builder, mlir::Location loc,
+                                           const OptimizerSpec &spec, const UpdateInputs &in,
                                            Orthogonalise orthogonalise);
 
 /// One-letter helpers for arithmetic on tensors of one type.
@@ -34,7 +35,8 @@ struct Arithmetic {
     return graph::ConstantOp::splat(b, loc, mlir::cast<mlir::RankedTensorType>(type), value);
   }
   mlir::Value spread(mlir::Value scalar, mlir::Type type) {
-    return graph::broadcastScalar(b, loc, scalar, mlir::cast<mlir::RankedTensorType>(type).getShape());
+    return graph::broadcastScalar(b, loc, scalar,
+                                  mlir::cast<mlir::RankedTensorType>(type).getShape());
   }
   mlir::Value add(mlir::Value x, mlir::Value y) { return graph::AddOp::create(b, loc, x, y); }
   mlir::Value sub(mlir::Value x, mlir::Value y) { return graph::SubOp::create(b, loc, x, y); }

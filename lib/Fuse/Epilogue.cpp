@@ -1,11 +1,13 @@
 //===- Epilogue.cpp - What joins a contraction or an attention ------------===//
 //
-// A contraction takes in the chain of elementwise ops behind it, while each value has one use: bias, activation, gate, residual. They
-// are vector code over one row of the result, so that their other operands must be tensors of the same shape, scalars, or broadcasts
-// that are contiguous or constant along the last dimension. On GPUs it takes in what cuBLASLt does: a bias along the result's last
-// dimension, then RELU or the tanh form of GELU, or the addition of a tensor that is in memory anyway (a residual, what earlier products or
-// micro-batches left); the widening of a gradient that only goes into a buffer of f32; of 8-bit floats their units, and the rounding. An attention
-// and its gradient take in the transposes behind them, as strides.
+// A contraction takes in the chain of elementwise ops behind it, while each value has one use:
+// bias, activation, gate, residual. They are vector code over one row of the result, so that their
+// other operands must be tensors of the same shape, scalars, or broadcasts that are contiguous or
+// constant along the last dimension. On GPUs it takes in what cuBLASLt does: a bias along the
+// result's last dimension, then RELU or the tanh form of GELU, or the addition of a tensor that is
+// in memory anyway (a residual, what earlier products or micro-batches left); the widening of a
+// gradient that only goes into a buffer of f32; of 8-bit floats their units, and the rounding. An
+// attention and its gradient take in the transposes behind them, as strides.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -23,17 +25,23 @@ static bool isFloatTensor(Value value) { return isa<FloatType>(typeOf(value).get
 
 void Grouping::growEpilogue(KernelGroup &group, EinsumOp op) {
   Strides result = contiguousStrides(op.getType().getShape());
-  auto plan = planEinsum(op, stridedView(op.getLhs()).strides, stridedView(op.getRhs()).strides, result, false);
+  auto plan = planEinsum(op, stridedView(op.getLhs()).strides, stridedView(op.getRhs()).strides,
+                         result, false);
   if (!plan)
-    plan = planEinsum(op, contiguousStrides(op.getLhs().getType().getShape()), contiguousStrides(op.getRhs().getType().getShape()), result, false);
+    plan = planEinsum(op, contiguousStrides(op.getLhs().getType().getShape()),
+                      contiguousStrides(op.getRhs().getType().getShape()), result, false);
   // A vector of columns must lie in one row of the result's last dimension.
-  if (!plan || plan->n.size() != 1 || !isFloatTensor(op.getResult()) || op.getType().getElementType().isF64())
+  if (!plan || plan->n.size() != 1 || !isFloatTensor(op.getResult()) ||
+      op.getType().getElementType().isF64())
     return;
-  for (Value value = op.getResult(); value.hasOneUse(); value = group.members.back()->getResult(0)) {
+  for (Value value = op.getResult(); value.hasOneUse();
+       value = group.members.back()->getResult(0)) {
     Operation *next = *value.user_begin();
-    if (!next->hasTrait<OpTrait::Elementwise>() || !isa<GraphDialect>(next->getDialect()) || next->getNumResults() != 1 ||
-        typeOf(next->getResult(0)).getShape() != op.getType().getShape() || !isFloatTensor(next->getResult(0)) ||
-        !llvm::all_of(next->getOperands(), isFloatTensor) || memberOf.count(next))
+    if (!next->hasTrait<OpTrait::Elementwise>() || !isa<GraphDialect>(next->getDialect()) ||
+        next->getNumResults() != 1 ||
+        typeOf(next->getResult(0)).getShape() != op.getType().getShape() ||
+        !isFloatTensor(next->getResult(0)) || !llvm::all_of(next->getOperands(), isFloatTensor) ||
+        memberOf.count(next))
       return;
     for (Value operand : next->getOperands()) {
       if (operand == value)
@@ -41,10 +49,13 @@ void Grouping::growEpilogue(KernelGroup &group, EinsumOp op) {
       Operation *producer = operand.getDefiningOp();
       if (producer && isSplatConstant(producer))
         continue;
-      // Of two contractions the later one takes in what joins them: the earlier one does not wait for it, and a sum of many needs one buffer.
-      if (isa_and_nonnull<EinsumOp>(producer) && producer->hasOneUse() && op->isBeforeInBlock(producer))
+      // Of two contractions the later one takes in what joins them: the earlier one does not wait
+      // for it, and a sum of many needs one buffer.
+      if (isa_and_nonnull<EinsumOp>(producer) && producer->hasOneUse() &&
+          op->isBeforeInBlock(producer))
         return;
-      // A broadcast keeps the order of dimensions: along the result's last one it is contiguous (the input's last) or constant.
+      // A broadcast keeps the order of dimensions: along the result's last one it is contiguous
+      // (the input's last) or constant.
       if (isa_and_nonnull<BroadcastOp>(producer))
         required.insert(producer->getOperand(0));
       else
@@ -84,7 +95,8 @@ AddOp Grouping::libraryAddition(Value product) const {
   Value addend = add && !memberOf.count(add) ? addendOf(add, product) : Value();
   // Of two contractions the later one takes in their sum, as on CPUs.
   Operation *producer = addend ? addend.getDefiningOp() : nullptr;
-  bool isLater = isa_and_nonnull<EinsumOp>(producer) && producer->hasOneUse() && product.getDefiningOp()->isBeforeInBlock(producer);
+  bool isLater = isa_and_nonnull<EinsumOp>(producer) && producer->hasOneUse() &&
+                 product.getDefiningOp()->isBeforeInBlock(producer);
   return addend && !isLater && isInMemory(addend) ? add : AddOp();
 }
 
@@ -102,17 +114,21 @@ void Grouping::growFloat8(KernelGroup &group, Float8Product product) {
 void Grouping::growLibraryEpilogue(KernelGroup &group, EinsumOp op) {
   Type element = op.getType().getElementType();
   StridedView lhs = stridedView(op.getLhs()), rhs = stridedView(op.getRhs());
-  auto plan = planEinsum(op, lhs.strides, rhs.strides, contiguousStrides(op.getType().getShape()), false);
-  if (auto product = matchFloat8Product(op); product && plan && fitBlas(plan->spec) && fitFloat8(plan->spec))
+  auto plan =
+      planEinsum(op, lhs.strides, rhs.strides, contiguousStrides(op.getType().getShape()), false);
+  if (auto product = matchFloat8Product(op);
+      product && plan && fitBlas(plan->spec) && fitFloat8(plan->spec))
     return growFloat8(group, *product);
-  if (!plan || !fitBlas(plan->spec) || !isa<Float16Type, BFloat16Type, Float32Type, Float64Type>(element))
+  if (!plan || !fitBlas(plan->spec) ||
+      !isa<Float16Type, BFloat16Type, Float32Type, Float64Type>(element))
     return;
   Value value = op.getResult();
   auto take = [&](Operation *next) {
     addMember(group, next);
     value = next->getResult(0);
   };
-  bool hasRows = op.getType().getRank() > 0 && plan->spec.c.columnStride == 1 && plan->spec.n == op.getType().getShape().back();
+  bool hasRows = op.getType().getRank() > 0 && plan->spec.c.columnStride == 1 &&
+                 plan->spec.n == op.getType().getShape().back();
   if (hasRows && !element.isF64()) {
     if (Operation *add = nextStep(value, llvm::IsaPred<AddOp>))
       if (Value bias = biasOf(cast<AddOp>(add), value)) {
@@ -143,7 +159,8 @@ void Grouping::absorbResultViews(KernelGroup &group, Value result) {
       break;
     chain.push_back(next);
     std::optional<Strides> strides = stridesWhenStoredAs(result, next->getResult(0));
-    if (strides && (strides->back() == 1 || typeOf(result).getShape().back() == 1) && isa<TransposeOp>(next))
+    if (strides && (strides->back() == 1 || typeOf(result).getShape().back() == 1) &&
+        isa<TransposeOp>(next))
       useful = chain.size();
   }
   for (Operation *next : ArrayRef<Operation *>(chain).take_front(useful))

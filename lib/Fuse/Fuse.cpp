@@ -1,7 +1,8 @@
-//===- Fuse.cpp - kernels out of graph ops --------------------------------===//
+//===- Fuse.cpp - Kernels out of graph ops --------------------------------===//
 //
-// Input: functions of local graph ops, collectives and calls of layers. Output: the same, with every graph op that computes inside of a
-// kernel function (Grouping.h decides which belong together, Outline.h makes the functions).
+// Input: functions of local graph ops, collectives and calls of layers. Output: the same, with
+// every graph op that computes inside of a kernel function (Grouping.h decides which belong
+// together, Outline.h makes the functions).
 //
 //     %a = graph.exp %x; %b = graph.mul %a, %y   ->   %b = call @kernel_0_mul(%x, %y)
 //
@@ -37,14 +38,17 @@ public:
       });
     }
   }
-  bool isWeight(Value value) const { return value.getDefiningOp<graph::ParameterOp>() || weights.contains(value); }
+  bool isWeight(Value value) const {
+    return value.getDefiningOp<graph::ParameterOp>() || weights.contains(value);
+  }
 
 private:
   SymbolTable symbols;
   llvm::DenseSet<Value> weights;
 };
 
-/// Transposes and broadcasts that only move or add dimensions of size one are reshapes, which cost nothing.
+/// Transposes and broadcasts that only move or add dimensions of size one are reshapes, which cost
+/// nothing.
 void relabel(func::FuncOp function) {
   auto withoutOnes = [](ArrayRef<int64_t> shape) {
     SmallVector<int64_t> result;
@@ -54,10 +58,12 @@ void relabel(func::FuncOp function) {
   function.walk([&](Operation *op) {
     if (!isa<graph::TransposeOp, graph::BroadcastOp>(op))
       return;
-    auto from = cast<RankedTensorType>(op->getOperand(0).getType()), to = cast<RankedTensorType>(op->getResult(0).getType());
+    auto from = cast<RankedTensorType>(op->getOperand(0).getType()),
+         to = cast<RankedTensorType>(op->getResult(0).getType());
     if (auto transpose = dyn_cast<graph::TransposeOp>(op)) {
       SmallVector<int64_t> order;
-      llvm::copy_if(transpose.getPermutation(), std::back_inserter(order), [&](int64_t d) { return from.getDimSize(d) != 1; });
+      llvm::copy_if(transpose.getPermutation(), std::back_inserter(order),
+                    [&](int64_t d) { return from.getDimSize(d) != 1; });
       if (!llvm::is_sorted(order))
         return;
     } else if (withoutOnes(from.getShape()) != withoutOnes(to.getShape())) {
@@ -71,12 +77,14 @@ void relabel(func::FuncOp function) {
   });
 }
 
-/// A broadcast for each user that reads elements: repetition is free, and what several ops read need not be in memory for it.
+/// A broadcast for each user that reads elements: repetition is free, and what several ops read
+/// need not be in memory for it.
 void splitBroadcasts(func::FuncOp function) {
   function.walk([](graph::BroadcastOp op) {
     for (OpOperand &use : llvm::make_early_inc_range(op->getUses())) {
       graph::LoweringClass user = loweringClass(use.getOwner());
-      if (op->hasOneUse() || (user != graph::LoweringClass::Element && user != graph::LoweringClass::Row))
+      if (op->hasOneUse() ||
+          (user != graph::LoweringClass::Element && user != graph::LoweringClass::Row))
         continue;
       OpBuilder builder(op);
       use.set(builder.clone(*op)->getResult(0));
@@ -103,7 +111,9 @@ struct FusePass : impl::FusePassBase<FusePass> {
       expandScaledProducts(function);
       relabel(function);
       splitBroadcasts(function);
-      outliner.outline(function, Grouping(function, target), [&](Value value) { return target == Target::Cpu && parameters.isWeight(value); });
+      outliner.outline(function, Grouping(function, target), [&](Value value) {
+        return target == Target::Cpu && parameters.isWeight(value);
+      });
     }
   }
 };

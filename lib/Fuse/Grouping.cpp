@@ -1,13 +1,18 @@
 //===- Grouping.cpp - Which ops become one kernel -------------------------===//
 //
-// 1. Every op that is not an index lambda founds a group (contraction, attention, row op, op of class Loops) and takes in what can be done
-//    on its result while it is in registers: elementwise ops behind a contraction (of CPUs: on GPUs they join the rows that follow), transposes behind an attention, ops over the same rows
-//    around a row op.
-// 2. From the last op to the first, each index lambda is either inlined into its consumers or founds a group of its own, whichever is
-//    less work: computing it again per evaluation against writing it once and reading it back. A value that somebody needs in memory
-//    (a result, a collective, a call, an operand that is read by strides) has no choice; if a pointwise kernel goes on computing with it,
-//    that kernel writes it too.
-// 3. Reshapes of memory need no kernel: they stay, as another name of the same buffer, and so do slices that are contiguous there.
+// 1. Every op that is not an index lambda founds a group (contraction, attention, row op, op of
+// class Loops) and takes in what can be done
+//    on its result while it is in registers: elementwise ops behind a contraction (of CPUs: on GPUs
+//    they join the rows that follow), transposes behind an attention, ops over the same rows around
+//    a row op.
+// 2. From the last op to the first, each index lambda is either inlined into its consumers or
+// founds a group of its own, whichever is
+//    less work: computing it again per evaluation against writing it once and reading it back. A
+//    value that somebody needs in memory (a result, a collective, a call, an operand that is read
+//    by strides) has no choice; if a pointwise kernel goes on computing with it, that kernel writes
+//    it too.
+// 3. Reshapes of memory need no kernel: they stay, as another name of the same buffer, and so do
+// slices that are contiguous there.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -40,7 +45,9 @@ static bool isMemoryView(Operation *op) {
 
 static bool isElement(Operation *op) { return op && loweringClass(op) == LoweringClass::Element; }
 
-static double elements(Value value) { return cast<RankedTensorType>(value.getType()).getNumElements(); }
+static double elements(Value value) {
+  return cast<RankedTensorType>(value.getType()).getNumElements();
+}
 
 /// Work to compute one element from memory, counting a load as one.
 static double workPerElement(Value value, int depth = 0) {
@@ -122,7 +129,8 @@ void Grouping::requireOperands(Operation *op) {
 /// Operands of a matrix multiplication are read by strides where that is possible.
 void Grouping::planEinsumOperands(EinsumOp op) {
   StridedView lhs = stridedView(op.getLhs()), rhs = stridedView(op.getRhs());
-  Strides plainLhs = contiguousStrides(op.getLhs().getType().getShape()), plainRhs = contiguousStrides(op.getRhs().getType().getShape());
+  Strides plainLhs = contiguousStrides(op.getLhs().getType().getShape()),
+          plainRhs = contiguousStrides(op.getRhs().getType().getShape());
   Strides result = contiguousStrides(op.getType().getShape());
   auto works = [&](ArrayRef<int64_t> l, ArrayRef<int64_t> r) {
     std::optional<EinsumPlan> plan = planEinsum(op, l, r, result, false);
@@ -133,7 +141,8 @@ void Grouping::planEinsumOperands(EinsumOp op) {
     useLhs = works(lhs.strides, plainRhs);
     useRhs = !useLhs && works(plainLhs, rhs.strides);
   }
-  Value lhsBase = useLhs ? lhs.base : Value(op.getLhs()), rhsBase = useRhs ? rhs.base : Value(op.getRhs());
+  Value lhsBase = useLhs ? lhs.base : Value(op.getLhs()),
+        rhsBase = useRhs ? rhs.base : Value(op.getRhs());
   strideBases[&op.getLhsMutable()] = lhsBase;
   strideBases[&op.getRhsMutable()] = rhsBase;
   required.insert(lhsBase);
@@ -158,7 +167,8 @@ void Grouping::decide(Operation *op) {
         readByStrides(operand);
       return;
     }
-    if (auto product = dyn_cast<GroupedMatmulOp>(op)) // the gradient of its input reads the weight transposed
+    if (auto product =
+            dyn_cast<GroupedMatmulOp>(op)) // the gradient of its input reads the weight transposed
       readByStrides(product.getWeightMutable());
     for (OpOperand &operand : op->getOpOperands())
       if (!strideBases.count(&operand))
@@ -182,26 +192,32 @@ double Grouping::evaluations(Operation *op, llvm::SmallPtrSetImpl<const KernelGr
       evaluations(user, consumers);
     } else {
       consumers.insert(memberOf.lookup(user));
-      times = elements(loweringClass(user) == LoweringClass::Row ? user->getOperand(0) : user->getResult(0));
+      times = elements(loweringClass(user) == LoweringClass::Row ? user->getOperand(0)
+                                                                 : user->getResult(0));
     }
     count += times;
     most = std::max(most, times);
     isPointwise &= user->hasTrait<OpTrait::Elementwise>();
   }
-  // Pointwise users in one kernel without rows ask for the same elements in the same place, which are computed once.
-  bool isShared = isPointwise && consumers.size() == 1 && *consumers.begin() && !(*consumers.begin())->anchor;
+  // Pointwise users in one kernel without rows ask for the same elements in the same place, which
+  // are computed once.
+  bool isShared =
+      isPointwise && consumers.size() == 1 && *consumers.begin() && !(*consumers.begin())->anchor;
   return isShared ? most : count;
 }
 
-/// Follows the uses of `op` through inlined pointwise ops to the one group that they end in; `others` use the value from memory.
-bool Grouping::findConsumer(Operation *op, KernelGroup *&group, SmallVectorImpl<Operation *> &others) {
+/// Follows the uses of `op` through inlined pointwise ops to the one group that they end in;
+/// `others` use the value from memory.
+bool Grouping::findConsumer(Operation *op, KernelGroup *&group,
+                            SmallVectorImpl<Operation *> &others) {
   for (Operation *user : op->getUsers()) {
     KernelGroup *own = memberOf.lookup(user);
     if (!own && !inlined.contains(user)) {
       others.push_back(user);
       continue;
     }
-    bool isPointwise = user->hasTrait<OpTrait::Elementwise>() && user->getResult(0).getType() == op->getResult(0).getType();
+    bool isPointwise = user->hasTrait<OpTrait::Elementwise>() &&
+                       user->getResult(0).getType() == op->getResult(0).getType();
     if (own && (own->anchor || !isPointwise || (group && own != group))) {
       others.push_back(user); // another kernel reads it
       continue;
@@ -216,8 +232,9 @@ bool Grouping::findConsumer(Operation *op, KernelGroup *&group, SmallVectorImpl<
   return true;
 }
 
-/// A pointwise value that must be in memory can be written by the kernel that goes on computing with it: an optimizer's moments beside the
-/// parameter. Who else reads it stands behind that kernel.
+/// A pointwise value that must be in memory can be written by the kernel that goes on computing
+/// with it: an optimizer's moments beside the parameter. Who else reads it stands behind that
+/// kernel.
 KernelGroup *Grouping::pointwiseConsumer(Operation *op) {
   constexpr size_t kMostResults = 8;
   if (!op->hasTrait<OpTrait::Elementwise>())
@@ -228,7 +245,8 @@ KernelGroup *Grouping::pointwiseConsumer(Operation *op) {
       group->members.back()->getResult(0).getType() != op->getResult(0).getType())
     return nullptr;
   Operation *last = group->members.back();
-  bool isBehind = llvm::all_of(others, [&](Operation *user) { return last->isBeforeInBlock(user); });
+  bool isBehind =
+      llvm::all_of(others, [&](Operation *user) { return last->isBeforeInBlock(user); });
   return isBehind ? group : nullptr;
 }
 
@@ -244,9 +262,11 @@ void Grouping::decideElement(Operation *op) {
   if (isSplatConstant(op))
     return; // data
   if (isMemoryView(op)) {
-    // Another name of its input's memory, unless the input is not in memory anyway. What several parts are taken of is.
+    // Another name of its input's memory, unless the input is not in memory anyway. What several
+    // parts are taken of is.
     Operation *producer = op->getOperand(0).getDefiningOp();
-    bool inMemory = !isElement(producer) || isRequired || isMemoryView(producer) || (isa<SliceOp>(op) && !op->getOperand(0).hasOneUse());
+    bool inMemory = !isElement(producer) || isRequired || isMemoryView(producer) ||
+                    (isa<SliceOp>(op) && !op->getOperand(0).hasOneUse());
     if (!inMemory) {
       inlined.insert(op);
       llvm::SmallPtrSet<const KernelGroup *, 4> consumers;
@@ -258,7 +278,8 @@ void Grouping::decideElement(Operation *op) {
   }
   if (!isRequired) {
     llvm::SmallPtrSet<const KernelGroup *, 4> consumers;
-    double count = evaluations(op, consumers), work = workPerElement(result), size = elements(result);
+    double count = evaluations(op, consumers), work = workPerElement(result),
+           size = elements(result);
     double again = work * count, once = work * size + kWriteWork * size + count + kLaunchWork;
     if (consumers.size() <= 1 && count <= size)
       again = 0; // nobody computes anything twice

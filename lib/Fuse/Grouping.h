@@ -3,10 +3,10 @@
 #define SHARDC_LIB_FUSE_GROUPING_H
 
 #include "dialects/Graph/Graph.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "shardc/Lower/Float8Product.h"
 #include "shardc/Lower/StridedView.h"
 #include "shardc/Support/Target.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
@@ -17,22 +17,24 @@ namespace shardc {
 /// Ops that are computed by one kernel, each once.
 struct KernelGroup {
   llvm::SmallVector<mlir::Operation *> members; ///< in program order
-  mlir::Operation *anchor = nullptr;            ///< contraction, attention, row op or op of class Loops, if there is one
+  mlir::Operation *anchor =
+      nullptr; ///< contraction, attention, row op or op of class Loops, if there is one
 };
 
 /// Products of 8-bit floats with scales become contractions and what is behind them.
 void expandScaledProducts(mlir::func::FuncOp function);
 
-/// The partition of a function's ops into kernels. An op is a member of a group; or inlined, which means computed again inside of
-/// every group that wants its value; or stays (sources, calls, collectives, and reshapes as other names of the same memory).
+/// The partition of a function's ops into kernels. An op is a member of a group; or inlined, which
+/// means computed again inside of every group that wants its value; or stays (sources, calls,
+/// collectives, and reshapes as other names of the same memory).
 class Grouping {
 public:
   Grouping(mlir::func::FuncOp function, Target target);
 
   llvm::ArrayRef<std::unique_ptr<KernelGroup>> getGroups() const { return groups; }
   const KernelGroup *groupOf(mlir::Operation *op) const { return memberOf.lookup(op); }
-  /// The value that the kernel takes from memory for this operand of a member: null if the operand is computed in the kernel by one
-  /// op, which is the member's or a clone.
+  /// The value that the kernel takes from memory for this operand of a member: null if the operand
+  /// is computed in the kernel by one op, which is the member's or a clone.
   bool isFromMemory(mlir::OpOperand &operand) const;
   /// The memory behind an operand that is read by strides, or null.
   mlir::Value strideBase(mlir::OpOperand &operand) const { return strideBases.lookup(&operand); }
@@ -46,7 +48,8 @@ private:
   void growFloat8(KernelGroup &group, Float8Product product);
   void absorbResultViews(KernelGroup &group, mlir::Value result);
   void growRows(KernelGroup &group);
-  bool joinsRows(const KernelGroup &group, mlir::Operation *op, llvm::SmallVectorImpl<mlir::Operation *> &between);
+  bool joinsRows(const KernelGroup &group, mlir::Operation *op,
+                 llvm::SmallVectorImpl<mlir::Operation *> &between);
   void pullProducer(KernelGroup &group);
   void addMember(KernelGroup &group, mlir::Operation *op);
   StridedView stridedView(mlir::Value value) const;
@@ -61,7 +64,8 @@ private:
   bool canJoin(const KernelGroup &a, const KernelGroup &b) const;
   bool isBetween(const KernelGroup &from, const KernelGroup &to) const;
   llvm::SetVector<mlir::Value> largeInputs(const KernelGroup &group) const;
-  bool findConsumer(mlir::Operation *op, KernelGroup *&group, llvm::SmallVectorImpl<mlir::Operation *> &others);
+  bool findConsumer(mlir::Operation *op, KernelGroup *&group,
+                    llvm::SmallVectorImpl<mlir::Operation *> &others);
   void requireOperands(mlir::Operation *op);
   void planEinsumOperands(graph::EinsumOp op);
   double evaluations(mlir::Operation *op, llvm::SmallPtrSetImpl<const KernelGroup *> &consumers);
@@ -72,7 +76,8 @@ private:
   llvm::SmallVector<std::unique_ptr<KernelGroup>> groups;
   llvm::DenseMap<mlir::Operation *, KernelGroup *> memberOf;
   llvm::DenseMap<mlir::OpOperand *, mlir::Value> strideBases;
-  llvm::DenseMap<mlir::Operation *, double> evaluationCounts; ///< of inlined ops: how often an element is computed, in all
+  llvm::DenseMap<mlir::Operation *, double>
+      evaluationCounts; ///< of inlined ops: how often an element is computed, in all
   llvm::DenseSet<mlir::Operation *> inlined;
   llvm::DenseSet<mlir::Value> required; ///< must be in memory
 };

@@ -1,7 +1,8 @@
 //===- Outline.cpp - Groups of ops to kernel functions --------------------===//
 //
-// For each group: clone its members, and the ops inlined into them, into a function whose arguments are what is read from memory and
-// whose results are the members' values that are used outside. Functions of equal text are one.
+// For each group: clone its members, and the ops inlined into them, into a function whose arguments
+// are what is read from memory and whose results are the members' values that are used outside.
+// Functions of equal text are one.
 //
 //===----------------------------------------------------------------------===//
 #include "Outline.h"
@@ -97,16 +98,19 @@ static std::optional<std::string> lettersOfBase(Value operand, StringRef letters
 }
 
 /// A weight that is the B of a matrix multiplication is packed when it is loaded.
-static void packWeight(func::FuncOp kernel, ArrayRef<Value> arguments, llvm::function_ref<bool(Value)> isParameter) {
+static void packWeight(func::FuncOp kernel, ArrayRef<Value> arguments,
+                       llvm::function_ref<bool(Value)> isParameter) {
   graph::EinsumOp op;
   kernel.walk([&](graph::EinsumOp found) { op = found; });
   if (!op)
     return;
   StridedView lhs = viewOf(op.getLhs()), rhs = viewOf(op.getRhs());
-  auto stored = stridesWhenStoredAs(op.getResult(), kernel.getBody().front().getTerminator()->getOperand(0));
+  auto stored =
+      stridesWhenStoredAs(op.getResult(), kernel.getBody().front().getTerminator()->getOperand(0));
   if (!stored)
     stored = contiguousStrides(op.getType().getShape());
-  std::optional<EinsumPlan> plan = planEinsum(op, lhs.strides, rhs.strides, *stored, /*packed=*/true);
+  std::optional<EinsumPlan> plan =
+      planEinsum(op, lhs.strides, rhs.strides, *stored, /*packed=*/true);
   if (!plan || lhs.base == rhs.base)
     return;
   Value operand = plan->swapped ? op.getLhs() : op.getRhs();
@@ -119,11 +123,12 @@ static void packWeight(func::FuncOp kernel, ArrayRef<Value> arguments, llvm::fun
     return;
   EinsumPlan::Panels panels = plan->panels(*letters);
   Builder b(kernel.getContext());
-  kernel.setArgAttr(argument.getArgNumber(), kPanelsAttr,
-                    b.getDictionaryAttr({b.getNamedAttr("n_dims", b.getDenseI64ArrayAttr(panels.nDims)),
-                                         b.getNamedAttr("k_dims", b.getDenseI64ArrayAttr(panels.kDims)),
-                                         b.getNamedAttr("batch_dims", b.getDenseI64ArrayAttr(panels.batchDims)),
-                                         b.getNamedAttr("n_tile", b.getI64IntegerAttr(plan->spec.nTile))}));
+  kernel.setArgAttr(
+      argument.getArgNumber(), kPanelsAttr,
+      b.getDictionaryAttr({b.getNamedAttr("n_dims", b.getDenseI64ArrayAttr(panels.nDims)),
+                           b.getNamedAttr("k_dims", b.getDenseI64ArrayAttr(panels.kDims)),
+                           b.getNamedAttr("batch_dims", b.getDenseI64ArrayAttr(panels.batchDims)),
+                           b.getNamedAttr("n_tile", b.getI64IntegerAttr(plan->spec.nTile))}));
 }
 
 /// The kernel, or an equal one that exists.
@@ -140,7 +145,8 @@ func::FuncOp KernelOutliner::share(func::FuncOp kernel, StringRef hint) {
   return kernel;
 }
 
-void KernelOutliner::outline(func::FuncOp function, const Grouping &grouping, llvm::function_ref<bool(Value)> isParameter) {
+void KernelOutliner::outline(func::FuncOp function, const Grouping &grouping,
+                             llvm::function_ref<bool(Value)> isParameter) {
   OpBuilder builder(module.getContext());
   SmallVector<std::pair<Value, Value>> replacements;
   for (const auto &group : grouping.getGroups()) {
@@ -162,14 +168,16 @@ void KernelOutliner::outline(func::FuncOp function, const Grouping &grouping, ll
           return user != group.get();
         });
         // A kernel writes what its op computes, even if nobody reads it.
-        if (isUsed || group->members.size() == 1 || (member == group->anchor && result.use_empty())) {
+        if (isUsed || group->members.size() == 1 ||
+            (member == group->anchor && result.use_empty())) {
           results.push_back(result);
           inside.push_back(body.map.lookup(result));
         }
       }
     }
     func::ReturnOp::create(body.builder, unknown, inside);
-    kernel.setFunctionType(builder.getFunctionType(block->getArgumentTypes(), ValueRange(inside).getTypes()));
+    kernel.setFunctionType(
+        builder.getFunctionType(block->getArgumentTypes(), ValueRange(inside).getTypes()));
     packWeight(kernel, body.arguments, isParameter);
     Operation *last = group->members.back();
     kernel = share(kernel, (group->anchor ? group->anchor : last)->getName().stripDialect());

@@ -12,8 +12,10 @@ class KernelOutliner {
 public:
   explicit KernelOutliner(mlir::ModuleOp module);
 
-  /// Replaces every group by a call. `isParameter`: is the value a weight, whichever call of the function it is?
-  void outline(mlir::func::FuncOp function, const Grouping &grouping, llvm::function_ref<bool(mlir::Value)> isParameter);
+  /// Replaces every group by a call. `isParameter`: is the value a weight, whichever call of the
+  /// function it is?
+  void outline(mlir::func::FuncOp function, const Grouping &grouping,
+               llvm::function_ref<bool(mlir::Value)> isParameter);
 
 private:
   mlir::func::FuncOp share(mlir::func::FuncOp kernel, llvm::StringRef hint);

@@ -1,11 +1,15 @@
 //===- Rows.cpp - What joins a row op -------------------------------------===//
 //
-// A row kernel works row by row, with the row in cache. Around the row op that founded it there join, in program order:
+// A row kernel works row by row, with the row in cache. Around the row op that founded it there
+// join, in program order:
 //
-//   * elementwise ops and further row ops over the same rows that read a member, also through a broadcast of a value per row;
-//   * the elementwise producer of its input, if others want that value too: it is then a second result (residual sum and norm).
+//   * elementwise ops and further row ops over the same rows that read a member, also through a
+//   broadcast of a value per row;
+//   * the elementwise producer of its input, if others want that value too: it is then a second
+//   result (residual sum and norm).
 //
-// Whatever else a joining op reads must be defined before the group's first op, so that no other kernel comes to lie between two members.
+// Whatever else a joining op reads must be defined before the group's first op, so that no other
+// kernel comes to lie between two members.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -15,7 +19,9 @@ using namespace shardc::graph;
 
 namespace shardc {
 
-static ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
+static ArrayRef<int64_t> shapeOf(Value value) {
+  return cast<RankedTensorType>(value.getType()).getShape();
+}
 
 int64_t trailingDims(Operation *op) {
   int64_t rank = shapeOf(op->getOperand(0)).size();
@@ -35,7 +41,8 @@ int64_t trailingDims(Operation *op) {
 /// One value per row, with or without dimensions of size one behind.
 static bool isRowShape(ArrayRef<int64_t> shape, ArrayRef<int64_t> full, int64_t trailing) {
   ArrayRef<int64_t> rows = full.drop_back(trailing);
-  return shape.size() >= rows.size() && shape.size() <= full.size() && shape.take_front(rows.size()) == rows &&
+  return shape.size() >= rows.size() && shape.size() <= full.size() &&
+         shape.take_front(rows.size()) == rows &&
          llvm::all_of(shape.drop_front(rows.size()), [](int64_t size) { return size == 1; });
 }
 
@@ -58,12 +65,15 @@ static bool spreadsRows(Operation *op, ArrayRef<int64_t> full, int64_t trailing)
 }
 
 /// Whether an op joins a row group; `between` receives the ops that carry a member's values to it.
-bool Grouping::joinsRows(const KernelGroup &group, Operation *op, SmallVectorImpl<Operation *> &between) {
+bool Grouping::joinsRows(const KernelGroup &group, Operation *op,
+                         SmallVectorImpl<Operation *> &between) {
   ArrayRef<int64_t> full = shapeOf(group.anchor->getOperand(0));
   int64_t trailing = trailingDims(group.anchor);
   bool isRowOp = loweringClass(op) == LoweringClass::Row;
   if (isRowOp ? trailingDims(op) != trailing || shapeOf(op->getOperand(0)) != full
-              : !op->hasTrait<OpTrait::Elementwise>() || (shapeOf(op->getResult(0)) != full && !isRowShape(shapeOf(op->getResult(0)), full, trailing)))
+              : !op->hasTrait<OpTrait::Elementwise>() ||
+                    (shapeOf(op->getResult(0)) != full &&
+                     !isRowShape(shapeOf(op->getResult(0)), full, trailing)))
     return false;
   bool readsMember = false;
   Operation *first = group.members.front();
@@ -72,7 +82,8 @@ bool Grouping::joinsRows(const KernelGroup &group, Operation *op, SmallVectorImp
     SmallVector<Operation *> chain;
     Value source = operand;
     while (Operation *producer = source.getDefiningOp()) {
-      if (memberOf.lookup(producer) == &group || !spreadsRows(producer, full, trailing) || !source.hasOneUse() || memberOf.count(producer))
+      if (memberOf.lookup(producer) == &group || !spreadsRows(producer, full, trailing) ||
+          !source.hasOneUse() || memberOf.count(producer))
         break;
       chain.push_back(producer);
       source = producer->getOperand(0);
@@ -86,7 +97,8 @@ bool Grouping::joinsRows(const KernelGroup &group, Operation *op, SmallVectorImp
       continue;
     }
     Operation *definition = operand.getDefiningOp();
-    bool isEarly = !definition || definition->isBeforeInBlock(first) || isa<ParameterOp, graph::ConstantOp>(definition);
+    bool isEarly = !definition || definition->isBeforeInBlock(first) ||
+                   isa<ParameterOp, graph::ConstantOp>(definition);
     // A broadcast of something early is early, wherever it is written.
     if (auto broadcast = dyn_cast_or_null<BroadcastOp>(definition)) {
       Operation *from = broadcast.getInput().getDefiningOp();
@@ -101,18 +113,20 @@ bool Grouping::joinsRows(const KernelGroup &group, Operation *op, SmallVectorImp
 /// The sum that is normed and carried on: computed here, as a result of its own.
 void Grouping::pullProducer(KernelGroup &group) {
   Operation *op = group.anchor, *producer = op->getOperand(0).getDefiningOp();
-  if (!producer || !producer->hasTrait<OpTrait::Elementwise>() || memberOf.count(producer) || producer->hasOneUse())
+  if (!producer || !producer->hasTrait<OpTrait::Elementwise>() || memberOf.count(producer) ||
+      producer->hasOneUse())
     return;
   for (Value operand : llvm::drop_begin(op->getOperands()))
-    if (Operation *definition = operand.getDefiningOp(); definition && !isa<ParameterOp, graph::ConstantOp>(definition) &&
-                                                          !definition->isBeforeInBlock(producer))
+    if (Operation *definition = operand.getDefiningOp();
+        definition && !isa<ParameterOp, graph::ConstantOp>(definition) &&
+        !definition->isBeforeInBlock(producer))
       return;
   group.members.insert(group.members.begin(), producer);
   memberOf[producer] = &group;
 }
 
-/// A sweep in program order: who reads a member comes after it. It ends behind the last op that reads a member, or reads what carries a
-/// member's values per row.
+/// A sweep in program order: who reads a member comes after it. It ends behind the last op that
+/// reads a member, or reads what carries a member's values per row.
 void Grouping::growRows(KernelGroup &group) {
   int64_t trailing = trailingDims(group.anchor);
   ArrayRef<int64_t> full = shapeOf(group.anchor->getOperand(0));
@@ -131,7 +145,8 @@ void Grouping::growRows(KernelGroup &group) {
     reach(member);
   for (Operation *op = group.members.front(); op != last;) {
     op = op->getNextNode();
-    if (op->getNumOperands() == 0 || memberOf.count(op) || loweringClass(op) == LoweringClass::Source)
+    if (op->getNumOperands() == 0 || memberOf.count(op) ||
+        loweringClass(op) == LoweringClass::Source)
       continue;
     if (spreadsRows(op, full, trailing) && reached.contains(op->getOperand(0).getDefiningOp())) {
       reach(op);

@@ -1,4 +1,4 @@
-//===- ScaledProducts.cpp - products of 8-bit floats in steps --------------===//
+//===- ScaledProducts.cpp - Products of 8-bit floats in steps -------------===//
 //
 // Input: a function of local ops. Output: the same; graph.scaled_einsum is a contraction of 8-bit
 // floats in f32, with ordinary ops behind it. Until here it was one op, so that what pends between

@@ -1,13 +1,15 @@
 //===- Siblings.cpp - Kernels side by side --------------------------------===//
 //
-// On GPUs, kernels over one shape that read the same tensor become one kernel with several results: it is read once, and one launch is less.
+// On GPUs, kernels over one shape that read the same tensor become one kernel with several results:
+// it is read once, and one launch is less.
 //
-//   * Kernels of index lambdas. What one of them needs of another must be the same element, computed in passing. Example: the backward pass
+//   * Kernels of index lambdas. What one of them needs of another must be the same element,
+//   computed in passing. Example: the backward pass
 //     of a gated activation, whose three products all read the gate.
 //   * Kernels over the same rows. Example: a norm that is computed again and its own backward pass.
 //
-// Two groups may be joined if no way leads from one to the other through anything else: as a launch, a kernel needs all that any of its
-// results needs.
+// Two groups may be joined if no way leads from one to the other through anything else: as a
+// launch, a kernel needs all that any of its results needs.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -25,12 +27,15 @@ static bool keepsPosition(Operation *op, Type type) {
   return op->hasTrait<OpTrait::Elementwise>() && op->getResult(0).getType() == type;
 }
 
-static Type typeOf(const KernelGroup &group) { return group.members.front()->getResult(0).getType(); }
+static Type typeOf(const KernelGroup &group) {
+  return group.members.front()->getResult(0).getType();
+}
 
 static bool isRowOp(Operation *op) { return loweringClass(op) == LoweringClass::Row; }
 /// Kernels of rows have their rows' shape, others that of all their results.
 static ArrayRef<int64_t> shapeOf(const KernelGroup &group) {
-  return cast<ShapedType>(group.anchor ? group.anchor->getOperand(0).getType() : typeOf(group)).getShape();
+  return cast<ShapedType>(group.anchor ? group.anchor->getOperand(0).getType() : typeOf(group))
+      .getShape();
 }
 
 /// Tensors as large as the results that the group reads from memory.
@@ -47,7 +52,8 @@ llvm::SetVector<Value> Grouping::largeInputs(const KernelGroup &group) const {
       Operation *producer = operand.get().getDefiningOp();
       if (producer && inlined.contains(producer))
         work.push_back(producer);
-      else if ((!producer || groupOf(producer) != &group) && cast<ShapedType>(operand.get().getType()).getNumElements() == size)
+      else if ((!producer || groupOf(producer) != &group) &&
+               cast<ShapedType>(operand.get().getType()).getNumElements() == size)
         inputs.insert(operand.get());
     }
   }
@@ -57,7 +63,8 @@ llvm::SetVector<Value> Grouping::largeInputs(const KernelGroup &group) const {
 /// Does anything but pointwise ops inside of the two lead from `from` to `to`?
 bool Grouping::isBetween(const KernelGroup &from, const KernelGroup &to) const {
   Type type = typeOf(from);
-  llvm::SmallPtrSet<Operation *, 32> direct, other; // ops that depend on `from`: element by element, or otherwise
+  llvm::SmallPtrSet<Operation *, 32> direct,
+      other; // ops that depend on `from`: element by element, or otherwise
   SmallVector<std::pair<Operation *, bool>> work;
   auto follow = [&](Operation *op, bool isDirect) {
     for (Operation *user : op->getUsers())
@@ -93,8 +100,12 @@ bool Grouping::canJoin(const KernelGroup &a, const KernelGroup &b) const {
     return false;
   if (!a.anchor && (typeOf(a) != typeOf(b) || a.members.size() + b.members.size() > kMostMembers))
     return false;
-  auto rowOps = [](const KernelGroup &group) { return static_cast<size_t>(llvm::count_if(group.members, isRowOp)); };
-  if (a.anchor && (trailingDims(a.anchor) == 0 || trailingDims(a.anchor) != trailingDims(b.anchor) || rowOps(a) + rowOps(b) > kMostRowOps))
+  auto rowOps = [](const KernelGroup &group) {
+    return static_cast<size_t>(llvm::count_if(group.members, isRowOp));
+  };
+  if (a.anchor &&
+      (trailingDims(a.anchor) == 0 || trailingDims(a.anchor) != trailingDims(b.anchor) ||
+       rowOps(a) + rowOps(b) > kMostRowOps))
     return false;
   return !isBetween(a, b) && !isBetween(b, a);
 }
@@ -126,7 +137,8 @@ void Grouping::joinSiblings() {
         join(*into, *from);
         joined[from] = into;
       }
-  llvm::erase_if(groups, [&](const std::unique_ptr<KernelGroup> &group) { return joined.count(group.get()); });
+  llvm::erase_if(
+      groups, [&](const std::unique_ptr<KernelGroup> &group) { return joined.count(group.get()); });
 }
 
 } // namespace shardc

@@ -1,4 +1,4 @@
-//===- Activations.cpp - activation functions, spelled out where graph has no op of their own ---===//
+//===- Activations.cpp - Activation functions, spelled out where graph has no op of their own -===//
 
 #include "NodeContext.h"
 
@@ -23,7 +23,9 @@ static Value scaledExpm1(NodeContext &n, Value x, double alpha, double divisor) 
 }
 
 static LogicalResult importRelu(NodeContext &n) { return n.done(n.create<ReluOp>(n.input(0))); }
-static LogicalResult importSoftplus(NodeContext &n) { return n.done(n.create<SoftplusOp>(n.input(0))); }
+static LogicalResult importSoftplus(NodeContext &n) {
+  return n.done(n.create<SoftplusOp>(n.input(0)));
+}
 
 static LogicalResult importGelu(NodeContext &n) {
   StringRef approximate = n.getString("approximate", "none");
@@ -55,7 +57,8 @@ static LogicalResult importCelu(NodeContext &n) {
 
 static LogicalResult importSelu(NodeContext &n) {
   Value x = n.input(0);
-  double alpha = n.getFloat("alpha", 1.67326319217681884765625), gamma = n.getFloat("gamma", 1.05070102214813232421875);
+  double alpha = n.getFloat("alpha", 1.67326319217681884765625),
+         gamma = n.getFloat("gamma", 1.05070102214813232421875);
   return n.done(n.binary<MulOp>(positiveOr(n, x, scaledExpm1(n, x, alpha, 1)), gamma));
 }
 
@@ -103,8 +106,10 @@ static LogicalResult importSoftsign(NodeContext &n) {
 static LogicalResult importShrink(NodeContext &n) {
   Value x = n.input(0), zero = n.splatLike(x, 0);
   double lambda = n.getFloat("lambd", 0.5), bias = n.getFloat("bias", 0);
-  Value high = n.select(n.compare(Predicate::GT, x, n.splatLike(x, lambda)), n.binary<SubOp>(x, bias), zero);
-  return n.done(n.select(n.compare(Predicate::LT, x, n.splatLike(x, -lambda)), n.binary<AddOp>(x, bias), high));
+  Value high =
+      n.select(n.compare(Predicate::GT, x, n.splatLike(x, lambda)), n.binary<SubOp>(x, bias), zero);
+  return n.done(n.select(n.compare(Predicate::LT, x, n.splatLike(x, -lambda)),
+                         n.binary<AddOp>(x, bias), high));
 }
 
 /// Inference: nothing is dropped.

@@ -1,8 +1,9 @@
-//===- Attention.cpp - Attention and RotaryEmbedding of opset 23 and later ----------------------------===//
+//===- Attention.cpp - Attention and RotaryEmbedding of opset 23 and later -===//
 //
-// Attention is graph.attention: its order (scale, soft cap, mask, softmax in f32; a row that sees no key gives zeros) is the one
-// that the standard's reference implementation defines. Masks that depend on values (valid lengths of a cache) are made bool
-// or float masks. The fourth output (scores) is computed beside it, from the same operands.
+// Attention is graph.attention: its order (scale, soft cap, mask, softmax in f32; a row that sees
+// no key gives zeros) is the one that the standard's reference implementation defines. Masks that
+// depend on values (valid lengths of a cache) are made bool or float masks. The fourth output
+// (scores) is computed beside it, from the same operands.
 //
 //===----------------------------------------------------------------------===//
 
@@ -22,7 +23,8 @@ namespace {
 struct AttentionParts {
   Value query, key, value;
   Value mask; ///< rank 4, bool or float; null: none
-  Value ends; ///< [batch, 1, 1, 1]: the key after each entry's last query; null: the same for all, from `offset`
+  Value ends; ///< [batch, 1, 1, 1]: the key after each entry's last query; null: the same for all,
+              ///< from `offset`
   bool isRank3 = false;
   bool causal = false;
   int64_t offset = 0; ///< keys that precede the first query
@@ -82,7 +84,8 @@ static LogicalResult appendPast(NodeContext &n, AttentionParts &p) {
                        << shapeText(shapeOf(fresh));
     return n.concat({past, fresh}, 2);
   };
-  FailureOr<Value> key = append(pastKey, p.key, "past_key"), value = append(pastValue, p.value, "past_value");
+  FailureOr<Value> key = append(pastKey, p.key, "past_key"),
+                   value = append(pastValue, p.value, "past_value");
   if (failed(key) || failed(value))
     return failure();
   p.offset = shapeOf(pastKey)[2];
@@ -108,8 +111,8 @@ static LogicalResult readMask(NodeContext &n, AttentionParts &p) {
   int64_t full[] = {p.batch(), shapeOf(p.query)[1], p.queries(), p.keys()};
   for (int64_t d = 0; d < 4; ++d)
     if (shapeOf(p.mask)[d] != 1 && shapeOf(p.mask)[d] != full[d])
-      return n.error() << "mask of shape " << shapeText(shapeOf(n.input(3))) << " does not broadcast to "
-                       << shapeText(full);
+      return n.error() << "mask of shape " << shapeText(shapeOf(n.input(3)))
+                       << " does not broadcast to " << shapeText(full);
   return success();
 }
 
@@ -120,17 +123,19 @@ static void restrict(NodeContext &n, AttentionParts &p, Value allowed) {
   else if (elementOf(p.mask).isInteger(1))
     p.mask = n.binary<AndOp>(p.mask, allowed);
   else
-    p.mask = n.select(allowed, p.mask, n.splat(typeOf(p.mask).clone(ArrayRef<int64_t>{1, 1, 1, 1}), -INFINITY));
+    p.mask = n.select(allowed, p.mask,
+                      n.splat(typeOf(p.mask).clone(ArrayRef<int64_t>{1, 1, 1, 1}), -INFINITY));
 }
 
-/// Hides keys beyond each batch entry's valid length, which without a cache is also where its queries end.
+/// Hides keys beyond each batch entry's valid length, which without a cache is also where its
+/// queries end.
 static LogicalResult applyLengths(NodeContext &n, AttentionParts &p) {
   Value lengths = n.input(6);
   if (!lengths)
     return success();
   if (shapeOf(lengths) != ArrayRef<int64_t>{p.batch()})
-    return n.error() << "nonpad_kv_seqlen has shape " << shapeText(shapeOf(lengths)) << ", the batch has size "
-                     << p.batch();
+    return n.error() << "nonpad_kv_seqlen has shape " << shapeText(shapeOf(lengths))
+                     << ", the batch has size " << p.batch();
   Type index = n.b.getI64Type();
   Value perBatch = n.reshape(n.cast(lengths, index), {p.batch(), 1, 1, 1});
   restrict(n, p, n.compare(Predicate::LT, n.iota({1, 1, 1, p.keys()}, 3, index), perBatch));
@@ -147,8 +152,8 @@ static Value queryPositions(NodeContext &n, const AttentionParts &p) {
   return n.binary<AddOp>(query, n.binary<SubOp>(p.ends, static_cast<double>(p.queries())));
 }
 
-/// left/right_window_size (opset 25): keys within [query - left, query + right]. Causal attention whose queries end at lengths
-/// that are values becomes a mask too.
+/// left/right_window_size (opset 25): keys within [query - left, query + right]. Causal attention
+/// whose queries end at lengths that are values becomes a mask too.
 static LogicalResult applyWindow(NodeContext &n, AttentionParts &p) {
   int64_t left = n.getInt("left_window_size", -1), right = n.getInt("right_window_size", -1);
   if (left < -1 || right < -1)
@@ -161,11 +166,13 @@ static LogicalResult applyWindow(NodeContext &n, AttentionParts &p) {
   }
   Value query = queryPositions(n, p), key = n.iota({1, 1, 1, p.keys()}, 3, n.b.getI64Type());
   if (left >= 0)
-    restrict(n, p, n.compare(Predicate::GE, key, n.binary<SubOp>(query, static_cast<double>(left))));
+    restrict(n, p,
+             n.compare(Predicate::GE, key, n.binary<SubOp>(query, static_cast<double>(left))));
   if (p.causal)
     right = 0;
   if (right >= 0)
-    restrict(n, p, n.compare(Predicate::LE, key, n.binary<AddOp>(query, static_cast<double>(right))));
+    restrict(n, p,
+             n.compare(Predicate::LE, key, n.binary<AddOp>(query, static_cast<double>(right))));
   p.causal = false;
   return success();
 }
@@ -183,7 +190,8 @@ static Value repeatHeads(NodeContext &n, Value x, int64_t heads) {
 static Value scores(NodeContext &n, const AttentionParts &p, int64_t mode) {
   int64_t heads = shapeOf(p.query)[1];
   Type element = elementOf(p.query), wide = element.isF64() ? element : Type(n.b.getF32Type());
-  Value s = n.einsum(n.cast(p.query, wide), "bhqd", n.cast(repeatHeads(n, p.key, heads), wide), "bhkd", "bhqk");
+  Value s = n.einsum(n.cast(p.query, wide), "bhqd", n.cast(repeatHeads(n, p.key, heads), wide),
+                     "bhkd", "bhqk");
   s = n.binary<MulOp>(s, p.scale);
   if (mode == 0)
     return n.cast(s, element);
@@ -203,7 +211,9 @@ static Value scores(NodeContext &n, const AttentionParts &p, int64_t mode) {
           key = n.iota(square, 3, index);
     s = n.select(n.compare(Predicate::LE, key, query), s, minus);
     if (p.window)
-      s = n.select(n.compare(Predicate::GT, key, n.binary<SubOp>(query, static_cast<double>(p.window))), s, minus);
+      s = n.select(
+          n.compare(Predicate::GT, key, n.binary<SubOp>(query, static_cast<double>(p.window))), s,
+          minus);
   }
   if (mode == 2)
     return n.cast(s, element);
@@ -215,8 +225,8 @@ static Value scores(NodeContext &n, const AttentionParts &p, int64_t mode) {
 static LogicalResult checkAttention(NodeContext &n, const AttentionParts &p) {
   ArrayRef<int64_t> q = shapeOf(p.query), k = shapeOf(p.key), v = shapeOf(p.value);
   if (k[0] != q[0] || v[0] != q[0] || k[3] != q[3] || k[1] != v[1] || k[2] != v[2])
-    return n.error() << "Q, K and V of shapes " << shapeText(q) << ", " << shapeText(k) << " and " << shapeText(v)
-                     << " do not fit together";
+    return n.error() << "Q, K and V of shapes " << shapeText(q) << ", " << shapeText(k) << " and "
+                     << shapeText(v) << " do not fit together";
   if (k[1] == 0 || q[1] % k[1])
     return n.error() << q[1] << " query heads are not a multiple of " << k[1] << " key/value heads";
   return success();
@@ -224,7 +234,8 @@ static LogicalResult checkAttention(NodeContext &n, const AttentionParts &p) {
 
 static LogicalResult importAttention(NodeContext &n) {
   AttentionParts p;
-  if (failed(readHeads(n, p)) || failed(appendPast(n, p)) || failed(checkAttention(n, p)) || failed(readMask(n, p)))
+  if (failed(readHeads(n, p)) || failed(appendPast(n, p)) || failed(checkAttention(n, p)) ||
+      failed(readMask(n, p)))
     return failure();
   p.causal = n.getInt("is_causal", 0) != 0;
   p.scale = n.getFloat("scale", 1 / std::sqrt(static_cast<double>(shapeOf(p.query)[3])));
@@ -240,8 +251,8 @@ static LogicalResult importAttention(NodeContext &n) {
   if (elementOf(p.query).isF64()) // has no kernel of its own
     y = n.einsum(scores(n, p, 3), "bhqk", repeatHeads(n, p.value, shape[1]), "bhkd", "bhqd");
   else
-    y = n.create<AttentionOp>(typeOf(p.query).clone(shape), p.query, p.key, p.value, p.mask, Value(),
-                              n.b.getF64FloatAttr(p.scale), n.b.getBoolAttr(p.causal),
+    y = n.create<AttentionOp>(typeOf(p.query).clone(shape), p.query, p.key, p.value, p.mask,
+                              Value(), n.b.getF64FloatAttr(p.scale), n.b.getBoolAttr(p.causal),
                               n.b.getI64IntegerAttr(p.offset), n.b.getI64IntegerAttr(p.window),
                               n.b.getF64FloatAttr(p.softcap));
   if (p.isRank3)
@@ -258,17 +269,20 @@ static LogicalResult importAttention(NodeContext &n) {
 // RotaryEmbedding
 //===----------------------------------------------------------------------===//
 
-/// cos or sin as [batch or 1, sequence, half]: rows of a table looked up by position, or given as they are. Some exporters leave
-/// out the batch, which broadcasts.
-static FailureOr<Value> rotaryTable(NodeContext &n, Value table, ArrayRef<int64_t> x, StringRef what) {
+/// cos or sin as [batch or 1, sequence, half]: rows of a table looked up by position, or given as
+/// they are. Some exporters leave out the batch, which broadcasts.
+static FailureOr<Value> rotaryTable(NodeContext &n, Value table, ArrayRef<int64_t> x,
+                                    StringRef what) {
   Value positions = n.input(3);
   if (positions && rankOf(table) == 2)
     table = n.gather(table, positions, 0);
   if (rankOf(table) == 2)
     table = n.insertDims(table, {0});
   ArrayRef<int64_t> shape = shapeOf(table);
-  if (rankOf(table) != 3 || (shape[0] != 1 && shape[0] != x[0]) || shape[1] != x[2] || 2 * shape[2] > x[3])
-    return n.error() << what << " of shape " << shapeText(shape) << " does not fit input of shape [batch, heads, sequence, "
+  if (rankOf(table) != 3 || (shape[0] != 1 && shape[0] != x[0]) || shape[1] != x[2] ||
+      2 * shape[2] > x[3])
+    return n.error() << what << " of shape " << shapeText(shape)
+                     << " does not fit input of shape [batch, heads, sequence, "
                      << "features] " << shapeText(x);
   return table;
 }
@@ -291,8 +305,10 @@ static LogicalResult importRotaryEmbedding(NodeContext &n) {
     return failure();
   int64_t rotated = n.getInt("rotary_embedding_dim", 0);
   if (rotated && rotated != 2 * shapeOf(*cos)[2])
-    return n.error() << "rotary_embedding_dim is " << rotated << ", the tables rotate " << 2 * shapeOf(*cos)[2];
-  Value y = n.create<RopeOp>(x.getType(), x, *cos, *sin, n.b.getBoolAttr(n.getInt("interleaved", 0) != 0));
+    return n.error() << "rotary_embedding_dim is " << rotated << ", the tables rotate "
+                     << 2 * shapeOf(*cos)[2];
+  Value y = n.create<RopeOp>(x.getType(), x, *cos, *sin,
+                             n.b.getBoolAttr(n.getInt("interleaved", 0) != 0));
   if (isRank3)
     y = n.reshape(n.transpose(y, {0, 2, 1, 3}), given);
   return n.done(y);

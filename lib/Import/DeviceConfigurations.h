@@ -1,4 +1,4 @@
-//===- DeviceConfigurations.h - sharding specs of nodes as one plan ----------------------------===//
+//===- DeviceConfigurations.h - Sharding specs of nodes as one plan -------===//
 
 #ifndef SHARDC_LIB_IMPORT_DEVICECONFIGURATIONS_H
 #define SHARDC_LIB_IMPORT_DEVICECONFIGURATIONS_H
@@ -8,7 +8,8 @@
 
 namespace shardc::importer {
 
-/// Puts what the file's device configuration says on `module` (kDevicePlanAttr). `choice`: its name; empty: the only one, if there is one.
+/// Puts what the file's device configuration says on `module` (kDevicePlanAttr). `choice`: its
+/// name; empty: the only one, if there is one.
 llvm::Error readDevicePlan(mlir::ModuleOp module, const Model &model, llvm::StringRef choice,
                            const llvm::StringMap<InitializerPlan> &plans);
 

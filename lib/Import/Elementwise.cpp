@@ -1,4 +1,4 @@
-//===- Elementwise.cpp - arithmetic, comparison, logic, casts -----------------------------------===//
+//===- Elementwise.cpp - Arithmetic, comparison, logic, casts -------------===//
 
 #include "NodeContext.h"
 
@@ -8,7 +8,9 @@ using namespace shardc::graph;
 
 namespace shardc::importer {
 
-template <typename Op> static LogicalResult importUnary(NodeContext &n) { return n.done(n.create<Op>(n.input(0))); }
+template <typename Op> static LogicalResult importUnary(NodeContext &n) {
+  return n.done(n.create<Op>(n.input(0)));
+}
 
 /// Rounding: integers are already round.
 template <typename Op> static LogicalResult importRounding(NodeContext &n) {
@@ -51,7 +53,8 @@ static LogicalResult importPow(NodeContext &n) {
   FailureOr<Shape> shape = n.broadcastShape(base, exponent);
   if (failed(shape))
     return failure();
-  if (n.folder.isConstant(exponent) && typeOf(exponent).getNumElements() == 1 && shapeOf(base) == ArrayRef(*shape)) {
+  if (n.folder.isConstant(exponent) && typeOf(exponent).getNumElements() == 1 &&
+      shapeOf(base) == ArrayRef(*shape)) {
     FailureOr<double> power = n.constantFloat(1);
     if (failed(power))
       return failure();
@@ -90,7 +93,8 @@ static LogicalResult importClip(NodeContext &n) {
       return n.find(name) ? n.splatLike(x, n.getFloat(name, 0)) : Value();
     Value value = n.input(i);
     if (value && typeOf(value).getNumElements() != 1)
-      return n.error() << name << " has shape " << shapeText(shapeOf(value)) << ", expected a scalar";
+      return n.error() << name << " has shape " << shapeText(shapeOf(value))
+                       << ", expected a scalar";
     return value ? n.reshape(value, {}) : value;
   };
   FailureOr<Value> low = bound(1, "min"), high = bound(2, "max");
@@ -108,8 +112,8 @@ static LogicalResult importWhere(NodeContext &n) {
   if (failed(shape))
     return failure();
   if (!broadcastShapes(*shape, shapeOf(n.input(0))))
-    return n.error() << "condition of shape " << shapeText(shapeOf(n.input(0))) << " does not broadcast to "
-                     << shapeText(*shape);
+    return n.error() << "condition of shape " << shapeText(shapeOf(n.input(0)))
+                     << " does not broadcast to " << shapeText(*shape);
   return n.done(n.select(n.input(0), n.input(1), n.input(2)));
 }
 
@@ -124,7 +128,9 @@ static LogicalResult importCast(NodeContext &n) {
   return failed(type) ? failure() : importCastTo(n, *type);
 }
 
-static LogicalResult importCastLike(NodeContext &n) { return importCastTo(n, elementOf(n.input(1))); }
+static LogicalResult importCastLike(NodeContext &n) {
+  return importCastTo(n, elementOf(n.input(1)));
+}
 
 static LogicalResult importIsInf(NodeContext &n) {
   auto type = typeOf(n.input(0)).clone(n.b.getI1Type());

@@ -1,4 +1,4 @@
-//===- Folder.cpp - constant folding by reference evaluation -----------------------------------===//
+//===- Folder.cpp - Constant folding by reference evaluation --------------===//
 
 #include "Folder.h"
 

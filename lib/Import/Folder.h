@@ -1,4 +1,4 @@
-//===- Folder.h - values of the graph that do not depend on the model's inputs -----------------===//
+//===- Folder.h - Values of the graph that do not depend on the model's inputs -===//
 
 #ifndef SHARDC_LIB_IMPORT_FOLDER_H
 #define SHARDC_LIB_IMPORT_FOLDER_H
@@ -9,8 +9,9 @@
 
 namespace shardc::importer {
 
-/// Knows which values depend on neither inputs nor weights, and evaluates them when somebody needs their numbers. Ops are built
-/// first and folded at the end, so that chains of shape arithmetic and masks never become attributes in between.
+/// Knows which values depend on neither inputs nor weights, and evaluates them when somebody needs
+/// their numbers. Ops are built first and folded at the end, so that chains of shape arithmetic and
+/// masks never become attributes in between.
 class Folder {
 public:
   explicit Folder(int64_t maxElements) : maxElements(maxElements) {}
@@ -18,9 +19,11 @@ public:
   /// Registers a new (verified) op.
   void note(mlir::Operation *op);
   bool isConstant(mlir::Value value) const { return constants.contains(value); }
-  /// The numbers of a constant value, valid until the next call; null if it is none or if evaluation failed (and said so).
+  /// The numbers of a constant value, valid until the next call; null if it is none or if
+  /// evaluation failed (and said so).
   const HostTensor *evaluate(mlir::Value value);
-  /// Replaces constant values that other ops use by `graph.constant` and erases what nobody uses. Repetition
+  /// Replaces constant values that other ops use by `graph.constant` and erases what nobody uses.
+  /// Repetition
   /// (`graph.broadcast`) and `graph.iota` stay ops.
   mlir::LogicalResult materialize(mlir::Block &block);
 

@@ -1,4 +1,4 @@
-//===- GraphBuilder.cpp - graph ops in one line -------------------------------------------------===//
+//===- GraphBuilder.cpp - Graph ops in one line ---------------------------===//
 
 #include "GraphBuilder.h"
 
@@ -52,7 +52,9 @@ void GraphBuilder::finish(Operation *op) {
 // Constants
 //===----------------------------------------------------------------------===//
 
-Value GraphBuilder::constant(const HostTensor &tensor) { return create<ConstantOp>(tensor.toAttr()); }
+Value GraphBuilder::constant(const HostTensor &tensor) {
+  return create<ConstantOp>(tensor.toAttr());
+}
 
 Value GraphBuilder::ints(ArrayRef<int64_t> values) {
   return create<ConstantOp>(llvm::cast<ElementsAttr>(b.getI64TensorAttr(values)));
@@ -65,7 +67,8 @@ Value GraphBuilder::splat(RankedTensorType type, double value) {
   else
     scalar.i[0] = static_cast<int64_t>(value);
   scalar.round();
-  return create<ConstantOp>(llvm::cast<ElementsAttr>(llvm::cast<DenseElementsAttr>(scalar.toAttr()).resizeSplat(type)));
+  return create<ConstantOp>(
+      llvm::cast<ElementsAttr>(llvm::cast<DenseElementsAttr>(scalar.toAttr()).resizeSplat(type)));
 }
 
 Value GraphBuilder::iota(ArrayRef<int64_t> shape, int64_t dim, Type element) {
@@ -81,8 +84,9 @@ Value GraphBuilder::reshape(Value v, ArrayRef<int64_t> shape) {
 }
 
 Value GraphBuilder::transpose(Value v, ArrayRef<int64_t> permutation) {
-  return llvm::equal(permutation, llvm::seq<int64_t>(0, permutation.size())) ? v
-                                                                            : create<TransposeOp>(v, permutation);
+  return llvm::equal(permutation, llvm::seq<int64_t>(0, permutation.size()))
+             ? v
+             : create<TransposeOp>(v, permutation);
 }
 
 Value GraphBuilder::swapLast(Value v) {
@@ -204,7 +208,8 @@ static std::string untranspose(StringRef letters, ArrayRef<int64_t> permutation)
   return result;
 }
 
-Value GraphBuilder::einsum(Value a, std::string lettersA, Value b, std::string lettersB, StringRef result) {
+Value GraphBuilder::einsum(Value a, std::string lettersA, Value b, std::string lettersB,
+                           StringRef result) {
   auto fold = [&](Value &v, std::string &letters) {
     // Dimensions of size one that the other operand has larger do not take part.
     while (auto transpose = v.getDefiningOp<TransposeOp>()) {
@@ -227,7 +232,8 @@ Value GraphBuilder::matmul(Value a, Value b) {
   bool isVectorA = rankOf(a) == 1, isVectorB = rankOf(b) == 1;
   std::string rows = isVectorA ? "" : "m", columns = isVectorB ? "" : "n";
   ArrayRef<int64_t> shapeA = shapeOf(a), shapeB = shapeOf(b);
-  ArrayRef<int64_t> batchA = shapeA.drop_back(isVectorA ? 1 : 2), batchB = shapeB.drop_back(isVectorB ? 1 : 2);
+  ArrayRef<int64_t> batchA = shapeA.drop_back(isVectorA ? 1 : 2),
+                    batchB = shapeB.drop_back(isVectorB ? 1 : 2);
   Shape batch = *broadcastShapes(batchA, batchB);
   // Letters a, b, … of the batch; an operand that repeats along one (size 1) loses the dimension.
   std::string letters;

@@ -1,4 +1,4 @@
-//===- GraphBuilder.h - graph ops in one line, with broadcasting made explicit ------------------===//
+//===- GraphBuilder.h - Graph ops in one line, with broadcasting made explicit -===//
 
 #ifndef SHARDC_LIB_IMPORT_GRAPHBUILDER_H
 #define SHARDC_LIB_IMPORT_GRAPHBUILDER_H
@@ -9,7 +9,9 @@ namespace shardc::importer {
 
 using Shape = llvm::SmallVector<int64_t>;
 
-inline mlir::RankedTensorType typeOf(mlir::Value value) { return llvm::cast<mlir::RankedTensorType>(value.getType()); }
+inline mlir::RankedTensorType typeOf(mlir::Value value) {
+  return llvm::cast<mlir::RankedTensorType>(value.getType());
+}
 inline llvm::ArrayRef<int64_t> shapeOf(mlir::Value value) { return typeOf(value).getShape(); }
 inline int64_t rankOf(mlir::Value value) { return typeOf(value).getRank(); }
 inline mlir::Type elementOf(mlir::Value value) { return typeOf(value).getElementType(); }
@@ -33,8 +35,8 @@ public:
   }
 
   mlir::Value constant(const HostTensor &tensor);
-  mlir::Value ints(llvm::ArrayRef<int64_t> values);                    ///< rank 1, i64
-  mlir::Value splat(mlir::RankedTensorType type, double value);        ///< costs nothing for any size
+  mlir::Value ints(llvm::ArrayRef<int64_t> values);             ///< rank 1, i64
+  mlir::Value splat(mlir::RankedTensorType type, double value); ///< costs nothing for any size
   mlir::Value splatLike(mlir::Value like, double value) { return splat(typeOf(like), value); }
   mlir::Value iota(llvm::ArrayRef<int64_t> shape, int64_t dim, mlir::Type element);
 
@@ -47,17 +49,21 @@ public:
   mlir::Value broadcast(mlir::Value v, llvm::ArrayRef<int64_t> dims, llvm::ArrayRef<int64_t> shape);
   /// As numpy does, dimensions aligned at the end; the shapes must fit.
   mlir::Value broadcastTo(mlir::Value v, llvm::ArrayRef<int64_t> shape);
-  mlir::Value insertDims(mlir::Value v, llvm::ArrayRef<int64_t> dims); ///< sorted positions in the result
+  mlir::Value insertDims(mlir::Value v,
+                         llvm::ArrayRef<int64_t> dims); ///< sorted positions in the result
 
   mlir::Value cast(mlir::Value v, mlir::Type element, bool saturate = false);
-  mlir::Value pad(mlir::Value v, llvm::ArrayRef<int64_t> low, llvm::ArrayRef<int64_t> high, double padding);
+  mlir::Value pad(mlir::Value v, llvm::ArrayRef<int64_t> low, llvm::ArrayRef<int64_t> high,
+                  double padding);
   mlir::Value gather(mlir::Value data, mlir::Value indices, int64_t axis);
   mlir::Value compare(graph::Predicate predicate, mlir::Value a, mlir::Value b); ///< broadcasts
   mlir::Value select(mlir::Value condition, mlir::Value a, mlir::Value b);       ///< broadcasts
-  mlir::Value reduce(graph::Reduction kind, mlir::Value v, llvm::ArrayRef<int64_t> dims, bool keepDims);
+  mlir::Value reduce(graph::Reduction kind, mlir::Value v, llvm::ArrayRef<int64_t> dims,
+                     bool keepDims);
   mlir::Value mean(mlir::Value v, llvm::ArrayRef<int64_t> dims, bool keepDims);
   /// Contraction; transposes and repeated letters of size one are folded into the letters.
-  mlir::Value einsum(mlir::Value a, std::string lettersA, mlir::Value b, std::string lettersB, llvm::StringRef result);
+  mlir::Value einsum(mlir::Value a, std::string lettersA, mlir::Value b, std::string lettersB,
+                     llvm::StringRef result);
   mlir::Value matmul(mlir::Value a, mlir::Value b); ///< numpy's; the shapes must fit
 
   /// `Op` of two operands that broadcast together; the shapes must fit.
@@ -65,14 +71,17 @@ public:
     Shape shape = *broadcastShapes(shapeOf(x), shapeOf(y));
     return create<Op>(broadcastTo(x, shape), broadcastTo(y, shape));
   }
-  template <typename Op> mlir::Value binary(mlir::Value x, double y) { return create<Op>(x, splatLike(x, y)); }
+  template <typename Op> mlir::Value binary(mlir::Value x, double y) {
+    return create<Op>(x, splatLike(x, y));
+  }
   template <typename Op> mlir::Value unary(mlir::Value x) { return create<Op>(x); }
 
   mlir::OpBuilder &b;
   Folder &folder;
   mlir::Location loc;
   mlir::StringAttr path;
-  bool hadError = false; ///< an op did not verify, or an attribute was of the wrong kind; a diagnostic says which
+  bool hadError = false; ///< an op did not verify, or an attribute was of the wrong kind; a
+                         ///< diagnostic says which
 
 private:
   void finish(mlir::Operation *op);

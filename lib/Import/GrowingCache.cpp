@@ -118,9 +118,13 @@ LogicalResult CacheBounder::compare(Operation *op, Operation *other) {
 
 /// The dimension's name, if no input or output has it.
 static StringAttr lengthName(func::FuncOp main, StringRef dim) {
-  auto is = [&](DictionaryAttr attrs) { return attrs && attrs.get(GraphDialect::kNameAttr) == StringAttr::get(main.getContext(), dim); };
-  bool isTaken = llvm::any_of(llvm::seq(main.getNumArguments()), [&](unsigned n) { return is(main.getArgAttrDict(n)); }) ||
-                 llvm::any_of(llvm::seq(main.getNumResults()), [&](unsigned n) { return is(main.getResultAttrDict(n)); });
+  auto is = [&](DictionaryAttr attrs) {
+    return attrs && attrs.get(GraphDialect::kNameAttr) == StringAttr::get(main.getContext(), dim);
+  };
+  bool isTaken = llvm::any_of(llvm::seq(main.getNumArguments()),
+                              [&](unsigned n) { return is(main.getArgAttrDict(n)); }) ||
+                 llvm::any_of(llvm::seq(main.getNumResults()),
+                              [&](unsigned n) { return is(main.getResultAttrDict(n)); });
   return StringAttr::get(main.getContext(), isTaken ? dim + "_length" : dim);
 }
 

@@ -23,8 +23,8 @@ mlir::FailureOr<int64_t> entriesPerRun(mlir::func::FuncOp full, const CacheDim &
 /// Removes ops without effect or use.
 void dropUnused(mlir::Block &block);
 
-/// Fails if the model with `length` entries in its cache, `few`, is not what those with capacity - step and with capacity entries
-/// say that it is.
+/// Fails if the model with `length` entries in its cache, `few`, is not what those with capacity -
+/// step and with capacity entries say that it is.
 mlir::LogicalResult checkShortCache(mlir::func::FuncOp near, mlir::func::FuncOp full,
                                     mlir::func::FuncOp few, const CacheDim &cache, int64_t step,
                                     int64_t length);

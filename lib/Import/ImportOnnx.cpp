@@ -1,19 +1,23 @@
-//===- ImportOnnx.cpp - ONNX models as graph IR --------------------------------------------------===//
+//===- ImportOnnx.cpp - ONNX models as graph IR ---------------------------===//
 //
-// Input: an ONNX file. Output: a module with `@main` of graph ops, all shapes static, broadcasts explicit; a WeightStore
-// with what `graph.parameter` names.
+// Input: an ONNX file. Output: a module with `@main` of graph ops, all shapes static, broadcasts
+// explicit; a WeightStore with what `graph.parameter` names.
 //
 // 1. Read and check the file (OnnxModel.cpp); list every node whose operator is unknown.
-// 2. Plan names: module path of each node, which initializers are weights (Names.cpp, Initializers.cpp).
+// 2. Plan names: module path of each node, which initializers are weights (Names.cpp,
+// Initializers.cpp).
 // 3. Bind the dimensions of the inputs, and those inputs that the caller gives as constants.
-// 4. Import node by node: one small function an operator, found in a table; functions of the file inline. The types of
-//    results follow from operands. A node that fails poisons its results, so that all independent errors are told.
+// 4. Import node by node: one small function an operator, found in a table; functions of the file
+// inline. The types of
+//    results follow from operands. A node that fails poisons its results, so that all independent
+//    errors are told.
 // 5. Fold what depends on neither inputs nor weights (Folder.cpp) and drop what nobody uses.
 //
 // A cache of a fixed capacity takes two imports up to step 4, and a comparison (GrowingCache.cpp).
 //
-// Limits: tensors of at most byte-granular element types; no control flow (If, Loop, Scan); sequences only where they can be
-// resolved now; opsets 7 to 28, and earlier ones where the operators meant the same.
+// Limits: tensors of at most byte-granular element types; no control flow (If, Loop, Scan);
+// sequences only where they can be resolved now; opsets 7 to 28, and earlier ones where the
+// operators meant the same.
 //
 //===----------------------------------------------------------------------===//
 
@@ -38,10 +42,12 @@ using namespace shardc::graph;
 namespace shardc::importer {
 
 static constexpr int64_t kMinOpset = 7, kMaxOpset = 28;
-/// Operators that mean the same since opset 1. (Others broadcast differently, or had attributes for inputs.)
+/// Operators that mean the same since opset 1. (Others broadcast differently, or had attributes for
+/// inputs.)
 static constexpr StringLiteral kTimeless[] = {
-    "Abs",  "Ceil", "Constant", "Exp",  "Floor",   "Gather", "Identity", "LeakyRelu", "Log",  "MatMul",   "Neg",
-    "Not",  "Relu", "Reciprocal", "Shape", "Sigmoid", "Size", "Softplus", "Softsign", "Sqrt", "Tanh", "Transpose"};
+    "Abs",  "Ceil",     "Constant", "Exp",  "Floor", "Gather",     "Identity", "LeakyRelu",
+    "Log",  "MatMul",   "Neg",      "Not",  "Relu",  "Reciprocal", "Shape",    "Sigmoid",
+    "Size", "Softplus", "Softsign", "Sqrt", "Tanh",  "Transpose"};
 /// Calls of functions within functions; more is a recursion.
 static constexpr unsigned kMaxCallDepth = 64;
 
@@ -59,7 +65,8 @@ struct Scope {
 
 class Importer {
 public:
-  Importer(MLIRContext &context, const ImportOptions &options, WeightStore &store, const Model &model)
+  Importer(MLIRContext &context, const ImportOptions &options, WeightStore &store,
+           const Model &model)
       : builder(&context), options(options), store(store), model(model), folder(options.foldLimit),
         fileLoc(FileLineColLoc::get(&context, options.path, 0, 0)) {}
 
@@ -80,10 +87,11 @@ private:
   FailureOr<RankedTensorType> inputType(const ValueInfo &input, llvm::StringMap<bool> &unknown);
   LogicalResult importNodes();
   LogicalResult importNode(const Node &node, StringRef path, Scope &scope);
-  LogicalResult importOperator(const Node &node, StringAttr path, Scope &scope, std::vector<Binding> inputs,
-                               std::vector<Binding> &outputs);
-  LogicalResult inlineFunction(const Function &function, const Node &node, StringRef path, Scope &scope,
+  LogicalResult importOperator(const Node &node, StringAttr path, Scope &scope,
                                std::vector<Binding> inputs, std::vector<Binding> &outputs);
+  LogicalResult inlineFunction(const Function &function, const Node &node, StringRef path,
+                               Scope &scope, std::vector<Binding> inputs,
+                               std::vector<Binding> &outputs);
   LogicalResult importOutputs(func::FuncOp func, Block &block);
   LogicalResult markCarried(func::FuncOp func);
   LogicalResult checkOutput(const ValueInfo &output, RankedTensorType type);
@@ -107,7 +115,7 @@ private:
   OperatorTable table;
   llvm::StringMap<const Tensor *> initializers;
   llvm::StringMap<InitializerPlan> plans;
-  llvm::StringMap<Value> parameters; ///< by name; tied weights share one
+  llvm::StringMap<Value> parameters;     ///< by name; tied weights share one
   llvm::StringMap<unsigned> definitions; ///< node that defines a name of the main graph
   llvm::StringMap<const Function *> functions;
   std::vector<std::string> paths;
@@ -138,10 +146,11 @@ static int64_t opsetOf(ArrayRef<Opset> opsets, StringRef domain) {
 LogicalResult Importer::checkOpsets(ArrayRef<Opset> opsets, ArrayRef<Node> nodes) {
   int64_t version = opsetOf(opsets, "");
   bool isTimeless = version > 0 && llvm::all_of(nodes, [](const Node &node) {
-    return !node.domain.empty() || llvm::is_contained(kTimeless, node.op);
-  });
+                      return !node.domain.empty() || llvm::is_contained(kTimeless, node.op);
+                    });
   if (version != 0 && ((version < kMinOpset && !isTimeless) || version > kMaxOpset))
-    return error() << "opset " << version << " is not supported; " << kMinOpset << " to " << kMaxOpset << " are";
+    return error() << "opset " << version << " is not supported; " << kMinOpset << " to "
+                   << kMaxOpset << " are";
   return success();
 }
 
@@ -154,16 +163,20 @@ LogicalResult Importer::checkOperators() {
       if (findFunction(node) || (node.domain.empty() && table.count(node.op)))
         continue;
       ++count;
-      os << "\n  node \"" << node.name << "\": " << (node.domain.empty() ? "" : node.domain.str() + "::") << node.op
+      os << "\n  node \"" << node.name
+         << "\": " << (node.domain.empty() ? "" : node.domain.str() + "::") << node.op
          << " (version " << opsetOf(opsets, node.domain) << ")";
     }
   };
   check(model.graph.nodes, model.opsets);
   for (const Function &function : model.functions)
-    check(function.nodes, function.opsets.empty() ? ArrayRef(model.opsets) : ArrayRef(function.opsets));
+    check(function.nodes,
+          function.opsets.empty() ? ArrayRef(model.opsets) : ArrayRef(function.opsets));
   if (count == 0)
     return success();
-  return error() << count << (count == 1 ? " node uses an operator that is" : " nodes use operators that are")
+  return error() << count
+                 << (count == 1 ? " node uses an operator that is"
+                                : " nodes use operators that are")
                  << " not supported:" << unknown;
 }
 
@@ -187,7 +200,8 @@ static std::string declaredShape(const ValueInfo &info) {
   return "[" + declared + "]";
 }
 
-FailureOr<RankedTensorType> Importer::inputType(const ValueInfo &input, llvm::StringMap<bool> &unknown) {
+FailureOr<RankedTensorType> Importer::inputType(const ValueInfo &input,
+                                                llvm::StringMap<bool> &unknown) {
   if (!input.problem.empty())
     return error() << "input \"" << input.name << "\" " << input.problem;
   if (!input.hasShape)
@@ -205,14 +219,16 @@ FailureOr<RankedTensorType> Importer::inputType(const ValueInfo &input, llvm::St
     else
       unknown[name] = true;
     if (!shape.empty() && shape.size() == d + 1 && shape.back() < 0)
-      return error() << "input \"" << input.name << "\": dimension " << d << " has size " << shape.back();
+      return error() << "input \"" << input.name << "\": dimension " << d << " has size "
+                     << shape.back();
   }
   if (shape.size() != input.dims.size())
     return RankedTensorType();
   int64_t count = 1;
   for (int64_t size : shape)
     if (llvm::MulOverflow(count, size, count))
-      return error() << "input \"" << input.name << "\" of shape " << shapeText(shape) << " is too large";
+      return error() << "input \"" << input.name << "\" of shape " << shapeText(shape)
+                     << " is too large";
   return RankedTensorType::get(shape, dtypeToType(builder.getContext(), *input.dtype));
 }
 
@@ -222,14 +238,17 @@ static std::string joinKeys(const llvm::StringMap<bool> &names) {
   return "\"" + llvm::join(sorted, "\", \"") + "\"";
 }
 
-/// Whether a tensor of that shape can be the input, with the sizes that the caller gave to dimensions.
+/// Whether a tensor of that shape can be the input, with the sizes that the caller gave to
+/// dimensions.
 bool Importer::fits(const ValueInfo &input, ArrayRef<int64_t> shape) const {
   if (!input.hasShape)
     return true;
-  return input.dims.size() == shape.size() && llvm::all_of(llvm::zip_equal(input.dims, shape), [&](auto pair) {
+  return input.dims.size() == shape.size() &&
+         llvm::all_of(llvm::zip_equal(input.dims, shape), [&](auto pair) {
            const auto &[dim, size] = pair;
            auto bound = options.dims.find(dim.name);
-           return dim.size ? *dim.size == size : bound == options.dims.end() || bound->second == size;
+           return dim.size ? *dim.size == size
+                           : bound == options.dims.end() || bound->second == size;
          });
 }
 
@@ -239,14 +258,16 @@ LogicalResult Importer::bindConstant(const ValueInfo &input, StringRef path) {
   MLIRContext *context = builder.getContext();
   Result<HostTensor> tensor = readNpy(path, context);
   // The input's type says whether two bytes are a bf16.
-  if (Type element = dtypeToType(context, *input.dtype); tensor && tensor->type.getElementType() != element)
+  if (Type element = dtypeToType(context, *input.dtype);
+      tensor && tensor->type.getElementType() != element)
     tensor = readNpy(path, context, RankedTensorType::get(tensor->shape(), element));
   if (!tensor)
     return error() << "constant for input \"" << input.name << "\": " << tensor.error;
   if (!fits(input, tensor->shape()))
-    return error() << "constant for input \"" << input.name << "\": " << path << " has shape " << shapeText(tensor->shape())
-                   << ", the file declares " << declaredShape(input);
-  GraphBuilder g(builder, folder, NameLoc::get(builder.getStringAttr(input.name), fileLoc), StringAttr());
+    return error() << "constant for input \"" << input.name << "\": " << path << " has shape "
+                   << shapeText(tensor->shape()) << ", the file declares " << declaredShape(input);
+  GraphBuilder g(builder, folder, NameLoc::get(builder.getStringAttr(input.name), fileLoc),
+                 StringAttr());
   main.bindings[input.name].value = g.constant(*tensor);
   return success();
 }
@@ -256,8 +277,10 @@ LogicalResult Importer::checkConstantNames() {
     auto isNamed = [&](const ValueInfo &input) { return input.name == entry.getKey(); };
     if (llvm::any_of(model.graph.inputs, isNamed))
       continue;
-    InFlightDiagnostic diag = error() << "the model has no input \"" << entry.getKey() << "\"; it has ";
-    llvm::interleaveComma(model.graph.inputs, diag, [&](const ValueInfo &input) { diag << '"' << input.name << '"'; });
+    InFlightDiagnostic diag = error()
+                              << "the model has no input \"" << entry.getKey() << "\"; it has ";
+    llvm::interleaveComma(model.graph.inputs, diag,
+                          [&](const ValueInfo &input) { diag << '"' << input.name << '"'; });
     return diag;
   }
   return success();
@@ -288,12 +311,14 @@ LogicalResult Importer::importInputs(Block &block) {
     if (!*type)
       continue;
     Binding binding;
-    binding.value = block.addArgument(*type, NameLoc::get(builder.getStringAttr(input.name), fileLoc));
+    binding.value =
+        block.addArgument(*type, NameLoc::get(builder.getStringAttr(input.name), fileLoc));
     if (!main.bindings.try_emplace(input.name, std::move(binding)).second)
       return error() << "input \"" << input.name << "\" stands twice";
   }
   if (!unknown.empty())
-    return error() << "dimensions " << joinKeys(unknown) << " have no size; give one to each with --dim NAME=N";
+    return error() << "dimensions " << joinKeys(unknown)
+                   << " have no size; give one to each with --dim NAME=N";
   llvm::StringMap<bool> named;
   for (const ValueInfo &input : model.graph.inputs)
     for (const Dim &dim : input.dims)
@@ -311,8 +336,8 @@ LogicalResult Importer::importInputs(Block &block) {
 LogicalResult Importer::checkOutput(const ValueInfo &output, RankedTensorType type) {
   if (fits(output, type.getShape()))
     return success();
-  return error() << "output \"" << output.name << "\" has shape " << shapeText(type.getShape()) << ", the file declares "
-                 << declaredShape(output);
+  return error() << "output \"" << output.name << "\" has shape " << shapeText(type.getShape())
+                 << ", the file declares " << declaredShape(output);
 }
 
 LogicalResult Importer::importOutputs(func::FuncOp func, Block &block) {
@@ -333,7 +358,8 @@ LogicalResult Importer::importOutputs(func::FuncOp func, Block &block) {
         builder.getNamedAttr(GraphDialect::kNameAttr, builder.getStringAttr(output.name))));
   }
   func::ReturnOp::create(builder, fileLoc, results);
-  func.setFunctionType(builder.getFunctionType(block.getArgumentTypes(), ValueRange(results).getTypes()));
+  func.setFunctionType(
+      builder.getFunctionType(block.getArgumentTypes(), ValueRange(results).getTypes()));
   func.setAllResultAttrs(attrs);
   unsigned n = 0;
   for (const ValueInfo &input : model.graph.inputs) {
@@ -348,18 +374,24 @@ LogicalResult Importer::importOutputs(func::FuncOp func, Block &block) {
 }
 
 LogicalResult Importer::markCarried(func::FuncOp func) {
-  auto is = [](DictionaryAttr attrs, StringRef name) { return cast<StringAttr>(attrs.get(GraphDialect::kNameAttr)).getValue() == name; };
+  auto is = [](DictionaryAttr attrs, StringRef name) {
+    return cast<StringAttr>(attrs.get(GraphDialect::kNameAttr)).getValue() == name;
+  };
   for (const auto &entry : options.carried) {
     auto arguments = llvm::seq(func.getNumArguments()), results = llvm::seq(func.getNumResults());
-    auto argument = llvm::find_if(arguments, [&](unsigned n) { return is(func.getArgAttrDict(n), entry.getKey()); });
-    auto result = llvm::find_if(results, [&](unsigned n) { return is(func.getResultAttrDict(n), entry.getValue()); });
+    auto argument = llvm::find_if(
+        arguments, [&](unsigned n) { return is(func.getArgAttrDict(n), entry.getKey()); });
+    auto result = llvm::find_if(
+        results, [&](unsigned n) { return is(func.getResultAttrDict(n), entry.getValue()); });
     if (argument == arguments.end())
       return error() << "the model has no input \"" << entry.getKey() << "\" to be carried";
     if (result == results.end())
-      return error() << "the model has no output \"" << entry.getValue() << "\" to replace input \"" << entry.getKey() << "\"";
+      return error() << "the model has no output \"" << entry.getValue() << "\" to replace input \""
+                     << entry.getKey() << "\"";
     if (func.getArgumentTypes()[*argument] != func.getResultTypes()[*result])
-      return error() << "output \"" << entry.getValue() << "\" of " << func.getResultTypes()[*result] << " cannot replace input \"" << entry.getKey()
-                     << "\" of " << func.getArgumentTypes()[*argument];
+      return error() << "output \"" << entry.getValue() << "\" of "
+                     << func.getResultTypes()[*result] << " cannot replace input \""
+                     << entry.getKey() << "\" of " << func.getArgumentTypes()[*argument];
     func.setResultAttr(*result, kAliasAttr, builder.getStringAttr(entry.getKey()));
   }
   return success();
@@ -375,7 +407,8 @@ FailureOr<Value> Importer::importInitializer(const Tensor &tensor) {
   if (!plan.isParameter) {
     FailureOr<HostTensor> host = toHost(builder.getContext(), tensor);
     if (failed(host))
-      return error() << "initializer \"" << tensor.name << "\" is needed at compile time, but its external file is missing";
+      return error() << "initializer \"" << tensor.name
+                     << "\" is needed at compile time, but its external file is missing";
     GraphBuilder g(builder, folder, loc, StringAttr());
     return g.constant(*host);
   }
@@ -384,7 +417,8 @@ FailureOr<Value> Importer::importInitializer(const Tensor &tensor) {
     Shape shape(tensor.weight.shape.begin(), tensor.weight.shape.end());
     if (plan.isTransposed)
       std::swap(shape[0], shape[1]);
-    Type type = RankedTensorType::get(shape, dtypeToType(builder.getContext(), tensor.weight.dtype));
+    Type type =
+        RankedTensorType::get(shape, dtypeToType(builder.getContext(), tensor.weight.dtype));
     GraphBuilder g(builder, folder, loc, StringAttr());
     parameter = g.create<ParameterOp>(type, plan.name);
   }
@@ -408,7 +442,8 @@ FailureOr<Binding> Importer::lookUp(StringRef name, const Node &node, Location l
     scope.bindings[name] = binding;
     return binding;
   }
-  InFlightDiagnostic diag = mlir::emitError(loc) << "node \"" << node.name << "\" (" << node.op << ") uses \"" << name << "\", which ";
+  InFlightDiagnostic diag = mlir::emitError(loc) << "node \"" << node.name << "\" (" << node.op
+                                                 << ") uses \"" << name << "\", which ";
   auto later = &scope == &main ? definitions.find(name) : definitions.end();
   if (later == definitions.end())
     return diag << "nothing defines";
@@ -420,10 +455,11 @@ FailureOr<Binding> Importer::lookUp(StringRef name, const Node &node, Location l
 // Nodes
 //===----------------------------------------------------------------------===//
 
-LogicalResult Importer::importOperator(const Node &node, StringAttr path, Scope &scope, std::vector<Binding> inputs,
-                                       std::vector<Binding> &outputs) {
+LogicalResult Importer::importOperator(const Node &node, StringAttr path, Scope &scope,
+                                       std::vector<Binding> inputs, std::vector<Binding> &outputs) {
   const Operator &op = table[node.op];
-  NodeContext context(builder, folder, nodeLoc(node, scope), path, node, opsetOf(scope.opsets, node.domain));
+  NodeContext context(builder, folder, nodeLoc(node, scope), path, node,
+                      opsetOf(scope.opsets, node.domain));
   context.inputs = std::move(inputs);
   context.outputs.resize(node.outputs.size());
   for (unsigned i = 0; i < op.required; ++i)
@@ -433,16 +469,19 @@ LogicalResult Importer::importOperator(const Node &node, StringAttr path, Scope 
     return failure();
   for (auto [n, output] : llvm::enumerate(context.outputs))
     if (!output.value && !output.isSequence && !node.outputs[n].empty())
-      return context.error() << "output " << n << " (\"" << node.outputs[n] << "\") is not supported";
+      return context.error() << "output " << n << " (\"" << node.outputs[n]
+                             << "\") is not supported";
   outputs = std::move(context.outputs);
   return success();
 }
 
-LogicalResult Importer::inlineFunction(const Function &function, const Node &node, StringRef path, Scope &scope,
-                                       std::vector<Binding> inputs, std::vector<Binding> &outputs) {
+LogicalResult Importer::inlineFunction(const Function &function, const Node &node, StringRef path,
+                                       Scope &scope, std::vector<Binding> inputs,
+                                       std::vector<Binding> &outputs) {
   Location loc = nodeLoc(node, scope);
   if (scope.depth >= kMaxCallDepth)
-    return mlir::emitError(loc) << "node \"" << node.name << "\": function \"" << function.name << "\" calls itself";
+    return mlir::emitError(loc) << "node \"" << node.name << "\": function \"" << function.name
+                                << "\" calls itself";
   Scope body;
   body.opsets = function.opsets.empty() ? scope.opsets : ArrayRef<Opset>(function.opsets);
   body.prefix = scope.prefix + (node.name.empty() ? function.name : node.name).str() + "/";
@@ -455,8 +494,9 @@ LogicalResult Importer::inlineFunction(const Function &function, const Node &nod
   for (const Attribute &attribute : node.attributes)
     body.attributes[attribute.name] = &attribute;
   if (inputs.size() > function.inputs.size())
-    return mlir::emitError(loc) << "node \"" << node.name << "\" gives " << inputs.size() << " inputs to function \""
-                                << function.name << "\" of " << function.inputs.size();
+    return mlir::emitError(loc) << "node \"" << node.name << "\" gives " << inputs.size()
+                                << " inputs to function \"" << function.name << "\" of "
+                                << function.inputs.size();
   inputs.resize(function.inputs.size());
   for (auto [name, binding] : llvm::zip_equal(function.inputs, inputs))
     body.bindings[name] = std::move(binding);
@@ -490,7 +530,8 @@ static Node resolveAttributes(const Node &node, const llvm::StringMap<const Attr
 }
 
 LogicalResult Importer::importNode(const Node &original, StringRef ownPath, Scope &scope) {
-  bool hasReference = llvm::any_of(original.attributes, [](const Attribute &a) { return !a.reference.empty(); });
+  bool hasReference =
+      llvm::any_of(original.attributes, [](const Attribute &a) { return !a.reference.empty(); });
   std::optional<Node> resolved;
   if (hasReference)
     resolved = resolveAttributes(original, scope.attributes);
@@ -516,16 +557,18 @@ LogicalResult Importer::importNode(const Node &original, StringRef ownPath, Scop
   if (succeeded(result) && !isPoisoned) {
     const Function *function = findFunction(node);
     result = function ? inlineFunction(*function, node, path, scope, std::move(inputs), outputs)
-                      : importOperator(node, builder.getStringAttr(path), scope, std::move(inputs), outputs);
+                      : importOperator(node, builder.getStringAttr(path), scope, std::move(inputs),
+                                       outputs);
   }
   outputs.resize(node.outputs.size());
   for (auto [name, binding] : llvm::zip_equal(node.outputs, outputs)) {
     if (name.empty())
       continue;
     binding.isPoisoned |= isPoisoned || failed(result);
-    if ((&scope == &main && initializers.count(name)) || !scope.bindings.try_emplace(name, std::move(binding)).second)
-      return mlir::emitError(loc) << "node \"" << node.name << "\" (" << node.op << ") defines \"" << name
-                                  << "\" a second time";
+    if ((&scope == &main && initializers.count(name)) ||
+        !scope.bindings.try_emplace(name, std::move(binding)).second)
+      return mlir::emitError(loc) << "node \"" << node.name << "\" (" << node.op << ") defines \""
+                                  << name << "\" a second time";
   }
   return result;
 }
@@ -543,11 +586,13 @@ LogicalResult Importer::importNodes() {
 //===----------------------------------------------------------------------===//
 
 FailureOr<OwningOpRef<ModuleOp>> Importer::build() {
-  for (auto add : {addElementwise, addActivations, addReductions, addMath, addShape, addSources, addIndexing,
-                   addNormalization, addAttention, addLosses, addSequences})
+  for (auto add : {addElementwise, addActivations, addReductions, addMath, addShape, addSources,
+                   addIndexing, addNormalization, addAttention, addLosses, addSequences})
     add(table);
   for (const Function &function : model.functions)
-    if (!functions.try_emplace(functionKey(function.domain, function.name, function.overload), &function).second)
+    if (!functions
+             .try_emplace(functionKey(function.domain, function.name, function.overload), &function)
+             .second)
       return error() << "function \"" << function.name << "\" stands twice";
   for (const Tensor &tensor : model.graph.initializers)
     if (!initializers.try_emplace(tensor.name, &tensor).second)
@@ -566,7 +611,9 @@ FailureOr<OwningOpRef<ModuleOp>> Importer::build() {
   OwningOpRef<ModuleOp> module = ModuleOp::create(fileLoc);
   if (options.readDevices)
     if (llvm::Error failed = readDevicePlan(*module, model, options.deviceConfiguration, plans))
-      return mlir::emitError(UnknownLoc::get(builder.getContext())) << llvm::toString(std::move(failed)), failure();
+      return mlir::emitError(UnknownLoc::get(builder.getContext()))
+                 << llvm::toString(std::move(failed)),
+             failure();
   builder.setInsertionPointToEnd(module->getBody());
   auto func = func::FuncOp::create(builder, fileLoc, "main", builder.getFunctionType({}, {}));
   Block *block = builder.createBlock(&func.getBody());
@@ -577,16 +624,21 @@ FailureOr<OwningOpRef<ModuleOp>> Importer::build() {
 
 FailureOr<OwningOpRef<ModuleOp>> Importer::run() {
   FailureOr<OwningOpRef<ModuleOp>> module = build();
-  if (failed(module) || failed(folder.materialize((**module).lookupSymbol<func::FuncOp>("main").getBody().front())) || failed(verify(**module)))
+  if (failed(module) ||
+      failed(folder.materialize((**module).lookupSymbol<func::FuncOp>("main").getBody().front())) ||
+      failed(verify(**module)))
     return failure();
   return module;
 }
 
 /// Imports for a full cache to learn what a run appends, and for one that has just room for that.
-static FailureOr<OwningOpRef<ModuleOp>> importWithCache(MLIRContext &context, const ImportOptions &options, WeightStore &store, const Model &model) {
+static FailureOr<OwningOpRef<ModuleOp>> importWithCache(MLIRContext &context,
+                                                        const ImportOptions &options,
+                                                        WeightStore &store, const Model &model) {
   auto fail = [&] { return mlir::emitError(FileLineColLoc::get(&context, options.path, 0, 0)); };
   if (options.dims.count(options.cacheDim))
-    return fail() << "dimension \"" << options.cacheDim << "\" is the length of a cache, and is given the size "
+    return fail() << "dimension \"" << options.cacheDim
+                  << "\" is the length of a cache, and is given the size "
                   << options.dims.lookup(options.cacheDim) << " too";
   ImportOptions sized = options;
   CacheDim cache{options.cacheDim, options.cacheCapacity};
@@ -610,7 +662,9 @@ static FailureOr<OwningOpRef<ModuleOp>> importWithCache(MLIRContext &context, co
     sized.dims[options.cacheDim] = length;
     WeightStore unusedToo;
     FailureOr<OwningOpRef<ModuleOp>> few = Importer(context, sized, unusedToo, model).build();
-    if (failed(few) || failed(checkShortCache(main, fullMain, (**few).lookupSymbol<func::FuncOp>("main"), cache, *step, length)))
+    if (failed(few) ||
+        failed(checkShortCache(main, fullMain, (**few).lookupSymbol<func::FuncOp>("main"), cache,
+                               *step, length)))
       return failure();
   }
   if (failed(boundCache(main, fullMain, cache, *step)))
@@ -625,8 +679,8 @@ static FailureOr<OwningOpRef<ModuleOp>> importWithCache(MLIRContext &context, co
 
 } // namespace shardc::importer
 
-FailureOr<OwningOpRef<ModuleOp>> shardc::importOnnx(MLIRContext &context, const ImportOptions &options,
-                                                    WeightStore &weights) {
+FailureOr<OwningOpRef<ModuleOp>>
+shardc::importOnnx(MLIRContext &context, const ImportOptions &options, WeightStore &weights) {
   context.loadDialect<GraphDialect, func::FuncDialect>();
   llvm::Expected<std::unique_ptr<importer::Model>> model = importer::readModel(options.path);
   if (!model) {

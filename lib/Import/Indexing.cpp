@@ -1,7 +1,8 @@
-//===- Indexing.cpp - gathers and scatters ----------------------------------------------------------===//
+//===- Indexing.cpp - Gathers and scatters --------------------------------===//
 //
-// ONNX counts negative indices from the end, graph does not. Lookups in a weight table stay as they are: torch's embedding
-// takes indices from 0 only, and a vocabulary-sharded table needs the plain form.
+// ONNX counts negative indices from the end, graph does not. Lookups in a weight table stay as they
+// are: torch's embedding takes indices from 0 only, and a vocabulary-sharded table needs the plain
+// form.
 //
 //===----------------------------------------------------------------------===//
 
@@ -30,7 +31,8 @@ static LogicalResult importGatherElements(NodeContext &n) {
   if (failed(axis))
     return failure();
   indices = n.positiveIndices(indices, shapeOf(data)[*axis]);
-  return n.done(n.create<GatherElementsOp>(typeOf(data).clone(shapeOf(indices)), data, indices, *axis));
+  return n.done(
+      n.create<GatherElementsOp>(typeOf(data).clone(shapeOf(indices)), data, indices, *axis));
 }
 
 /// Index tuples: each coordinate counts from the end of its own dimension.
@@ -39,7 +41,8 @@ static Value positiveTuples(NodeContext &n, Value indices, ArrayRef<int64_t> siz
   if (safe == indices)
     return indices;
   Value isNegative = n.compare(Predicate::LT, indices, n.splatLike(indices, 0));
-  return n.select(isNegative, n.binary<AddOp>(indices, n.cast(n.ints(sizes), elementOf(indices))), indices);
+  return n.select(isNegative, n.binary<AddOp>(indices, n.cast(n.ints(sizes), elementOf(indices))),
+                  indices);
 }
 
 static LogicalResult checkTuples(NodeContext &n, Value data, Value indices, int64_t batch) {
@@ -86,7 +89,8 @@ static LogicalResult importScatterElements(NodeContext &n) {
   if (failed(axis) || failed(combine))
     return failure();
   indices = n.positiveIndices(indices, shapeOf(data)[*axis]);
-  return n.done(n.create<ScatterElementsOp>(data.getType(), data, indices, updates, *axis, *combine));
+  return n.done(
+      n.create<ScatterElementsOp>(data.getType(), data, indices, updates, *axis, *combine));
 }
 
 static LogicalResult importScatterNd(NodeContext &n) {
@@ -114,8 +118,8 @@ static LogicalResult importCompress(NodeContext &n) {
     x = n.reshape(x, {typeOf(x).getNumElements()});
   }
   if (static_cast<int64_t>(condition->size()) > shapeOf(x)[dim])
-    return n.error() << "condition has " << condition->size() << " elements, dimension " << dim << " has size "
-                     << shapeOf(x)[dim];
+    return n.error() << "condition has " << condition->size() << " elements, dimension " << dim
+                     << " has size " << shapeOf(x)[dim];
   Shape rows;
   for (auto [k, keep] : llvm::enumerate(*condition))
     if (keep)
@@ -123,15 +127,16 @@ static LogicalResult importCompress(NodeContext &n) {
   return n.done(n.gather(x, n.ints(rows), dim));
 }
 
-/// The first lengths[b] steps of each sequence reversed: position t comes from length - 1 - t if t < length.
+/// The first lengths[b] steps of each sequence reversed: position t comes from length - 1 - t if t
+/// < length.
 static LogicalResult importReverseSequence(NodeContext &n) {
   Value x = n.input(0), lengths = n.input(1);
   int64_t time = n.getInt("time_axis", 0), batch = n.getInt("batch_axis", 1);
   if (rankOf(x) < 2 || time + batch != 1 || time * batch != 0)
     return n.error() << "time_axis " << time << " and batch_axis " << batch << " are not 0 and 1";
   if (shapeOf(lengths) != ArrayRef<int64_t>{shapeOf(x)[batch]})
-    return n.error() << "sequence_lens has shape " << shapeText(shapeOf(lengths)) << ", the batch has size "
-                     << shapeOf(x)[batch];
+    return n.error() << "sequence_lens has shape " << shapeText(shapeOf(lengths))
+                     << ", the batch has size " << shapeOf(x)[batch];
   Shape shape(shapeOf(x));
   Value step = n.iota(shape, time, n.b.getI64Type());
   Value length = n.broadcast(n.cast(lengths, n.b.getI64Type()), {batch}, shape);
@@ -148,9 +153,11 @@ static LogicalResult importTensorScatter(NodeContext &n) {
   if (failed(axis) || failed(n.checkRank(update, rank, "update")))
     return failure();
   for (int64_t d = 0; d < rank; ++d)
-    if (d == *axis ? shapeOf(update)[d] > shapeOf(cache)[d] : shapeOf(update)[d] != shapeOf(cache)[d])
-      return n.error() << "update of shape " << shapeText(shapeOf(update)) << " does not fit a cache of shape "
-                       << shapeText(shapeOf(cache)) << " along dimension " << *axis;
+    if (d == *axis ? shapeOf(update)[d] > shapeOf(cache)[d]
+                   : shapeOf(update)[d] != shapeOf(cache)[d])
+      return n.error() << "update of shape " << shapeText(shapeOf(update))
+                       << " does not fit a cache of shape " << shapeText(shapeOf(cache))
+                       << " along dimension " << *axis;
   int64_t size = shapeOf(cache)[*axis], fresh = shapeOf(update)[*axis];
   Type index = n.b.getI64Type();
   // Where in `update` each place of the cache would come from.
@@ -167,7 +174,8 @@ static LogicalResult importTensorScatter(NodeContext &n) {
                                   n.compare(Predicate::LT, source, n.splatLike(source, fresh)));
   if (fresh == 0)
     return n.done(cache);
-  Value safe = n.create<MinOp>(n.create<MaxOp>(source, n.splatLike(source, 0)), n.splatLike(source, fresh - 1));
+  Value safe = n.create<MinOp>(n.create<MaxOp>(source, n.splatLike(source, 0)),
+                               n.splatLike(source, fresh - 1));
   Value written = n.create<GatherElementsOp>(cache.getType(), update, safe, *axis);
   return n.done(n.select(isFresh, written, cache));
 }

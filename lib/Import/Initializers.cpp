@@ -1,15 +1,18 @@
-//===- Initializers.cpp - which initializers are weights, and what they are called --------------===//
+//===- Initializers.cpp - Which initializers are weights, and what they are called -===//
 //
 // 1. What depends on the model's inputs is found by one walk over the names.
-// 2. Each float initializer gets a role from how it is read: matrix of a linear layer, table, bias, … or none.
-// 3. One whose name is a module path ("model.norm.weight") is a weight under that name, whatever its role. One whose name an
-//    exporter made up ("val_110", "onnx::MatMul_556") is a weight if it has a role: `<path of the reader>.weight`; a matrix on the
-//    right of a product is [in, out] because a transpose was folded, and becomes [out, in] again. The other values
-//    (masks, rope tables, scalars) are constants.
+// 2. Each float initializer gets a role from how it is read: matrix of a linear layer, table, bias,
+// … or none.
+// 3. One whose name is a module path ("model.norm.weight") is a weight under that name, whatever
+// its role. One whose name an
+//    exporter made up ("val_110", "onnx::MatMul_556") is a weight if it has a role: `<path of the
+//    reader>.weight`; a matrix on the right of a product is [in, out] because a transpose was
+//    folded, and becomes [out, in] again. The other values (masks, rope tables, scalars) are
+//    constants.
 // 4. A matrix that equals a table of the same shape is tied to it: one weight with two names.
 //
-// Limits: a weight that an exporter changed (1 + w of zero-centred norms) cannot have its own name, which promises the
-// checkpoint's values; it is called `<path>.folded`.
+// Limits: a weight that an exporter changed (1 + w of zero-centred norms) cannot have its own name,
+// which promises the checkpoint's values; it is called `<path>.folded`.
 //
 //===----------------------------------------------------------------------===//
 
@@ -37,9 +40,7 @@ bool isMatrix(const Candidate &candidate) {
          (candidate.role == Role::RightMatrix || candidate.role == Role::LeftMatrix);
 }
 
-bool isFloat(DType dtype) {
-  return dtype <= DType::F8E5M2;
-}
+bool isFloat(DType dtype) { return dtype <= DType::F8E5M2; }
 
 class Planner {
 public:
@@ -71,10 +72,12 @@ private:
 
 } // namespace
 
-/// Buffers that exporters write as initializers but that are no weights: HF's rope frequencies and scales.
+/// Buffers that exporters write as initializers but that are no weights: HF's rope frequencies and
+/// scales.
 static bool isBuffer(StringRef name) {
   StringRef leaf = name.rsplit('.').second;
-  return leaf == "inv_freq" || leaf == "original_inv_freq" || leaf == "embed_scale" || leaf == "position_ids";
+  return leaf == "inv_freq" || leaf == "original_inv_freq" || leaf == "embed_scale" ||
+         leaf == "position_ids";
 }
 
 /// Whether all elements are the same: an initial state or a mask, not a weight.
@@ -82,7 +85,8 @@ static bool isSplat(const Weight &weight) {
   int64_t width = dtypeBytes(weight.dtype);
   if (!weight.hasValue || static_cast<int64_t>(weight.bytes.size()) < 2 * width)
     return weight.hasValue;
-  return std::memcmp(weight.bytes.data(), weight.bytes.data() + width, weight.bytes.size() - width) == 0;
+  return std::memcmp(weight.bytes.data(), weight.bytes.data() + width,
+                     weight.bytes.size() - width) == 0;
 }
 
 /// A module path rather than a name that an exporter made up.
@@ -120,7 +124,8 @@ Role Planner::roleOf(const Node &node, unsigned operand, const Tensor &tensor) {
     };
     return operand == 1 && !isSet("transB") ? Role::RightMatrix : Role::LeftMatrix;
   }
-  if ((op == "Gather" || op == "GatherND" || op == "GatherElements") && operand == 0 && rank >= 2 && isDynamic(node, 1))
+  if ((op == "Gather" || op == "GatherND" || op == "GatherElements") && operand == 0 && rank >= 2 &&
+      isDynamic(node, 1))
     return op == "Gather" && rank == 2 ? Role::Table : Role::Other;
   if ((op == "Conv" || op == "ConvTranspose") && operand >= 1)
     return operand == 2 ? Role::Bias : Role::Other;
@@ -144,7 +149,8 @@ Role Planner::findRole(StringRef name, const Tensor &tensor, unsigned &node, uns
     node = use.node;
     if (Role role = roleOf(reader, use.operand, tensor); role != Role::None)
       return role;
-    static const StringSet<> views = {"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast", "CastLike"};
+    static const StringSet<> views = {"Transpose", "Reshape", "Unsqueeze", "Squeeze",
+                                      "Identity",  "Cast",    "CastLike"};
     if (use.operand == 0 && views.contains(reader.op) && !reader.outputs.empty())
       if (Role role = findRole(reader.outputs[0], tensor, node, depth + 1); role != Role::None)
         return role == Role::RightMatrix ? Role::LeftMatrix : role; // turned round once already
@@ -167,7 +173,8 @@ void Planner::declare(const Candidate &candidate, const InitializerPlan &plan) {
   store.add(plan.name, std::move(weight));
 }
 
-/// The module of a convolution whose bias kept its name: functional calls run in the scope of the caller.
+/// The module of a convolution whose bias kept its name: functional calls run in the scope of the
+/// caller.
 static StringRef moduleOfConv(const Node &node) {
   StringRef bias = node.op == "Conv" && node.inputs.size() > 2 ? node.inputs[2] : StringRef();
   return isOwnName(bias) && bias.consume_back(".bias") ? bias : StringRef();
@@ -180,7 +187,8 @@ InitializerPlan Planner::planDerived(const Candidate &candidate) {
   std::string kind = moduleClass(graph.nodes[candidate.node]);
   bool isMatrix = importer::isMatrix(candidate);
   std::string base;
-  if (StringRef module = moduleOfConv(graph.nodes[candidate.node]); !module.empty() && candidate.tensor->weight.shape.size() > 2)
+  if (StringRef module = moduleOfConv(graph.nodes[candidate.node]);
+      !module.empty() && candidate.tensor->weight.shape.size() > 2)
     base = (module + ".weight").str();
   else if (path.empty())
     base = candidate.tensor->name.str();
@@ -189,7 +197,8 @@ InitializerPlan Planner::planDerived(const Candidate &candidate) {
   else
     base = (path + (candidate.role == Role::Bias ? ".bias" : ".folded")).str();
   // transformers' Conv1D (GPT-2) keeps [in, out]; torch's Linear is [out, in].
-  plan.isTransposed = isMatrix && candidate.role == Role::RightMatrix && !path.empty() && kind != "Conv1D";
+  plan.isTransposed =
+      isMatrix && candidate.role == Role::RightMatrix && !path.empty() && kind != "Conv1D";
   if (const Candidate *table = isMatrix ? findTied(candidate) : nullptr) {
     plan.name = plans[table->tensor->name].name;
     if (base != plan.name)
@@ -211,14 +220,15 @@ const Candidate *Planner::findTied(const Candidate &matrix) {
     const Weight &other = table.tensor->weight;
     bool turned = matrix.role == Role::RightMatrix;
     int64_t rows = mine.shape[turned], columns = mine.shape[!turned];
-    if (table.tensor == matrix.tensor || other.dtype != mine.dtype || other.shape[0] != rows || other.shape[1] != columns || !mine.hasValue ||
-        !other.hasValue || isSplat(mine))
+    if (table.tensor == matrix.tensor || other.dtype != mine.dtype || other.shape[0] != rows ||
+        other.shape[1] != columns || !mine.hasValue || !other.hasValue || isSplat(mine))
       continue;
     bool isEqual = true;
     for (int64_t r = 0; r < rows && isEqual; ++r)
       for (int64_t c = 0; c < columns && isEqual; ++c)
         isEqual = std::memcmp(other.bytes.data() + (r * columns + c) * width,
-                              mine.bytes.data() + (turned ? c * rows + r : r * columns + c) * width, width) == 0;
+                              mine.bytes.data() + (turned ? c * rows + r : r * columns + c) * width,
+                              width) == 0;
     if (isEqual)
       return &table;
   }
@@ -269,8 +279,8 @@ StringMap<InitializerPlan> Planner::run() {
   return std::move(plans);
 }
 
-StringMap<InitializerPlan> planInitializers(const Model &model, const UseMap &uses, ArrayRef<std::string> paths,
-                                            WeightStore &store) {
+StringMap<InitializerPlan> planInitializers(const Model &model, const UseMap &uses,
+                                            ArrayRef<std::string> paths, WeightStore &store) {
   return Planner(model, uses, paths, store).run();
 }
 

@@ -1,4 +1,4 @@
-//===- Losses.cpp - cross entropy and negative log likelihood --------------------------------------===//
+//===- Losses.cpp - Cross entropy and negative log likelihood -------------===//
 
 #include "NodeContext.h"
 
@@ -30,11 +30,12 @@ static LogicalResult checkLabels(NodeContext &n, Value scores, Value labels) {
     shape.erase(shape.begin() + 1);
   if (rankOf(scores) >= 2 && ArrayRef(shape) == shapeOf(labels))
     return success();
-  return n.error() << "labels of shape " << shapeText(shapeOf(labels)) << " do not fit scores of shape "
-                   << shapeText(shapeOf(scores));
+  return n.error() << "labels of shape " << shapeText(shapeOf(labels))
+                   << " do not fit scores of shape " << shapeText(shapeOf(scores));
 }
 
-/// What each position counts in a mean: its class's weight, zero where ignored. Null if all count the same.
+/// What each position counts in a mean: its class's weight, zero where ignored. Null if all count
+/// the same.
 static FailureOr<Value> positionWeights(NodeContext &n, Value labels, Value classes, Type element) {
   bool hasIgnored = n.find("ignore_index") != nullptr;
   if (!classes && !hasIgnored)
@@ -48,7 +49,8 @@ static FailureOr<Value> positionWeights(NodeContext &n, Value labels, Value clas
   }
   if (!hasIgnored)
     return weight;
-  Value isCounted = n.compare(Predicate::NE, labels, n.splatLike(labels, n.getInt("ignore_index", 0)));
+  Value isCounted =
+      n.compare(Predicate::NE, labels, n.splatLike(labels, n.getInt("ignore_index", 0)));
   return n.select(isCounted, weight, n.splat(type, 0));
 }
 
@@ -78,8 +80,10 @@ static LogicalResult importCrossEntropy(NodeContext &n) {
     return failure();
   auto type = typeOf(labels).clone(element.isF64() ? element : Type(n.b.getF32Type()));
   // Without ignore_index no label is special: the smallest number is none.
-  int64_t ignored = n.find("ignore_index") ? n.getInt("ignore_index", 0) : std::numeric_limits<int64_t>::min();
-  Value loss = n.create<SoftmaxCrossEntropyOp>(type, classesLast(n, scores), labels, n.b.getI64IntegerAttr(ignored));
+  int64_t ignored =
+      n.find("ignore_index") ? n.getInt("ignore_index", 0) : std::numeric_limits<int64_t>::min();
+  Value loss = n.create<SoftmaxCrossEntropyOp>(type, classesLast(n, scores), labels,
+                                               n.b.getI64IntegerAttr(ignored));
   if (failed(reduceLoss(n, {n.cast(loss, element), *weight})))
     return failure();
   if (!n.wants(1))
@@ -100,7 +104,8 @@ static LogicalResult importNegativeLogLikelihood(NodeContext &n) {
   // An ignored label may be no class at all; its position weighs nothing.
   Value safe = labels;
   if (n.find("ignore_index")) {
-    Value isCounted = n.compare(Predicate::NE, labels, n.splatLike(labels, n.getInt("ignore_index", 0)));
+    Value isCounted =
+        n.compare(Predicate::NE, labels, n.splatLike(labels, n.getInt("ignore_index", 0)));
     safe = n.select(isCounted, labels, n.splatLike(labels, 0));
   }
   Value index = n.insertDims(safe, {1});

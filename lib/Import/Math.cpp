@@ -1,4 +1,4 @@
-//===- Math.cpp - products and convolutions ---------------------------------------------------------===//
+//===- Math.cpp - Products and convolutions -------------------------------===//
 //
 // Every contraction becomes graph.einsum; transposes of operands disappear into its letters.
 //
@@ -28,9 +28,10 @@ static LogicalResult importMatMul(NodeContext &n) {
   if (innerA != innerB)
     return n.error() << "operands of shapes " << shapeText(shapeA) << " and " << shapeText(shapeB)
                      << " contract sizes " << innerA << " and " << innerB;
-  if (!broadcastShapes(shapeA.drop_back(std::min<int64_t>(rankA, 2)), shapeB.drop_back(std::min<int64_t>(rankB, 2))))
-    return n.error() << "batch dimensions of shapes " << shapeText(shapeA) << " and " << shapeText(shapeB)
-                     << " do not broadcast together";
+  if (!broadcastShapes(shapeA.drop_back(std::min<int64_t>(rankA, 2)),
+                       shapeB.drop_back(std::min<int64_t>(rankB, 2))))
+    return n.error() << "batch dimensions of shapes " << shapeText(shapeA) << " and "
+                     << shapeText(shapeB) << " do not broadcast together";
   return n.done(n.matmul(a, b));
 }
 
@@ -38,7 +39,8 @@ static LogicalResult importGemm(NodeContext &n) {
   Value a = n.input(0), b = n.input(1);
   if (failed(n.checkRank(a, 2, "A")) || failed(n.checkRank(b, 2, "B")))
     return failure();
-  std::string lettersA = n.getInt("transA", 0) ? "km" : "mk", lettersB = n.getInt("transB", 0) ? "nk" : "kn";
+  std::string lettersA = n.getInt("transA", 0) ? "km" : "mk",
+              lettersB = n.getInt("transB", 0) ? "nk" : "kn";
   int64_t innerA = shapeOf(a)[lettersA.find('k')], innerB = shapeOf(b)[lettersB.find('k')];
   if (innerA != innerB)
     return n.error() << "A contracts size " << innerA << ", B size " << innerB;
@@ -51,7 +53,8 @@ static LogicalResult importGemm(NodeContext &n) {
     return n.done(y);
   std::optional<Shape> shape = broadcastShapes(shapeOf(y), shapeOf(c));
   if (!shape || *shape != shapeOf(y))
-    return n.error() << "C of shape " << shapeText(shapeOf(c)) << " does not broadcast to " << shapeText(shapeOf(y));
+    return n.error() << "C of shape " << shapeText(shapeOf(c)) << " does not broadcast to "
+                     << shapeText(shapeOf(y));
   if (beta != 1)
     c = n.binary<MulOp>(c, beta);
   return n.done(n.binary<AddOp>(y, c));
@@ -101,8 +104,10 @@ static Value arrange(NodeContext &n, Labelled operand, StringRef result) {
   return n.transpose(value, permutation);
 }
 
-/// Splits an equation into terms and replaces every "..." by capital letters for the broadcast dimensions.
-static LogicalResult parseEquation(NodeContext &n, SmallVectorImpl<Labelled> &operands, std::string &result) {
+/// Splits an equation into terms and replaces every "..." by capital letters for the broadcast
+/// dimensions.
+static LogicalResult parseEquation(NodeContext &n, SmallVectorImpl<Labelled> &operands,
+                                   std::string &result) {
   std::string equation;
   for (char c : n.getString("equation", ""))
     if (!llvm::isSpace(c))
@@ -111,8 +116,8 @@ static LogicalResult parseEquation(NodeContext &n, SmallVectorImpl<Labelled> &op
   SmallVector<StringRef> terms;
   inputs.split(terms, ',');
   if (terms.size() != n.numInputs())
-    return n.error() << "equation \"" << equation << "\" has " << terms.size() << " terms for " << n.numInputs()
-                     << " operands";
+    return n.error() << "equation \"" << equation << "\" has " << terms.size() << " terms for "
+                     << n.numInputs() << " operands";
   // Capital letters that the equation leaves free, last dimension first.
   std::string free;
   for (char c = 'Z'; c >= 'A'; --c)
@@ -148,14 +153,16 @@ static LogicalResult parseEquation(NodeContext &n, SmallVectorImpl<Labelled> &op
         result += c;
   }
   for (auto [at, c] : llvm::enumerate(result)) {
-    bool isKnown = llvm::any_of(operands, [c = c](const Labelled &o) { return o.letters.find(c) != std::string::npos; });
+    bool isKnown = llvm::any_of(
+        operands, [c = c](const Labelled &o) { return o.letters.find(c) != std::string::npos; });
     if (!isKnown || result.find(c, at + 1) != std::string::npos)
       return n.error() << "equation \"" << equation << "\" has no valid result";
   }
   return success();
 }
 
-/// Checks that a letter has one size (or 1, which repeats and is dropped where another operand is larger).
+/// Checks that a letter has one size (or 1, which repeats and is dropped where another operand is
+/// larger).
 static LogicalResult unifySizes(NodeContext &n, SmallVectorImpl<Labelled> &operands) {
   llvm::SmallDenseMap<char, int64_t> sizes;
   for (Labelled &operand : operands)
@@ -163,7 +170,8 @@ static LogicalResult unifySizes(NodeContext &n, SmallVectorImpl<Labelled> &opera
       int64_t size = shapeOf(operand.value)[d];
       int64_t &known = sizes.try_emplace(letter, size).first->second;
       if (known != size && known != 1 && size != 1)
-        return n.error() << "letter '" << StringRef(&operand.letters[d], 1) << "' has sizes " << known << " and " << size;
+        return n.error() << "letter '" << StringRef(&operand.letters[d], 1) << "' has sizes "
+                         << known << " and " << size;
       known = std::max(known, size);
     }
   for (Labelled &operand : operands) {
@@ -201,7 +209,9 @@ static LogicalResult importEinsum(NodeContext &n) {
       for (char c : product.letters + operands[k].letters)
         if (StringRef(later).contains(c) && !StringRef(kept).contains(c))
           kept += c;
-    product = {n.einsum(product.value, product.letters, operands[k].value, operands[k].letters, kept), kept};
+    product = {
+        n.einsum(product.value, product.letters, operands[k].value, operands[k].letters, kept),
+        kept};
   }
   return n.done(arrange(n, product, result));
 }
@@ -217,7 +227,8 @@ struct Window {
 } // namespace
 
 /// Strides, dilations and pads of a window of `kernel`, with `auto_pad` resolved.
-static FailureOr<Window> windowOf(NodeContext &n, ArrayRef<int64_t> input, ArrayRef<int64_t> kernel) {
+static FailureOr<Window> windowOf(NodeContext &n, ArrayRef<int64_t> input,
+                                  ArrayRef<int64_t> kernel) {
   size_t rank = kernel.size();
   Window w;
   w.strides = n.getInts("strides").value_or(Shape(rank, 1));
@@ -225,11 +236,13 @@ static FailureOr<Window> windowOf(NodeContext &n, ArrayRef<int64_t> input, Array
   Shape pads = n.getInts("pads").value_or(Shape(2 * rank, 0));
   constexpr int64_t kMax = int64_t(1) << 30;
   auto isSane = [&](ArrayRef<int64_t> values, size_t count, int64_t least) {
-    return values.size() == count && llvm::all_of(values, [&](int64_t x) { return x >= least && x < kMax; });
+    return values.size() == count &&
+           llvm::all_of(values, [&](int64_t x) { return x >= least && x < kMax; });
   };
   if (!isSane(w.strides, rank, 1) || !isSane(w.dilations, rank, 1) || !isSane(pads, 2 * rank, 0))
-    return n.error() << "strides " << shapeText(w.strides) << ", dilations " << shapeText(w.dilations) << " or pads "
-                     << shapeText(pads) << " do not fit " << rank << " spatial dimensions";
+    return n.error() << "strides " << shapeText(w.strides) << ", dilations "
+                     << shapeText(w.dilations) << " or pads " << shapeText(pads) << " do not fit "
+                     << rank << " spatial dimensions";
   StringRef automatic = n.getString("auto_pad", "NOTSET");
   for (size_t d = 0; d < rank; ++d) {
     if (automatic.starts_with("SAME")) {
@@ -254,23 +267,26 @@ static LogicalResult importConv(NodeContext &n) {
                      << shapeText(shapeOf(weight));
   ArrayRef<int64_t> kernel = shapeOf(weight).drop_front(2), input = shapeOf(x).drop_front(2);
   if (auto given = n.getInts("kernel_shape"); given && ArrayRef(*given) != kernel)
-    return n.error() << "kernel_shape " << shapeText(*given) << " differs from the weight's " << shapeText(kernel);
+    return n.error() << "kernel_shape " << shapeText(*given) << " differs from the weight's "
+                     << shapeText(kernel);
   FailureOr<Window> w = windowOf(n, input, kernel);
   if (failed(w))
     return failure();
   Shape shape{shapeOf(x)[0], shapeOf(weight)[0]};
   for (size_t d = 0; d < kernel.size(); ++d) {
-    int64_t extent = (kernel[d] - 1) * w->dilations[d] + 1, padded = input[d] + w->low[d] + w->high[d];
+    int64_t extent = (kernel[d] - 1) * w->dilations[d] + 1,
+            padded = input[d] + w->low[d] + w->high[d];
     if (extent > padded)
       return n.error() << "kernel of extent " << extent << " exceeds the padded size " << padded
                        << " of spatial dimension " << d;
     shape.push_back((padded - extent) / w->strides[d] + 1);
   }
-  Value y = n.create<ConvOp>(typeOf(x).clone(shape), x, weight, w->strides, w->low, w->high, w->dilations,
-                             n.getInt("group", 1));
+  Value y = n.create<ConvOp>(typeOf(x).clone(shape), x, weight, w->strides, w->low, w->high,
+                             w->dilations, n.getInt("group", 1));
   if (Value bias = n.input(2)) {
     if (shapeOf(bias) != ArrayRef<int64_t>{shape[1]})
-      return n.error() << "bias has shape " << shapeText(shapeOf(bias)) << ", the result " << shape[1] << " channels";
+      return n.error() << "bias has shape " << shapeText(shapeOf(bias)) << ", the result "
+                       << shape[1] << " channels";
     y = n.create<AddOp>(y, n.broadcast(bias, {1}, shape));
   }
   return n.done(y);
@@ -281,7 +297,8 @@ static LogicalResult importGlobalAveragePool(NodeContext &n) {
 }
 
 static LogicalResult importGlobalMaxPool(NodeContext &n) {
-  return n.done(n.reduce(Reduction::Max, n.input(0), iotaDims(2, rankOf(n.input(0))), /*keepDims=*/true));
+  return n.done(
+      n.reduce(Reduction::Max, n.input(0), iotaDims(2, rankOf(n.input(0))), /*keepDims=*/true));
 }
 
 void addMath(OperatorTable &table) {

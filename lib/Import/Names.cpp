@@ -1,4 +1,4 @@
-//===- Names.cpp - module paths of nodes ---------------------------------------------------------===//
+//===- Names.cpp - Module paths of nodes ----------------------------------===//
 
 #include "Names.h"
 
@@ -8,7 +8,8 @@ using namespace llvm;
 
 namespace shardc::importer {
 
-/// The last but one element of a Python list of strings, as `repr` writes it: the innermost module; the last is the op.
+/// The last but one element of a Python list of strings, as `repr` writes it: the innermost module;
+/// the last is the op.
 static std::string lastButOne(StringRef list) {
   std::vector<std::string> items;
   for (size_t at = 0; at < list.size(); ++at) {
@@ -85,7 +86,8 @@ std::vector<std::string> modulePaths(const Graph &graph, const UseMap &uses) {
       continue;
     const std::string &after = paths[reader->second.front().node];
     auto producer = find_if(node.inputs, [&](StringRef name) { return producers.count(name); });
-    paths[n] = producer == node.inputs.end() ? after : commonPath(paths[producers[*producer]], after);
+    paths[n] =
+        producer == node.inputs.end() ? after : commonPath(paths[producers[*producer]], after);
   }
   return paths;
 }

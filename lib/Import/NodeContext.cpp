@@ -1,4 +1,4 @@
-//===- NodeContext.cpp - what the import of one ONNX node works with ---------------------------===//
+//===- NodeContext.cpp - What the import of one ONNX node works with ------===//
 
 #include "NodeContext.h"
 
@@ -53,7 +53,8 @@ FailureOr<Shape> NodeContext::constantInts(unsigned i) {
   if (!tensor)
     return failure();
   if (tensor->isFloat())
-    return error() << "input " << i << " has element type " << tensor->type.getElementType() << ", expected an integer";
+    return error() << "input " << i << " has element type " << tensor->type.getElementType()
+                   << ", expected an integer";
   return Shape(tensor->i.begin(), tensor->i.end());
 }
 
@@ -176,7 +177,8 @@ LogicalResult NodeContext::checkRank(Value v, int64_t rank, StringRef what) {
 FailureOr<Type> NodeContext::elementType(int64_t code) {
   std::optional<DType> dtype = onnxDType(static_cast<int32_t>(code));
   if (!dtype)
-    return error() << "element type " << onnxTypeName(static_cast<int32_t>(code)) << " is not supported";
+    return error() << "element type " << onnxTypeName(static_cast<int32_t>(code))
+                   << " is not supported";
   return dtypeToType(b.getContext(), *dtype);
 }
 
@@ -202,7 +204,8 @@ static bool isNonNegative(Value v, Folder &folder, unsigned depth = 0) {
            (!isFloat(castOp.getInput()) && elementOf(v).isInteger(64) &&
             isNonNegative(castOp.getInput(), folder, depth + 1));
   if (isa<ConcatOp>(op))
-    return llvm::all_of(op->getOperands(), [&](Value x) { return isNonNegative(x, folder, depth + 1); });
+    return llvm::all_of(op->getOperands(),
+                        [&](Value x) { return isNonNegative(x, folder, depth + 1); });
   return false;
 }
 

@@ -1,4 +1,4 @@
-//===- NodeContext.h - what the import of one ONNX node works with -----------------------------===//
+//===- NodeContext.h - What the import of one ONNX node works with --------===//
 
 #ifndef SHARDC_LIB_IMPORT_NODECONTEXT_H
 #define SHARDC_LIB_IMPORT_NODECONTEXT_H
@@ -8,7 +8,8 @@
 
 namespace shardc::importer {
 
-/// What an ONNX name stands for: a tensor, a sequence of tensors, or nothing because its node failed.
+/// What an ONNX name stands for: a tensor, a sequence of tensors, or nothing because its node
+/// failed.
 struct Binding {
   mlir::Value value;
   std::vector<mlir::Value> elements;
@@ -19,8 +20,8 @@ struct Binding {
 /// One node: its inputs as values, its attributes, and a builder for its ops.
 class NodeContext : public GraphBuilder {
 public:
-  NodeContext(mlir::OpBuilder &b, Folder &folder, mlir::Location loc, mlir::StringAttr path, const Node &node,
-              int64_t version)
+  NodeContext(mlir::OpBuilder &b, Folder &folder, mlir::Location loc, mlir::StringAttr path,
+              const Node &node, int64_t version)
       : GraphBuilder(b, folder, loc, path), node(node), version(version) {}
 
   const Node &node;
@@ -30,9 +31,13 @@ public:
   //===--- inputs and outputs ---===//
   unsigned numInputs() const { return inputs.size(); }
   /// Null if absent. The table of operators says how many are always there.
-  mlir::Value input(unsigned i) const { return i < inputs.size() ? inputs[i].value : mlir::Value(); }
+  mlir::Value input(unsigned i) const {
+    return i < inputs.size() ? inputs[i].value : mlir::Value();
+  }
   mlir::SmallVector<mlir::Value> allInputs() const;
-  bool wants(unsigned output) const { return output < outputs.size() && !node.outputs[output].empty(); }
+  bool wants(unsigned output) const {
+    return output < outputs.size() && !node.outputs[output].empty();
+  }
   /// Ignored if the node does not name that output.
   void set(unsigned output, mlir::Value value);
   mlir::LogicalResult done(mlir::Value value) {

@@ -1,4 +1,4 @@
-//===- Normalization.cpp - layer, RMS, batch, group and instance norms --------------------------------===//
+//===- Normalization.cpp - Layer, RMS, batch, group and instance norms ----===//
 
 #include "NodeContext.h"
 
@@ -8,19 +8,23 @@ using namespace shardc::graph;
 
 namespace shardc::importer {
 
-/// A scale or shift as graph wants it: the shape of the normalised dimensions, the operand's element type.
-static FailureOr<Value> normOperand(NodeContext &n, Value v, Value x, int64_t normDims, StringRef what) {
+/// A scale or shift as graph wants it: the shape of the normalised dimensions, the operand's
+/// element type.
+static FailureOr<Value> normOperand(NodeContext &n, Value v, Value x, int64_t normDims,
+                                    StringRef what) {
   if (!v)
     return v;
   ArrayRef<int64_t> shape = shapeOf(x).take_back(normDims);
   std::optional<Shape> common = broadcastShapes(shapeOf(v), shape);
   if (!common || ArrayRef(*common) != shape)
-    return n.error() << what << " of shape " << shapeText(shapeOf(v)) << " does not broadcast to " << shapeText(shape);
+    return n.error() << what << " of shape " << shapeText(shapeOf(v)) << " does not broadcast to "
+                     << shapeText(shape);
   return n.broadcastTo(v, shape);
 }
 
 /// Mean and 1 / standard deviation over dims, kept as ones, in at least f32.
-static std::pair<Value, Value> statistics(NodeContext &n, Value wide, ArrayRef<int64_t> dims, double epsilon) {
+static std::pair<Value, Value> statistics(NodeContext &n, Value wide, ArrayRef<int64_t> dims,
+                                          double epsilon) {
   Value mean = n.mean(wide, dims, true);
   Value centred = n.binary<SubOp>(wide, mean);
   Value variance = n.mean(n.create<MulOp>(centred, centred), dims, true);
@@ -64,7 +68,8 @@ static LogicalResult importRmsNorm(NodeContext &n) {
   // A scale of another type: normalise first, then scale in that type, which is the result's.
   bool isMixed = elementOf(x) != elementOf(scale);
   Value y = n.create<RmsNormOp>(x.getType(), x, isMixed ? Value() : *weight,
-                                n.b.getF64FloatAttr(n.getFloat("epsilon", 1e-5)), n.b.getI64IntegerAttr(normDims));
+                                n.b.getF64FloatAttr(n.getFloat("epsilon", 1e-5)),
+                                n.b.getI64IntegerAttr(normDims));
   if (isMixed)
     y = n.binary<MulOp>(n.cast(y, elementOf(scale)), *weight);
   return n.done(y);
@@ -73,8 +78,8 @@ static LogicalResult importRmsNorm(NodeContext &n) {
 /// A vector over channels (dimension 1), widened and broadcast to the operand.
 static FailureOr<Value> channelOperand(NodeContext &n, Value v, Value x, StringRef what) {
   if (shapeOf(v) != ArrayRef<int64_t>{shapeOf(x)[1]})
-    return n.error() << what << " has shape " << shapeText(shapeOf(v)) << ", the input " << shapeOf(x)[1]
-                     << " channels";
+    return n.error() << what << " has shape " << shapeText(shapeOf(v)) << ", the input "
+                     << shapeOf(x)[1] << " channels";
   return n.broadcast(n.cast(v, elementOf(x)), {1}, shapeOf(x));
 }
 
@@ -91,8 +96,10 @@ static LogicalResult importBatchNorm(NodeContext &n) {
   if (n.getInt("training_mode", 0))
     return n.error() << "training mode is not supported";
   Value wide = widen(n, x);
-  FailureOr<Value> scale = channelOperand(n, n.input(1), wide, "scale"), shift = channelOperand(n, n.input(2), wide, "B"),
-                   mean = channelOperand(n, n.input(3), wide, "mean"), variance = channelOperand(n, n.input(4), wide, "var");
+  FailureOr<Value> scale = channelOperand(n, n.input(1), wide, "scale"),
+                   shift = channelOperand(n, n.input(2), wide, "B"),
+                   mean = channelOperand(n, n.input(3), wide, "mean"),
+                   variance = channelOperand(n, n.input(4), wide, "var");
   if (failed(scale) || failed(shift) || failed(mean) || failed(variance))
     return failure();
   Value inverse = n.create<RsqrtOp>(n.binary<AddOp>(*variance, n.getFloat("epsilon", 1e-5)));
@@ -100,7 +107,8 @@ static LogicalResult importBatchNorm(NodeContext &n) {
   return n.done(n.cast(n.create<AddOp>(n.create<MulOp>(normal, *scale), *shift), elementOf(x)));
 }
 
-/// Groups of channels normalised together, then scaled: over channels, or over groups (opset below 21).
+/// Groups of channels normalised together, then scaled: over channels, or over groups (opset below
+/// 21).
 static LogicalResult importGroups(NodeContext &n, int64_t groups) {
   Value x = n.input(0);
   int64_t channels = shapeOf(x)[1];
@@ -110,7 +118,8 @@ static LogicalResult importGroups(NodeContext &n, int64_t groups) {
   grouped[1] = groups;
   grouped.insert(grouped.begin() + 2, channels / groups);
   Value wide = n.reshape(widen(n, x), grouped);
-  auto [mean, inverse] = statistics(n, wide, iotaDims(2, grouped.size()), n.getFloat("epsilon", 1e-5));
+  auto [mean, inverse] =
+      statistics(n, wide, iotaDims(2, grouped.size()), n.getFloat("epsilon", 1e-5));
   Value normal = n.reshape(n.binary<MulOp>(n.binary<SubOp>(wide, mean), inverse), shapeOf(x));
   auto perChannel = [&](Value v) {
     bool isPerGroup = shapeOf(v) == ArrayRef<int64_t>{groups} && groups != channels;
@@ -124,7 +133,8 @@ static LogicalResult importGroups(NodeContext &n, int64_t groups) {
 }
 
 static LogicalResult importGroupNorm(NodeContext &n) {
-  return failed(checkChannels(n, n.input(0))) ? failure() : importGroups(n, n.getInt("num_groups", 0));
+  return failed(checkChannels(n, n.input(0))) ? failure()
+                                              : importGroups(n, n.getInt("num_groups", 0));
 }
 
 static LogicalResult importInstanceNorm(NodeContext &n) {
@@ -138,7 +148,8 @@ static LogicalResult importMeanVarianceNorm(NodeContext &n) {
     return failure();
   // As the standard spells it: sqrt(E[x^2] - E[x]^2) + 1e-9 below the line.
   Value mean = n.mean(x, *dims, true);
-  Value variance = n.create<SubOp>(n.mean(n.create<MulOp>(x, x), *dims, true), n.create<MulOp>(mean, mean));
+  Value variance =
+      n.create<SubOp>(n.mean(n.create<MulOp>(x, x), *dims, true), n.create<MulOp>(mean, mean));
   Value deviation = n.binary<AddOp>(n.create<SqrtOp>(variance), 1e-9);
   return n.done(n.binary<DivOp>(n.binary<SubOp>(x, mean), deviation));
 }

@@ -1,8 +1,9 @@
-//===- OnnxModel.cpp - reading ONNX files --------------------------------------------------------===//
+//===- OnnxModel.cpp - Reading ONNX files ---------------------------------===//
 //
-// The only file that reads protobuf (WriteDevicePlan.cpp writes it). The input is mapped and parsed once; payloads stay where the parser put them (or in
-// mapped external files). Input is hostile until checked here: sizes may be negative or overflow, external paths may
-// leave the model's folder.
+// The only file that reads protobuf (WriteDevicePlan.cpp writes it). The input is mapped and parsed
+// once; payloads stay where the parser put them (or in mapped external files). Input is hostile
+// until checked here: sizes may be negative or overflow, external paths may leave the model's
+// folder.
 //
 //===----------------------------------------------------------------------===//
 
@@ -105,9 +106,10 @@ private:
 // Tensors
 //===----------------------------------------------------------------------===//
 
-/// Maps an external file, which must lie in the model's folder. A file that does not exist gives null: the graph is
-/// weightless.
-Error Reader::mapExternal(StringRef location, const Twine &what, std::shared_ptr<MemoryBuffer> &file) {
+/// Maps an external file, which must lie in the model's folder. A file that does not exist gives
+/// null: the graph is weightless.
+Error Reader::mapExternal(StringRef location, const Twine &what,
+                          std::shared_ptr<MemoryBuffer> &file) {
   auto [known, isNew] = externalFiles.try_emplace(location);
   if (!isNew) {
     file = known->second;
@@ -115,7 +117,8 @@ Error Reader::mapExternal(StringRef location, const Twine &what, std::shared_ptr
   }
   if (location.empty() || sys::path::is_absolute(location) || location.contains('\0') ||
       is_contained(make_range(sys::path::begin(location), sys::path::end(location)), ".."))
-    return error(what + ": external data \"" + location + "\" is not a path inside the model's folder");
+    return error(what + ": external data \"" + location +
+                 "\" is not a path inside the model's folder");
   SmallString<256> full(folder), real, realFolder;
   sys::path::append(full, location);
   if (!sys::fs::exists(full))
@@ -131,7 +134,8 @@ Error Reader::mapExternal(StringRef location, const Twine &what, std::shared_ptr
     return error(what + ": external data \"" + location + "\" is not a file");
   auto buffer = MemoryBuffer::getFile(real, /*IsText=*/false, /*RequiresNullTerminator=*/false);
   if (!buffer)
-    return error(what + ": cannot read external data \"" + location + "\": " + buffer.getError().message());
+    return error(what + ": cannot read external data \"" + location +
+                 "\": " + buffer.getError().message());
   file = known->second = std::move(*buffer);
   return Error::success();
 }
@@ -143,12 +147,13 @@ Error Reader::readExternal(const onnx::TensorProto &proto, const Twine &what, We
     StringRef key = ref(entry.key()), value = ref(entry.value());
     if (key == "location")
       location = value;
-    else if ((key == "offset" && value.getAsInteger(10, offset)) || (key == "length" && value.getAsInteger(10, length)))
+    else if ((key == "offset" && value.getAsInteger(10, offset)) ||
+             (key == "length" && value.getAsInteger(10, length)))
       return error(what + ": external " + key + " \"" + value + "\" is not a size");
   }
   if (length != static_cast<uint64_t>(weight.numBytes()))
-    return error(what + ": external length " + Twine(length) + ", its type takes " + Twine(weight.numBytes()) +
-                 " bytes");
+    return error(what + ": external length " + Twine(length) + ", its type takes " +
+                 Twine(weight.numBytes()) + " bytes");
   std::shared_ptr<MemoryBuffer> file;
   if (Error failed = mapExternal(location, what, file))
     return failed;
@@ -156,8 +161,8 @@ Error Reader::readExternal(const onnx::TensorProto &proto, const Twine &what, We
     return Error::success();
   uint64_t size = file->getBufferSize();
   if (offset > size || length > size - offset)
-    return error(what + ": external bytes [" + Twine(offset) + ", +" + Twine(length) + ") lie outside \"" + location +
-                 "\" of " + Twine(size) + " bytes");
+    return error(what + ": external bytes [" + Twine(offset) + ", +" + Twine(length) +
+                 ") lie outside \"" + location + "\" of " + Twine(size) + " bytes");
   weight.bytes = ArrayRef<char>(file->getBufferStart() + offset, length);
   weight.owner = file;
   weight.hasValue = true;
@@ -166,12 +171,14 @@ Error Reader::readExternal(const onnx::TensorProto &proto, const Twine &what, We
 
 /// A view of a repeated field that stores the elements as they are.
 template <typename Field> static ArrayRef<char> viewOf(const Field &field) {
-  return ArrayRef<char>(reinterpret_cast<const char *>(field.data()), field.size() * sizeof(*field.data()));
+  return ArrayRef<char>(reinterpret_cast<const char *>(field.data()),
+                        field.size() * sizeof(*field.data()));
 }
 
 /// int32_data (and uint64_data for U32) hold narrower elements one a word.
 template <typename Field>
-static ArrayRef<char> narrow(const Field &field, int64_t width, std::shared_ptr<const void> &owner) {
+static ArrayRef<char> narrow(const Field &field, int64_t width,
+                             std::shared_ptr<const void> &owner) {
   auto bytes = std::make_shared<std::vector<char>>(field.size() * width);
   for (int64_t n = 0; n < field.size(); ++n)
     std::memcpy(bytes->data() + n * width, &field[n], width); // little-endian: the low bytes
@@ -221,7 +228,8 @@ Error Reader::readTensor(const onnx::TensorProto &proto, const Twine &where, Ten
   Weight &weight = tensor.weight;
   std::optional<DType> dtype = onnxDType(proto.data_type());
   if (!dtype)
-    return error(what + " has element type " + onnxTypeName(proto.data_type()) + ", which is not supported");
+    return error(what + " has element type " + onnxTypeName(proto.data_type()) +
+                 ", which is not supported");
   if (proto.has_segment())
     return error(what + " is a segment of a tensor, which is not supported");
   weight.dtype = *dtype;
@@ -242,7 +250,8 @@ Error Reader::readTensor(const onnx::TensorProto &proto, const Twine &where, Ten
 // Nodes and graphs
 //===----------------------------------------------------------------------===//
 
-Error Reader::readAttribute(const onnx::AttributeProto &proto, const Node &node, Attribute &attribute) {
+Error Reader::readAttribute(const onnx::AttributeProto &proto, const Node &node,
+                            Attribute &attribute) {
   attribute.name = ref(proto.name());
   attribute.reference = ref(proto.ref_attr_name());
   switch (proto.type()) {
@@ -274,7 +283,9 @@ Error Reader::readAttribute(const onnx::AttributeProto &proto, const Node &node,
   case onnx::AttributeProto::TENSOR:
     attribute.kind = AttributeKind::Tensor;
     attribute.tensor = std::make_shared<Tensor>();
-    return readTensor(proto.t(), "node \"" + node.name + "\" (" + node.op + "): attribute \"" + proto.name() + "\"",
+    return readTensor(proto.t(),
+                      "node \"" + node.name + "\" (" + node.op + "): attribute \"" + proto.name() +
+                          "\"",
                       *attribute.tensor);
   case onnx::AttributeProto::GRAPH:
     attribute.kind = AttributeKind::Graph;
@@ -297,7 +308,9 @@ static NodeSharding readSharding(const onnx::NodeDeviceConfigurationProto &proto
       ShardedDim &to = spec.dims.emplace_back();
       to.axis = dim.axis();
       for (const auto &part : dim.simple_sharding())
-        to.parts.push_back({part.has_dim_value() ? std::optional<int64_t>(part.dim_value()) : std::nullopt, part.num_shards()});
+        to.parts.push_back(
+            {part.has_dim_value() ? std::optional<int64_t>(part.dim_value()) : std::nullopt,
+             part.num_shards()});
     }
   }
   return sharding;
@@ -335,7 +348,8 @@ ValueInfo Reader::readValueInfo(const onnx::ValueInfoProto &proto) {
   const auto &type = proto.type().tensor_type();
   info.dtype = onnxDType(type.elem_type());
   if (!info.dtype)
-    info.problem = "has element type " + onnxTypeName(type.elem_type()) + ", which is not supported";
+    info.problem =
+        "has element type " + onnxTypeName(type.elem_type()) + ", which is not supported";
   info.hasShape = type.has_shape();
   for (const auto &from : type.shape().dim()) {
     Dim dim;
@@ -373,7 +387,8 @@ Error Reader::readGraph(const onnx::GraphProto &proto, Graph &graph) {
 
 Error Reader::parse(StringRef content) {
   if (content.size() > static_cast<size_t>(INT_MAX))
-    return error("file of " + Twine(content.size()) + " bytes exceeds the 2 GiB of the format; store weights as external data");
+    return error("file of " + Twine(content.size()) +
+                 " bytes exceeds the 2 GiB of the format; store weights as external data");
   // The parser's own messages name neither file nor reason.
   google::protobuf::LogSilencer silencer;
   google::protobuf::io::ArrayInputStream stream(content.data(), static_cast<int>(content.size()));
@@ -391,7 +406,8 @@ static std::vector<Opset>
 readOpsets(const google::protobuf::RepeatedPtrField<onnx::OperatorSetIdProto> &protos) {
   std::vector<Opset> opsets;
   for (const auto &opset : protos)
-    opsets.push_back({opset.domain() == "ai.onnx" ? StringRef() : ref(opset.domain()), opset.version()});
+    opsets.push_back(
+        {opset.domain() == "ai.onnx" ? StringRef() : ref(opset.domain()), opset.version()});
   return opsets;
 }
 

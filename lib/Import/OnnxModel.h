@@ -1,8 +1,8 @@
-//===- OnnxModel.h - an ONNX file as plain, checked structures ---------------------------------===//
+//===- OnnxModel.h - An ONNX file as plain, checked structures ------------===//
 //
-// The only view of a model that the importer has: names and payloads point into the parsed file, which `Model`
-// keeps alive. Everything that can be wrong with a file by itself (sizes, types, external data, duplicate names) was
-// checked when one of these exists.
+// The only view of a model that the importer has: names and payloads point into the parsed file,
+// which `Model` keeps alive. Everything that can be wrong with a file by itself (sizes, types,
+// external data, duplicate names) was checked when one of these exists.
 //
 //===----------------------------------------------------------------------===//
 
@@ -30,11 +30,23 @@ struct Tensor {
 };
 
 /// What an attribute holds. The names follow AttributeProto.
-enum class AttributeKind { Unknown, Float, Int, String, Tensor, Graph, Floats, Ints, Strings, Other };
+enum class AttributeKind {
+  Unknown,
+  Float,
+  Int,
+  String,
+  Tensor,
+  Graph,
+  Floats,
+  Ints,
+  Strings,
+  Other
+};
 
 struct Attribute {
   llvm::StringRef name;
-  llvm::StringRef reference; ///< inside a function: the name of the attribute of the call that it stands for
+  llvm::StringRef
+      reference; ///< inside a function: the name of the attribute of the call that it stands for
   AttributeKind kind = AttributeKind::Unknown;
   int64_t i = 0;
   double f = 0;
@@ -127,7 +139,8 @@ struct Model {
 /// Reads and checks a model. Errors name the file and what is wrong with which tensor or node.
 llvm::Expected<std::unique_ptr<Model>> readModel(llvm::StringRef path);
 
-/// The element type of a TensorProto::DataType code; none for strings, complex numbers and types narrower than a byte.
+/// The element type of a TensorProto::DataType code; none for strings, complex numbers and types
+/// narrower than a byte.
 std::optional<DType> onnxDType(int32_t code);
 /// Its name for messages ("FLOAT8E4M3FN"), or its number.
 std::string onnxTypeName(int32_t code);

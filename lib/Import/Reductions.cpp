@@ -1,4 +1,4 @@
-//===- Reductions.cpp - reductions, scans, softmax --------------------------------------------------===//
+//===- Reductions.cpp - Reductions, scans, softmax ------------------------===//
 
 #include "NodeContext.h"
 
@@ -17,8 +17,8 @@ struct ReduceArgs {
 };
 } // namespace
 
-/// Axes are an attribute before opset 13 (ReduceSum) or 18 (the others) and an input from then on; absent means all, or with
-/// `noop_with_empty_axes` none.
+/// Axes are an attribute before opset 13 (ReduceSum) or 18 (the others) and an input from then on;
+/// absent means all, or with `noop_with_empty_axes` none.
 static FailureOr<ReduceArgs> reduceArgs(NodeContext &n) {
   ReduceArgs args{n.input(0), {}, n.getInt("keepdims", 1) != 0};
   FailureOr<std::optional<Shape>> given = n.axesOf("axes", 1);
@@ -72,7 +72,8 @@ static LogicalResult importReduceMean(NodeContext &n) {
   return failed(args) ? failure() : n.done(n.mean(args->x, args->dims, args->keepDims));
 }
 
-/// max + log(sum(exp(x - max))), with an infinite maximum replaced by zero so that no inf - inf arises.
+/// max + log(sum(exp(x - max))), with an infinite maximum replaced by zero so that no inf - inf
+/// arises.
 static LogicalResult importReduceLogSumExp(NodeContext &n) {
   FailureOr<ReduceArgs> args = reduceArgs(n);
   if (failed(args))
@@ -80,7 +81,8 @@ static LogicalResult importReduceLogSumExp(NodeContext &n) {
   Value top = n.reduce(Reduction::Max, args->x, args->dims, /*keepDims=*/true);
   auto mask = n.create<IsInfOp>(typeOf(top).clone(n.b.getI1Type()), top, true, true);
   top = n.select(mask, n.splatLike(top, 0), top);
-  Value sum = n.reduce(Reduction::Sum, n.create<ExpOp>(n.binary<SubOp>(args->x, top)), args->dims, true);
+  Value sum =
+      n.reduce(Reduction::Sum, n.create<ExpOp>(n.binary<SubOp>(args->x, top)), args->dims, true);
   Value result = n.create<AddOp>(n.create<LogOp>(sum), top);
   if (args->keepDims)
     return n.done(result);
@@ -99,7 +101,8 @@ template <bool largest> static LogicalResult importArgReduce(NodeContext &n) {
   Shape shape(shapeOf(x));
   shape.erase(shape.begin() + *dim);
   auto type = RankedTensorType::get(shape, n.b.getI64Type());
-  Value result = n.create<ArgReduceOp>(type, largest, x, *dim, n.getInt("select_last_index", 0) != 0);
+  Value result =
+      n.create<ArgReduceOp>(type, largest, x, *dim, n.getInt("select_last_index", 0) != 0);
   return n.done(n.getInt("keepdims", 1) ? n.insertDims(result, {*dim}) : result);
 }
 
@@ -110,8 +113,8 @@ static LogicalResult importCumSum(NodeContext &n) {
   FailureOr<int64_t> dim = n.axis(*given, rankOf(n.input(0)));
   if (failed(dim))
     return failure();
-  return n.done(n.create<CumsumOp>(n.input(0).getType(), n.input(0), *dim, n.getInt("exclusive", 0) != 0,
-                                   n.getInt("reverse", 0) != 0));
+  return n.done(n.create<CumsumOp>(n.input(0).getType(), n.input(0), *dim,
+                                   n.getInt("exclusive", 0) != 0, n.getInt("reverse", 0) != 0));
 }
 
 static LogicalResult importTopK(NodeContext &n) {
@@ -122,10 +125,11 @@ static LogicalResult importTopK(NodeContext &n) {
     return failure();
   Shape shape(shapeOf(x));
   if (*k < 0 || *k > shape[*dim])
-    return n.error() << "k " << *k << " exceeds the size " << shape[*dim] << " of dimension " << *dim;
+    return n.error() << "k " << *k << " exceeds the size " << shape[*dim] << " of dimension "
+                     << *dim;
   shape[*dim] = *k;
-  auto op = n.create<TopKOp>(typeOf(x).clone(shape), RankedTensorType::get(shape, n.b.getI64Type()), x, *dim,
-                             n.getInt("largest", 1) != 0);
+  auto op = n.create<TopKOp>(typeOf(x).clone(shape), RankedTensorType::get(shape, n.b.getI64Type()),
+                             x, *dim, n.getInt("largest", 1) != 0);
   n.set(0, op.getValues());
   n.set(1, op.getIndices());
   return success();
@@ -135,8 +139,10 @@ static LogicalResult importTopK(NodeContext &n) {
 // Softmax and its relatives
 //===----------------------------------------------------------------------===//
 
-/// Before opset 13 they work on the operand flattened to two dimensions at the axis; `body` gets operand and dim.
-static LogicalResult importAlongAxis(NodeContext &n, llvm::function_ref<Value(Value, int64_t)> body) {
+/// Before opset 13 they work on the operand flattened to two dimensions at the axis; `body` gets
+/// operand and dim.
+static LogicalResult importAlongAxis(NodeContext &n,
+                                     llvm::function_ref<Value(Value, int64_t)> body) {
   Value x = n.input(0);
   bool flattens = n.version < 13;
   FailureOr<int64_t> dim = n.axis(n.getInt("axis", flattens ? 1 : -1), rankOf(x));
@@ -151,7 +157,8 @@ static LogicalResult importAlongAxis(NodeContext &n, llvm::function_ref<Value(Va
 }
 
 static LogicalResult importSoftmax(NodeContext &n) {
-  return importAlongAxis(n, [&](Value x, int64_t dim) -> Value { return n.create<SoftmaxOp>(x.getType(), x, dim); });
+  return importAlongAxis(
+      n, [&](Value x, int64_t dim) -> Value { return n.create<SoftmaxOp>(x.getType(), x, dim); });
 }
 
 static LogicalResult importLogSoftmax(NodeContext &n) {

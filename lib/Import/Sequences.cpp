@@ -1,6 +1,7 @@
-//===- Sequences.cpp - sequences of tensors, resolved at import -------------------------------------===//
+//===- Sequences.cpp - Sequences of tensors, resolved at import -----------===//
 //
-// Raw exports split tensors into sequences and pick elements at known positions. There is no sequence in the IR.
+// Raw exports split tensors into sequences and pick elements at known positions. There is no
+// sequence in the IR.
 //
 //===----------------------------------------------------------------------===//
 
@@ -23,7 +24,8 @@ static FailureOr<std::vector<Value>> sequence(NodeContext &n) {
   return n.inputs[0].elements;
 }
 
-/// A position from an input, counted from the end if negative; `size` itself is allowed where something is inserted.
+/// A position from an input, counted from the end if negative; `size` itself is allowed where
+/// something is inserted.
 static FailureOr<int64_t> position(NodeContext &n, unsigned input, int64_t size, bool isInsertion) {
   FailureOr<int64_t> at = n.constantInt(input);
   if (failed(at))
@@ -106,8 +108,8 @@ static LogicalResult importErase(NodeContext &n) {
   FailureOr<std::vector<Value>> elements = sequence(n);
   if (failed(elements))
     return failure();
-  FailureOr<int64_t> at =
-      n.input(1) ? position(n, 1, elements->size(), false) : FailureOr<int64_t>(int64_t(elements->size()) - 1);
+  FailureOr<int64_t> at = n.input(1) ? position(n, 1, elements->size(), false)
+                                     : FailureOr<int64_t>(int64_t(elements->size()) - 1);
   if (failed(at))
     return failure();
   if (*at < 0)
@@ -118,7 +120,8 @@ static LogicalResult importErase(NodeContext &n) {
 
 static LogicalResult importLength(NodeContext &n) {
   FailureOr<std::vector<Value>> elements = sequence(n);
-  return failed(elements) ? failure() : n.done(n.reshape(n.ints({static_cast<int64_t>(elements->size())}), {}));
+  return failed(elements) ? failure()
+                          : n.done(n.reshape(n.ints({static_cast<int64_t>(elements->size())}), {}));
 }
 
 static LogicalResult importConcatFromSequence(NodeContext &n) {
@@ -134,7 +137,8 @@ static LogicalResult importConcatFromSequence(NodeContext &n) {
     return failure();
   for (Value &element : *elements) {
     if (rankOf(element) != rankOf(first))
-      return n.error() << "tensors of shapes " << shapeText(shapeOf(first)) << " and " << shapeText(shapeOf(element));
+      return n.error() << "tensors of shapes " << shapeText(shapeOf(first)) << " and "
+                       << shapeText(shapeOf(element));
     if (isStack)
       element = n.insertDims(element, {*dim});
   }

@@ -1,4 +1,4 @@
-//===- Shape.cpp - views, concatenation, repetition, borders ---------------------------------------===//
+//===- Shape.cpp - Views, concatenation, repetition, borders --------------===//
 
 #include "NodeContext.h"
 
@@ -18,8 +18,9 @@ static LogicalResult importReshape(NodeContext &n) {
   for (auto [d, size] : llvm::enumerate(shape)) {
     if (size == 0 && !n.getInt("allowzero", 0)) {
       if (static_cast<int64_t>(d) >= rankOf(x))
-        return n.error() << "dimension " << d << " of shape " << shapeText(*given) << " copies from input shape "
-                         << shapeText(shapeOf(x)) << ", which has no such dimension";
+        return n.error() << "dimension " << d << " of shape " << shapeText(*given)
+                         << " copies from input shape " << shapeText(shapeOf(x))
+                         << ", which has no such dimension";
       size = shapeOf(x)[d];
     }
     if (size < -1 || (size == -1 && inferred >= 0))
@@ -32,8 +33,9 @@ static LogicalResult importReshape(NodeContext &n) {
   if (inferred >= 0 && known != 0 && total % known == 0)
     shape[inferred] = total / known;
   else if (inferred >= 0 || known != total)
-    return n.error() << "input of shape " << shapeText(shapeOf(x)) << " has " << total << " elements, shape "
-                     << shapeText(*given) << (inferred >= 0 ? " divides them by " : " has ") << known;
+    return n.error() << "input of shape " << shapeText(shapeOf(x)) << " has " << total
+                     << " elements, shape " << shapeText(*given)
+                     << (inferred >= 0 ? " divides them by " : " has ") << known;
   return n.done(n.reshape(x, shape));
 }
 
@@ -47,7 +49,8 @@ static LogicalResult importTranspose(NodeContext &n) {
   Shape sorted = permutation;
   llvm::sort(sorted);
   if (sorted != iotaDims(0, rank))
-    return n.error() << "perm " << shapeText(permutation) << " is not a permutation of " << rank << " dimensions";
+    return n.error() << "perm " << shapeText(permutation) << " is not a permutation of " << rank
+                     << " dimensions";
   return n.done(n.transpose(x, permutation));
 }
 
@@ -56,7 +59,8 @@ static LogicalResult importSqueeze(NodeContext &n) {
   FailureOr<std::optional<Shape>> given = n.axesOf("axes", 1);
   if (failed(given))
     return failure();
-  FailureOr<Shape> dims = *given ? n.axes(**given, rankOf(x)) : FailureOr<Shape>(iotaDims(0, rankOf(x)));
+  FailureOr<Shape> dims =
+      *given ? n.axes(**given, rankOf(x)) : FailureOr<Shape>(iotaDims(0, rankOf(x)));
   if (failed(dims))
     return failure();
   Shape shape;
@@ -97,8 +101,8 @@ static LogicalResult importExpand(NodeContext &n) {
     return failure();
   std::optional<Shape> shape = broadcastShapes(shapeOf(n.input(0)), *given);
   if (!shape)
-    return n.error() << "input of shape " << shapeText(shapeOf(n.input(0))) << " does not broadcast with "
-                     << shapeText(*given);
+    return n.error() << "input of shape " << shapeText(shapeOf(n.input(0)))
+                     << " does not broadcast with " << shapeText(*given);
   return n.done(n.broadcastTo(n.input(0), *shape));
 }
 
@@ -112,11 +116,12 @@ static LogicalResult importConcat(NodeContext &n) {
     for (int64_t d = 0; fits && d < rankOf(v); ++d)
       fits = d == *dim || shapeOf(v)[d] == shapeOf(values[0])[d];
     if (!fits)
-      return n.error() << "shapes " << shapeText(shapeOf(values[0])) << " and " << shapeText(shapeOf(v))
-                       << " differ outside dimension " << *dim;
+      return n.error() << "shapes " << shapeText(shapeOf(values[0])) << " and "
+                       << shapeText(shapeOf(v)) << " differ outside dimension " << *dim;
   }
   // An empty part says nothing, and evaluators and kernels need not know of it.
-  SmallVector<Value> parts = llvm::to_vector(llvm::make_filter_range(values, [&](Value v) { return shapeOf(v)[*dim] != 0; }));
+  SmallVector<Value> parts = llvm::to_vector(
+      llvm::make_filter_range(values, [&](Value v) { return shapeOf(v)[*dim] != 0; }));
   return n.done(parts.empty() ? values[0] : n.concat(parts, *dim));
 }
 
@@ -130,13 +135,14 @@ static FailureOr<Shape> splitSizes(NodeContext &n, int64_t size) {
     for (int64_t part : **given)
       sum = part < 0 ? -1 : sum + part;
     if (sum != size || (*given)->size() != n.outputs.size())
-      return n.error() << "parts " << shapeText(**given) << " do not make up " << n.outputs.size() << " outputs of size "
-                       << size;
+      return n.error() << "parts " << shapeText(**given) << " do not make up " << n.outputs.size()
+                       << " outputs of size " << size;
     return **given;
   }
   int64_t parts = n.getInt("num_outputs", n.outputs.size());
   if (parts < 1 || parts != static_cast<int64_t>(n.outputs.size()))
-    return n.error() << "num_outputs is " << parts << ", the node has " << n.outputs.size() << " outputs";
+    return n.error() << "num_outputs is " << parts << ", the node has " << n.outputs.size()
+                     << " outputs";
   int64_t each = (size + parts - 1) / parts;
   Shape sizes;
   for (int64_t p = 0; p < parts; ++p)
@@ -192,18 +198,22 @@ static FailureOr<SliceArgs> sliceArgs(NodeContext &n) {
     args.steps.assign(args.starts.size(), 1);
   if (args.ends.size() != args.starts.size() || args.axes.size() != args.starts.size() ||
       args.steps.size() != args.starts.size())
-    return n.error() << "starts, ends, axes and steps have " << args.starts.size() << ", " << args.ends.size() << ", "
-                     << args.axes.size() << " and " << args.steps.size() << " entries";
+    return n.error() << "starts, ends, axes and steps have " << args.starts.size() << ", "
+                     << args.ends.size() << ", " << args.axes.size() << " and " << args.steps.size()
+                     << " entries";
   return args;
 }
 
 /// One dimension; a negative step reads the slice of the reversed tensor.
-static FailureOr<Value> sliceDim(NodeContext &n, Value x, int64_t dim, int64_t start, int64_t end, int64_t step) {
+static FailureOr<Value> sliceDim(NodeContext &n, Value x, int64_t dim, int64_t start, int64_t end,
+                                 int64_t step) {
   int64_t size = shapeOf(x)[dim];
   if (step == 0 || step == std::numeric_limits<int64_t>::min())
     return n.error() << "step " << step << " is not a step";
   auto fromEnd = [&](int64_t at) { return at < 0 ? at + size : at; };
-  auto clamp = [](int64_t at, int64_t low, int64_t high) { return std::min(std::max(at, low), high); };
+  auto clamp = [](int64_t at, int64_t low, int64_t high) {
+    return std::min(std::max(at, low), high);
+  };
   if (step < 0) {
     start = clamp(fromEnd(start), -1, size - 1);
     end = clamp(fromEnd(end), -1, size - 1);
@@ -247,7 +257,8 @@ static LogicalResult importTile(NodeContext &n) {
   FailureOr<Shape> repeats = n.constantInts(1);
   if (failed(repeats))
     return failure();
-  if (static_cast<int64_t>(repeats->size()) != rankOf(x) || llvm::any_of(*repeats, [](int64_t r) { return r < 0; }))
+  if (static_cast<int64_t>(repeats->size()) != rankOf(x) ||
+      llvm::any_of(*repeats, [](int64_t r) { return r < 0; }))
     return n.error() << "repeats " << shapeText(*repeats) << " do not fit rank " << rankOf(x);
   Shape wide, dims, shape;
   for (int64_t d = 0; d < rankOf(x); ++d) {
@@ -296,9 +307,10 @@ static FailureOr<PadArgs> padArgs(NodeContext &n) {
     args.high[dim] = values[k + dims.size()];
     int64_t size = shapeOf(n.input(0))[dim];
     constexpr int64_t kMax = int64_t(1) << 40;
-    if (std::abs(args.low[dim]) > kMax || std::abs(args.high[dim]) > kMax || size + args.low[dim] + args.high[dim] < 0)
-      return n.error() << "pads " << args.low[dim] << " and " << args.high[dim] << " do not fit dimension " << dim
-                       << " of size " << size;
+    if (std::abs(args.low[dim]) > kMax || std::abs(args.high[dim]) > kMax ||
+        size + args.low[dim] + args.high[dim] < 0)
+      return n.error() << "pads " << args.low[dim] << " and " << args.high[dim]
+                       << " do not fit dimension " << dim << " of size " << size;
   }
   return args;
 }
@@ -334,7 +346,8 @@ static LogicalResult importPad(NodeContext &n) {
     return n.done(x);
   }
   for (int64_t d = 0; d < rankOf(x); ++d) {
-    int64_t cutLow = std::max<int64_t>(0, -args->low[d]), cutHigh = std::max<int64_t>(0, -args->high[d]);
+    int64_t cutLow = std::max<int64_t>(0, -args->low[d]),
+            cutHigh = std::max<int64_t>(0, -args->high[d]);
     int64_t start = std::min(cutLow, shapeOf(x)[d]);
     x = n.slice(x, d, start, std::max<int64_t>(0, shapeOf(x)[d] - start - cutHigh));
     args->low[d] += cutLow;
@@ -368,7 +381,8 @@ static LogicalResult importDepthToSpace(NodeContext &n) {
   bool isCrd = n.getString("mode", "DCR") == "CRD";
   Value wide = isCrd ? n.reshape(x, {s[0], channels, block, block, s[2], s[3]})
                      : n.reshape(x, {s[0], block, block, channels, s[2], s[3]});
-  Value turned = n.transpose(wide, isCrd ? ArrayRef<int64_t>{0, 1, 4, 2, 5, 3} : ArrayRef<int64_t>{0, 3, 4, 1, 5, 2});
+  Value turned = n.transpose(wide, isCrd ? ArrayRef<int64_t>{0, 1, 4, 2, 5, 3}
+                                         : ArrayRef<int64_t>{0, 3, 4, 1, 5, 2});
   return n.done(n.reshape(turned, {s[0], channels, s[2] * block, s[3] * block}));
 }
 

@@ -1,4 +1,4 @@
-//===- Sources.cpp - constants, shapes, ranges -----------------------------------------------------===//
+//===- Sources.cpp - Constants, shapes, ranges ----------------------------===//
 
 #include "NodeContext.h"
 
@@ -68,7 +68,9 @@ static LogicalResult importConstantOfShape(NodeContext &n) {
 static LogicalResult importShape(NodeContext &n) {
   ArrayRef<int64_t> shape = shapeOf(n.input(0));
   int64_t rank = shape.size();
-  auto clamp = [&](int64_t at) { return std::min(std::max<int64_t>(at < 0 ? at + rank : at, 0), rank); };
+  auto clamp = [&](int64_t at) {
+    return std::min(std::max<int64_t>(at < 0 ? at + rank : at, 0), rank);
+  };
   int64_t begin = clamp(n.getInt("start", 0)), end = clamp(n.getInt("end", rank));
   return n.done(n.ints(shape.slice(begin, std::max<int64_t>(0, end - begin))));
 }
@@ -90,11 +92,14 @@ static LogicalResult importRange(NodeContext &n) {
     if (copies[i].type.getElementType() != copies[0].type.getElementType())
       return n.error() << "start, limit and delta have different element types";
   }
-  auto number = [&](unsigned i) { return copies[i].isFloat() ? copies[i].f[0] : static_cast<double>(copies[i].i[0]); };
+  auto number = [&](unsigned i) {
+    return copies[i].isFloat() ? copies[i].f[0] : static_cast<double>(copies[i].i[0]);
+  };
   double start = number(0), limit = number(1), delta = number(2);
   double count = std::ceil((limit - start) / delta);
   if (delta == 0 || !(std::abs(count) < 1e9))
-    return n.error() << "range from " << start << " to " << limit << " by " << delta << " is not a range";
+    return n.error() << "range from " << start << " to " << limit << " by " << delta
+                     << " is not a range";
   int64_t size = std::max<int64_t>(0, static_cast<int64_t>(count));
   HostTensor result(RankedTensorType::get({size}, copies[0].type.getElementType()));
   for (int64_t k = 0; k < size; ++k) {
@@ -111,10 +116,12 @@ static LogicalResult importEyeLike(NodeContext &n) {
   Value x = n.input(0);
   if (failed(n.checkRank(x, 2, "input")))
     return failure();
-  FailureOr<Type> type = n.find("dtype") ? n.elementType(n.getInt("dtype", 0)) : FailureOr<Type>(elementOf(x));
+  FailureOr<Type> type =
+      n.find("dtype") ? n.elementType(n.getInt("dtype", 0)) : FailureOr<Type>(elementOf(x));
   if (failed(type))
     return failure();
-  Value rows = n.iota(shapeOf(x), 0, n.b.getI64Type()), columns = n.iota(shapeOf(x), 1, n.b.getI64Type());
+  Value rows = n.iota(shapeOf(x), 0, n.b.getI64Type()),
+        columns = n.iota(shapeOf(x), 1, n.b.getI64Type());
   Value diagonal = n.binary<AddOp>(rows, static_cast<double>(n.getInt("k", 0)));
   return n.done(n.cast(n.compare(Predicate::EQ, diagonal, columns), *type));
 }
@@ -144,7 +151,8 @@ static LogicalResult importOneHot(NodeContext &n) {
   if (failed(depth) || failed(axis))
     return failure();
   if (!(*depth >= 0 && *depth < 1e9) || shapeOf(values) != ArrayRef<int64_t>{2})
-    return n.error() << "depth " << *depth << " or values of shape " << shapeText(shapeOf(values)) << " is not valid";
+    return n.error() << "depth " << *depth << " or values of shape " << shapeText(shapeOf(values))
+                     << " is not valid";
   Shape shape(shapeOf(indices));
   shape.insert(shape.begin() + *axis, static_cast<int64_t>(*depth));
   Value at = n.cast(indices, n.b.getI64Type());

@@ -1,7 +1,8 @@
-//===- WriteDevicePlan.cpp - a plan into an ONNX file ------------------------------------------===//
+//===- WriteDevicePlan.cpp - A plan into an ONNX file ---------------------===//
 //
-// The file is copied as it is; every node that reads a tensor of the plan gets that tensor's sharding spec. Weights in other files stay
-// where they are, so that the copy has to lie beside the original then.
+// The file is copied as it is; every node that reads a tensor of the plan gets that tensor's
+// sharding spec. Weights in other files stay where they are, so that the copy has to lie beside the
+// original then.
 //
 //===----------------------------------------------------------------------===//
 
@@ -25,7 +26,8 @@ using namespace shardc;
 static constexpr int64_t kFirstVersion = 11;
 
 /// A shard that several devices have is a group, with a number that no device has.
-static void writeDevices(onnx::ShardingSpecProto &spec, const DevicePlan &plan, const DeviceTensor &tensor) {
+static void writeDevices(onnx::ShardingSpecProto &spec, const DevicePlan &plan,
+                         const DeviceTensor &tensor) {
   int64_t shards = 1;
   for (const DeviceCut &cut : tensor.cuts)
     shards *= cut.shards;
@@ -50,7 +52,8 @@ static void writeDevices(onnx::ShardingSpecProto &spec, const DevicePlan &plan, 
   }
 }
 
-static void writeSpec(onnx::NodeDeviceConfigurationProto &node, const DevicePlan &plan, const DeviceTensor &tensor, llvm::StringRef name,
+static void writeSpec(onnx::NodeDeviceConfigurationProto &node, const DevicePlan &plan,
+                      const DeviceTensor &tensor, llvm::StringRef name,
                       llvm::ArrayRef<int64_t> shape, bool isTransposed) {
   onnx::ShardingSpecProto &spec = *node.add_sharding_spec();
   spec.set_tensor_name(name.str());
@@ -84,23 +87,31 @@ static void removeConfiguration(onnx::ModelProto &model, const std::string &name
 
 /// The directory in which external data are looked for is the file's own.
 static bool staysBeside(const onnx::ModelProto &model, llvm::StringRef from, llvm::StringRef to) {
-  bool hasExternal = llvm::any_of(model.graph().initializer(), [](const auto &t) { return t.data_location() == onnx::TensorProto::EXTERNAL; });
-  auto folder = [](llvm::StringRef path) { return llvm::sys::path::parent_path(path).empty() ? llvm::StringRef(".") : llvm::sys::path::parent_path(path); };
+  bool hasExternal = llvm::any_of(model.graph().initializer(), [](const auto &t) {
+    return t.data_location() == onnx::TensorProto::EXTERNAL;
+  });
+  auto folder = [](llvm::StringRef path) {
+    return llvm::sys::path::parent_path(path).empty() ? llvm::StringRef(".")
+                                                      : llvm::sys::path::parent_path(path);
+  };
   return !hasExternal || llvm::sys::fs::equivalent(folder(from), folder(to));
 }
 
-LogicalResult shardc::writeDevicePlan(MLIRContext &context, llvm::StringRef from, llvm::StringRef to, const DevicePlan &plan) {
+LogicalResult shardc::writeDevicePlan(MLIRContext &context, llvm::StringRef from,
+                                      llvm::StringRef to, const DevicePlan &plan) {
   auto fail = [&] { return mlir::emitError(UnknownLoc::get(&context)); };
   auto checked = importer::readModel(from);
   if (!checked)
     return fail() << llvm::toString(checked.takeError());
   importer::UseMap uses = importer::findUses((*checked)->graph);
   WeightStore unused;
-  auto names = importer::planInitializers(**checked, uses, importer::modulePaths((*checked)->graph, uses), unused);
+  auto names = importer::planInitializers(**checked, uses,
+                                          importer::modulePaths((*checked)->graph, uses), unused);
 
   onnx::ModelProto model = *static_cast<const onnx::ModelProto *>((*checked)->owner.get());
   if (!staysBeside(model, from, to))
-    return fail() << to << ": the weights of " << from << " lie in files beside it; the copy has to be in the same folder";
+    return fail() << to << ": the weights of " << from
+                  << " lie in files beside it; the copy has to be in the same folder";
   llvm::StringMap<const DeviceTensor *> parameters, inputs;
   for (const DeviceTensor &tensor : plan.parameters)
     parameters[tensor.name] = &tensor;
@@ -121,9 +132,11 @@ LogicalResult shardc::writeDevicePlan(MLIRContext &context, llvm::StringRef from
     for (const std::string &name : node.input()) {
       auto known = names.find(name);
       bool isParameter = known != names.end() && known->second.isParameter;
-      const DeviceTensor *tensor = isParameter ? parameters.lookup(known->second.name) : inputs.lookup(name);
+      const DeviceTensor *tensor =
+          isParameter ? parameters.lookup(known->second.name) : inputs.lookup(name);
       if (tensor && done.insert(name).second)
-        writeSpec(sharding, plan, *tensor, name, shapes[name], isParameter && known->second.isTransposed);
+        writeSpec(sharding, plan, *tensor, name, shapes[name],
+                  isParameter && known->second.isTransposed);
     }
     if (sharding.sharding_spec_size())
       *node.add_device_configurations() = std::move(sharding);
@@ -135,7 +148,8 @@ LogicalResult shardc::writeDevicePlan(MLIRContext &context, llvm::StringRef from
     return fail() << to << ": cannot write into its folder";
   std::ofstream output(temporary.c_str(), std::ios::binary);
   bool isWritten = model.SerializeToOstream(&output) && output.flush();
-  std::error_code code = isWritten ? llvm::sys::fs::rename(temporary, to) : std::make_error_code(std::errc::io_error);
+  std::error_code code =
+      isWritten ? llvm::sys::fs::rename(temporary, to) : std::make_error_code(std::errc::io_error);
   if (!code)
     return success();
   llvm::sys::fs::remove(temporary);

@@ -1,4 +1,4 @@
-//===- Budget.cpp - memory that an interpretation will need -------------------------------===//
+//===- Budget.cpp - Memory that an interpretation will need ---------------===//
 //
 // Runs the program on sizes alone: the same order, the same last uses. Finds on the way what the
 // executor relies on: straight-line functions, known callees, no recursion.

@@ -1,4 +1,4 @@
-//===- Command.cpp - `shard-opt --shard-interpret` ----------------------------------------===//
+//===- Command.cpp - `shard-opt --shard-interpret` ------------------------===//
 //
 // Reads a module and its inputs, runs it, prints or stores the outputs. No llvm::cl: its options
 // are global, and these would appear in every tool that links this library.

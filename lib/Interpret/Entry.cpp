@@ -1,4 +1,4 @@
-//===- Entry.cpp - what an entry function takes and gives, in the global view -------------===//
+//===- Entry.cpp - What an entry function takes and gives, in the global view -===//
 //
 // Before Partition types are global. After it the attributes graph.global_type and shard.sharding
 // of arguments and results say what the local types are parts of.
@@ -63,7 +63,8 @@ static LogicalResult describePlacement(func::FuncOp function, const Mesh &mesh,
 static LogicalResult describeValue(func::FuncOp function, const Mesh &mesh, Type type,
                                    DictionaryAttr attrs, InterfaceValue &value, bool isLocal) {
   // A training step's states and gradients go by the names of what they belong to.
-  for (StringRef attr : {StringRef(GraphDialect::kNameAttr), StringRef(ShardDialect::kStateAttr), StringRef(GraphDialect::kGradientAttr)})
+  for (StringRef attr : {StringRef(GraphDialect::kNameAttr), StringRef(ShardDialect::kStateAttr),
+                         StringRef(GraphDialect::kGradientAttr)})
     if (auto name = attrs ? attrs.getAs<StringAttr>(attr) : StringAttr()) {
       value.name = name.str();
       break;

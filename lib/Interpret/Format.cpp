@@ -1,4 +1,4 @@
-//===- Format.cpp - outputs as text and JSON ----------------------------------------------===//
+//===- Format.cpp - Outputs as text and JSON ------------------------------===//
 
 #include "Format.h"
 

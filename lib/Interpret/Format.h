@@ -1,4 +1,4 @@
-//===- Format.h - outputs as text and JSON ----------------------------------------------------===//
+//===- Format.h - Outputs as text and JSON --------------------------------===//
 
 #ifndef SHARDC_LIB_INTERPRET_FORMAT_H
 #define SHARDC_LIB_INTERPRET_FORMAT_H

@@ -1,4 +1,4 @@
-//===- Interpreter.cpp - runs a module on simulated devices -------------------------------===//
+//===- Interpreter.cpp - Runs a module on simulated devices ---------------===//
 //
 // Input: a module of func, graph and shard ops; global input tensors. Output: global output
 // tensors.

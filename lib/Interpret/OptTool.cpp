@@ -1,4 +1,4 @@
-//===- OptTool.cpp - MLIR's opt driver with --validate-each -------------------------------===//
+//===- OptTool.cpp - MLIR's opt driver with --validate-each ---------------===//
 
 #include "shardc/Interpret/Command.h"
 #include "shardc/Interpret/Validate.h"

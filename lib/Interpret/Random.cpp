@@ -1,4 +1,4 @@
-//===- Random.cpp - seeded inputs and weights for runs without data -----------------------===//
+//===- Random.cpp - Seeded inputs and weights for runs without data -------===//
 
 #include "shardc/Interpret/Random.h"
 

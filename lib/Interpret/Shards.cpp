@@ -1,4 +1,4 @@
-//===- Shards.cpp - tensors between the global view and the devices' parts ----------------===//
+//===- Shards.cpp - Tensors between the global view and the devices' parts -===//
 
 #include "shardc/Interpret/Shards.h"
 

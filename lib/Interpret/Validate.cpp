@@ -1,4 +1,4 @@
-//===- Validate.cpp - runs the program before and after every pass ------------------------===//
+//===- Validate.cpp - Runs the program before and after every pass --------===//
 //
 //   1. before the first pass: make seeded inputs for the module as it is, interpret, keep the
 //   outputs

@@ -1,4 +1,4 @@
-//===- LayerKind.cpp - which layers are one kind --------------------------------------------------===//
+//===- LayerKind.cpp - Which layers are one kind --------------------------===//
 
 #include "Layers.h"
 
@@ -37,7 +37,8 @@ static bool sameAttributes(Operation *a, StringRef layerA, Operation *b, StringR
   auto others = [](Operation *op) {
     SmallVector<NamedAttribute> attrs;
     for (NamedAttribute attr : op->getDiscardableAttrs())
-      if (attr.getName() != graph::GraphDialect::kPathAttr && attr.getName() != shard::ShardDialect::kOriginAttr)
+      if (attr.getName() != graph::GraphDialect::kPathAttr &&
+          attr.getName() != shard::ShardDialect::kOriginAttr)
         attrs.push_back(attr);
     return attrs;
   };
@@ -58,7 +59,8 @@ bool sameKind(const Layer &a, const LayerInterface &ia, const Layer &b, const La
   llvm::DenseMap<Value, Value> match; // values of a -> values of b
   for (auto [x, y] : llvm::zip(ia.inputs, ib.inputs)) {
     if (x.getType() != y.getType() || shard::getSharding(x) != shard::getSharding(y) ||
-        isa_and_nonnull<graph::ParameterOp>(x.getDefiningOp()) != isa_and_nonnull<graph::ParameterOp>(y.getDefiningOp()))
+        isa_and_nonnull<graph::ParameterOp>(x.getDefiningOp()) !=
+            isa_and_nonnull<graph::ParameterOp>(y.getDefiningOp()))
       return false;
     match[x] = y;
   }
@@ -82,8 +84,9 @@ bool sameKind(const Layer &a, const LayerInterface &ia, const Layer &b, const La
     for (auto [p, q] : llvm::zip(x->getResults(), y->getResults()))
       match[p] = q;
   }
-  return llvm::all_of(llvm::zip(ia.outputs, ib.outputs),
-                      [&](auto pair) { return match.lookup(std::get<0>(pair)) == std::get<1>(pair); });
+  return llvm::all_of(llvm::zip(ia.outputs, ib.outputs), [&](auto pair) {
+    return match.lookup(std::get<0>(pair)) == std::get<1>(pair);
+  });
 }
 
 } // namespace shardc

@@ -1,8 +1,8 @@
-//===- LayerPaths.cpp - which op belongs to which layer, by module path -------------------------===//
+//===- LayerPaths.cpp - Which op belongs to which layer, by module path ---===//
 //
-// Exporters record the module path of every op. The first numeric segment names the layer, so that nested
-// lists outline at the outermost. Ops without a path (made by a rewrite) join the layer that all their
-// users, or else all their producers, are in.
+// Exporters record the module path of every op. The first numeric segment names the layer, so that
+// nested lists outline at the outermost. Ops without a path (made by a rewrite) join the layer that
+// all their users, or else all their producers, are in.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,8 +15,11 @@ using namespace mlir;
 namespace shardc {
 
 bool isLeaf(Operation *op) {
-  auto width = [](Value value) { return cast<RankedTensorType>(value.getType()).getElementTypeBitWidth(); };
-  auto narrow = dyn_cast<graph::CastOp>(op); // of mixed precision: the caller's, who gathers what is narrow
+  auto width = [](Value value) {
+    return cast<RankedTensorType>(value.getType()).getElementTypeBitWidth();
+  };
+  auto narrow =
+      dyn_cast<graph::CastOp>(op); // of mixed precision: the caller's, who gathers what is narrow
   if (narrow && narrow.getInput().getDefiningOp<graph::ParameterOp>())
     return width(narrow.getResult()) < width(narrow.getInput());
   return isa<graph::ParameterOp, graph::ConstantOp>(op);
@@ -37,7 +40,8 @@ StringRef layerPrefix(StringRef path) {
 StringRef relativePath(StringRef path, StringRef layerPath) {
   if (path == layerPath)
     return "";
-  if (path.starts_with(layerPath) && path.size() > layerPath.size() && path[layerPath.size()] == '.')
+  if (path.starts_with(layerPath) && path.size() > layerPath.size() &&
+      path[layerPath.size()] == '.')
     return path.drop_front(layerPath.size() + 1);
   return path;
 }
@@ -120,20 +124,23 @@ std::vector<Layer> findLayersByPath(func::FuncOp function) {
 //===----------------------------------------------------------------------===//
 
 /// Ops outside the layer that depend on it and that it depends on. `position` is program order.
-static SmallVector<Operation *> opsBetween(const Layer &layer, const llvm::DenseMap<Operation *, int> &position,
+static SmallVector<Operation *> opsBetween(const Layer &layer,
+                                           const llvm::DenseMap<Operation *, int> &position,
                                            ArrayRef<Operation *> order) {
   llvm::DenseSet<Operation *> inside(layer.ops.begin(), layer.ops.end()), below;
   int first = position.lookup(layer.ops.front()), last = position.lookup(layer.ops.back());
   for (int at = first; at <= last; ++at)
     for (Value operand : order[at]->getOperands())
-      if (Operation *producer = operand.getDefiningOp(); producer && (inside.count(producer) || below.count(producer)))
+      if (Operation *producer = operand.getDefiningOp();
+          producer && (inside.count(producer) || below.count(producer)))
         if (!inside.count(order[at]))
           below.insert(order[at]);
   llvm::DenseSet<Operation *> above;
   SmallVector<Operation *> between;
   for (int at = last; at >= first; --at) {
     Operation *op = order[at];
-    bool feeds = llvm::any_of(op->getUsers(), [&](Operation *user) { return inside.count(user) || above.count(user); });
+    bool feeds = llvm::any_of(
+        op->getUsers(), [&](Operation *user) { return inside.count(user) || above.count(user); });
     if (inside.count(op) || !feeds)
       continue;
     above.insert(op);
@@ -153,7 +160,9 @@ void makeConvex(func::FuncOp function, std::vector<Layer> &layers) {
   llvm::DenseSet<Operation *> taken;
   for (const Layer &layer : layers)
     taken.insert(layer.ops.begin(), layer.ops.end());
-  auto inOrder = [&](Operation *a, Operation *b) { return position.lookup(a) < position.lookup(b); };
+  auto inOrder = [&](Operation *a, Operation *b) {
+    return position.lookup(a) < position.lookup(b);
+  };
   llvm::erase_if(layers, [&](Layer &layer) {
     SmallVector<Operation *> between = opsBetween(layer, position, order);
     for (Operation *op : between)

@@ -1,16 +1,18 @@
-//===- Outline.cpp - one function per kind of layer -----------------------------------------------===//
+//===- Outline.cpp - One function per kind of layer -----------------------===//
 //
 // Input:  an entry function with all ops of the model inline, each with its module path.
 // Output: the same function with a call for each layer; `func.func private @layer_N` for each kind.
 //
 // 1. Find layers by path, or by repetition if there are no paths.
 // 2. Make each convex, so that it can be a call.
-// 3. Compare layers; those of one kind share a function. Constants that are equal in all of them are inside it,
+// 3. Compare layers; those of one kind share a function. Constants that are equal in all of them
+// are inside it,
 //    those that differ become arguments.
 // 4. Build the functions and replace the ops.
 //
-//   %3 = graph.rms_norm ... {graph.path = "model.layers.0.norm"}     %3 = func.call @layer_0(%2, %w0)
-//   %4 = graph.rms_norm ... {graph.path = "model.layers.1.norm"} ->  %4 = func.call @layer_0(%3, %w1)
+//   %3 = graph.rms_norm ... {graph.path = "model.layers.0.norm"}     %3 = func.call @layer_0(%2,
+//   %w0) %4 = graph.rms_norm ... {graph.path = "model.layers.1.norm"} ->  %4 = func.call
+//   @layer_0(%3, %w1)
 //
 // Known limit: two layers whose equal ops stand in another order are two kinds.
 //
@@ -70,21 +72,25 @@ static SmallVector<Value> callOperands(const Kind &kind, const LayerInterface &i
   return operands;
 }
 
-static void describeArgument(func::FuncOp function, unsigned n, Value operand, StringRef layerPath) {
+static void describeArgument(func::FuncOp function, unsigned n, Value operand,
+                             StringRef layerPath) {
   if (shard::ShardingAttr sharding = shard::getSharding(operand))
     function.setArgAttr(n, shard::ShardDialect::kShardingAttr, sharding);
-  if (auto narrow = operand.getDefiningOp<graph::CastOp>(); narrow && narrow.getInput().getDefiningOp<graph::ParameterOp>())
+  if (auto narrow = operand.getDefiningOp<graph::CastOp>();
+      narrow && narrow.getInput().getDefiningOp<graph::ParameterOp>())
     operand = narrow.getInput();
   if (auto parameter = operand.getDefiningOp<graph::ParameterOp>())
-    function.setArgAttr(n, graph::GraphDialect::kParameterAttr,
-                        StringAttr::get(function.getContext(), relativePath(parameter.getName(), layerPath)));
+    function.setArgAttr(
+        n, graph::GraphDialect::kParameterAttr,
+        StringAttr::get(function.getContext(), relativePath(parameter.getName(), layerPath)));
 }
 
-static void buildFunction(Kind &kind, const Layer &layer, const LayerInterface &interface, StringRef name,
-                          func::FuncOp entry) {
+static void buildFunction(Kind &kind, const Layer &layer, const LayerInterface &interface,
+                          StringRef name, func::FuncOp entry) {
   OpBuilder b(entry);
   SmallVector<Value> operands = callOperands(kind, interface);
-  auto type = b.getFunctionType(ValueRange(operands).getTypes(), ValueRange(interface.outputs).getTypes());
+  auto type =
+      b.getFunctionType(ValueRange(operands).getTypes(), ValueRange(interface.outputs).getTypes());
   kind.function = func::FuncOp::create(b, layer.ops.front()->getLoc(), name, type);
   kind.function.setPrivate();
   kind.function->setAttr(graph::GraphDialect::kLayerAttr, b.getStringAttr(layer.list));
@@ -101,7 +107,8 @@ static void buildFunction(Kind &kind, const Layer &layer, const LayerInterface &
   for (Operation *op : layer.ops) {
     Operation *copy = b.clone(*op, map);
     if (auto path = op->getAttrOfType<StringAttr>(graph::GraphDialect::kPathAttr))
-      copy->setAttr(graph::GraphDialect::kPathAttr, b.getStringAttr(relativePath(path.getValue(), layer.path)));
+      copy->setAttr(graph::GraphDialect::kPathAttr,
+                    b.getStringAttr(relativePath(path.getValue(), layer.path)));
   }
   SmallVector<Value> results;
   for (Value output : interface.outputs)
@@ -109,12 +116,14 @@ static void buildFunction(Kind &kind, const Layer &layer, const LayerInterface &
   func::ReturnOp::create(b, layer.ops.back()->getLoc(), results);
 }
 
-/// The call stands after the last op that it needs and before the first that needs it: convexity and the
-/// order of the layer's ops make the place of its last op, with later-needed producers moved up, right.
+/// The call stands after the last op that it needs and before the first that needs it: convexity
+/// and the order of the layer's ops make the place of its last op, with later-needed producers
+/// moved up, right.
 static void replaceByCall(const Kind &kind, const Layer &layer, const LayerInterface &interface) {
   OpBuilder b(layer.ops.back());
   b.setInsertionPointAfter(layer.ops.back());
-  auto call = func::CallOp::create(b, layer.ops.front()->getLoc(), kind.function, callOperands(kind, interface));
+  auto call = func::CallOp::create(b, layer.ops.front()->getLoc(), kind.function,
+                                   callOperands(kind, interface));
   call->setAttr(graph::GraphDialect::kPathAttr, b.getStringAttr(layer.path));
   for (auto [output, result] : llvm::zip(interface.outputs, call.getResults())) {
     if (shard::ShardingAttr sharding = shard::getSharding(output))
@@ -169,7 +178,8 @@ struct OutlinePass : impl::OutlinePassBase<OutlinePass> {
       printReport(kinds, layers);
   }
 
-  /// Outputs of one layer are inputs of the next: interfaces are computed anew as calls replace them.
+  /// Outputs of one layer are inputs of the next: interfaces are computed anew as calls replace
+  /// them.
   void replaceLayers(std::vector<Layer> &layers, ArrayRef<Kind> kinds) {
     std::vector<const Kind *> kindOf(layers.size());
     for (const Kind &kind : kinds)
@@ -178,7 +188,8 @@ struct OutlinePass : impl::OutlinePassBase<OutlinePass> {
     for (auto [n, layer] : llvm::enumerate(layers))
       replaceByCall(*kindOf[n], layer, computeInterface(layer));
     // Constants that went into functions have no users left.
-    for (Operation &op : llvm::make_early_inc_range(getOperation().lookupSymbol<func::FuncOp>(entry).getBody().front()))
+    for (Operation &op : llvm::make_early_inc_range(
+             getOperation().lookupSymbol<func::FuncOp>(entry).getBody().front()))
       if (isa<graph::ConstantOp>(op) && op.use_empty())
         op.erase();
   }

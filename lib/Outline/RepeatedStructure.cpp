@@ -1,9 +1,11 @@
-//===- RepeatedStructure.cpp - layers of a model without names -----------------------------------===//
+//===- RepeatedStructure.cpp - Layers of a model without names ------------===//
 //
 // 1. Every op gets a symbol: its name, attributes and types, not its weights or constants.
-// 2. The tandem repeat (period p, at least two copies) that covers most of the sequence is the layer list; of those
+// 2. The tandem repeat (period p, at least two copies) that covers most of the sequence is the
+// layer list; of those
 //    that cover nearly as much the shortest period wins, so that one layer is not seen as two.
-// 3. A repeat can start anywhere in its period: the start with the fewest values crossing the boundaries is
+// 3. A repeat can start anywhere in its period: the start with the fewest values crossing the
+// boundaries is
 //    taken, which is the residual stream.
 //
 //===----------------------------------------------------------------------===//
@@ -48,7 +50,8 @@ static Repeat bestRun(ArrayRef<size_t> seq, size_t period) {
 }
 
 /// Values that cross the point before `at`.
-static size_t crossing(ArrayRef<Operation *> ops, const llvm::DenseMap<Operation *, size_t> &position, size_t at) {
+static size_t crossing(ArrayRef<Operation *> ops,
+                       const llvm::DenseMap<Operation *, size_t> &position, size_t at) {
   size_t count = 0;
   for (size_t i = 0; i < at; ++i)
     for (Value result : ops[i]->getResults())

@@ -1,14 +1,17 @@
-//===- LocalFunction.cpp - one function on its way from global to local -------------------------===//
+//===- LocalFunction.cpp - One function on its way from global to local ---===//
 //
 // Input:  a function on whole tensors; shardings of arguments, parameters and (some) values.
 // Output: the same function on the parts of one device, collectives included.
 //
 // Ops are visited in order. For each:
-//   1. its sharding rule, the shardings that its operands have and that its results shall have choose the axes of
+//   1. its sharding rule, the shardings that its operands have and that its results shall have
+//   choose the axes of
 //      every factor (chooseFactorAxes);
-//   2. operands are resharded to what the op then needs; a reshard is made once for all users of a value;
+//   2. operands are resharded to what the op then needs; a reshard is made once for all users of a
+//   value;
 //   3. the padded tail of unevenly cut dimensions that the op reduces is made neutral;
-//   4. the op is built on local operands with local types (LocalizeOpInterface where that is not enough);
+//   4. the op is built on local operands with local types (LocalizeOpInterface where that is not
+//   enough);
 //   5. results are resharded to what the program says about them, pending reductions resolved.
 //
 // Limits: one block; a value is resharded where it is first needed.
@@ -22,14 +25,17 @@ using namespace shardc;
 
 static RankedTensorType tensorType(Value value) { return cast<RankedTensorType>(value.getType()); }
 
-static Shape shapeOf(RankedTensorType type) { return Shape(type.getShape().begin(), type.getShape().end()); }
+static Shape shapeOf(RankedTensorType type) {
+  return Shape(type.getShape().begin(), type.getShape().end());
+}
 
 static Sharding replicated(RankedTensorType type) { return Sharding::replicated(type.getRank()); }
 
 /// What spoke of the global value does not hold for the local op.
 static void removeGlobalAttrs(Operation *op) {
-  for (StringRef name : {StringRef(shard::ShardDialect::kShardingsAttr), StringRef(shard::ShardDialect::kOriginAttr),
-                         StringRef(shard::ShardDialect::kConflictsAttr)})
+  for (StringRef name :
+       {StringRef(shard::ShardDialect::kShardingsAttr), StringRef(shard::ShardDialect::kOriginAttr),
+        StringRef(shard::ShardDialect::kConflictsAttr)})
     op->removeAttr(name);
 }
 
@@ -37,15 +43,16 @@ static void removeGlobalAttrs(Operation *op) {
 // Shardings of the program
 //===----------------------------------------------------------------------===//
 
-FailureOr<std::optional<Sharding>> LocalFunction::resolve(Operation *op, shard::ShardingAttr attr, Type type) {
+FailureOr<std::optional<Sharding>> LocalFunction::resolve(Operation *op, shard::ShardingAttr attr,
+                                                          Type type) {
   if (!attr)
     return std::optional<Sharding>();
   auto tensor = dyn_cast<RankedTensorType>(type);
   if (!tensor)
     return op->emitOpError() << "has a sharding for " << type << ", which is not a ranked tensor";
   if (attr.getMesh() != resharder.getSymbol())
-    return op->emitOpError() << "has a sharding on mesh " << attr.getMesh() << ", the module's mesh is "
-                             << resharder.getSymbol();
+    return op->emitOpError() << "has a sharding on mesh " << attr.getMesh()
+                             << ", the module's mesh is " << resharder.getSymbol();
   Result<Sharding> sharding = attr.resolve(mesh);
   if (!sharding)
     return op->emitOpError() << sharding.error;
@@ -87,11 +94,13 @@ FailureOr<Value> LocalFunction::get(Value global, const Sharding &to, const Resh
   return made;
 }
 
-LogicalResult LocalFunction::define(OpResult global, Value local, const Sharding &made, StringRef choice) {
+LogicalResult LocalFunction::define(OpResult global, Value local, const Sharding &made,
+                                    StringRef choice) {
   Operation *op = global.getOwner();
   if (local.getType() != localType(made, tensorType(global)))
-    return op->emitOpError() << "is partitioned to " << local.getType() << ", its sharding " << str(mesh, made)
-                             << " asks for " << localType(made, tensorType(global));
+    return op->emitOpError() << "is partitioned to " << local.getType() << ", its sharding "
+                             << str(mesh, made) << " asks for "
+                             << localType(made, tensorType(global));
   FailureOr<std::optional<Sharding>> wanted = annotated(op, global.getResultNumber());
   if (failed(wanted))
     return failure();
@@ -120,7 +129,8 @@ LogicalResult LocalFunction::addArguments() {
     if (!type)
       return function.emitOpError() << "argument " << argument.getArgNumber() << " has type "
                                     << argument.getType() << ", expected a ranked tensor";
-    FailureOr<std::optional<Sharding>> sharding = resolve(function, shard::getSharding(argument), type);
+    FailureOr<std::optional<Sharding>> sharding =
+        resolve(function, shard::getSharding(argument), type);
     if (failed(sharding))
       return failure();
     Sharding own = sharding->value_or(replicated(type));
@@ -181,8 +191,8 @@ LogicalResult LocalFunction::convertCall(func::CallOp op) {
   SmallVector<Value> operands;
   for (OpOperand &operand : op->getOpOperands()) {
     unsigned number = operand.getOperandNumber();
-    FailureOr<Value> local = get(operand.get(), callee.arguments[number],
-                                 {op, "operand " + std::to_string(number)});
+    FailureOr<Value> local =
+        get(operand.get(), callee.arguments[number], {op, "operand " + std::to_string(number)});
     if (failed(local))
       return failure();
     operands.push_back(*local);
@@ -192,7 +202,8 @@ LogicalResult LocalFunction::convertCall(func::CallOp op) {
     types.push_back(localType(sharding, tensorType(result)));
   Operation *call = graph::cloneLocal(builder, op, operands, types);
   removeGlobalAttrs(call);
-  for (auto [global, local, sharding] : llvm::zip(op->getOpResults(), call->getResults(), callee.results))
+  for (auto [global, local, sharding] :
+       llvm::zip(op->getOpResults(), call->getResults(), callee.results))
     if (failed(define(global, local, sharding)))
       return failure();
   return success();
@@ -202,7 +213,8 @@ LogicalResult LocalFunction::convertCall(func::CallOp op) {
 Value LocalFunction::zeroPadding(Value global, Value local, const Sharding &sharding) {
   for (auto [dim, size] : llvm::enumerate(tensorType(global).getShape()))
     if (isUneven(sharding, dim, size))
-      local = maskPadding(builder, global.getLoc(), local, dim, size, begins.get(builder, global.getLoc(), sharding.dims[dim].axes, size),
+      local = maskPadding(builder, global.getLoc(), local, dim, size,
+                          begins.get(builder, global.getLoc(), sharding.dims[dim].axes, size),
                           ReduceKind::Sum);
   return local;
 }
@@ -211,7 +223,8 @@ LogicalResult LocalFunction::convertReturn(func::ReturnOp op) {
   SmallVector<Value> operands;
   for (OpOperand &operand : op->getOpOperands()) {
     unsigned number = operand.getOperandNumber();
-    auto attr = function.getResultAttrOfType<shard::ShardingAttr>(number, shard::ShardDialect::kShardingAttr);
+    auto attr = function.getResultAttrOfType<shard::ShardingAttr>(
+        number, shard::ShardDialect::kShardingAttr);
     FailureOr<std::optional<Sharding>> wanted = resolve(function, attr, operand.get().getType());
     if (failed(wanted))
       return failure();
@@ -220,7 +233,8 @@ LogicalResult LocalFunction::convertReturn(func::ReturnOp op) {
     if (failed(local))
       return failure();
     // The padding of a gradient takes part in norms and updates.
-    if (function.getResultAttr(number, graph::GraphDialect::kGradientAttr) && !zeroPadded.contains(*local))
+    if (function.getResultAttr(number, graph::GraphDialect::kGradientAttr) &&
+        !zeroPadded.contains(*local))
       local = zeroPadding(operand.get(), *local, to);
     operands.push_back(*local);
     signatures[function.getName()].results.push_back(to);
@@ -271,8 +285,9 @@ FailureOr<Value> LocalFunction::prepareOperand(OpOperand &operand, const Shardin
                                                const FactorAssignment &choice) {
   unsigned number = operand.getOperandNumber();
   const Sharding &needed = choice.operands[number];
-  FailureOr<Value> local = get(operand.get(), needed,
-                               {operand.getOwner(), "operand " + std::to_string(number), choice.reason});
+  FailureOr<Value> local =
+      get(operand.get(), needed,
+          {operand.getOwner(), "operand " + std::to_string(number), choice.reason});
   if (failed(local))
     return failure();
   bool isZeroPadded = zeroPadded.contains(*local);
@@ -310,7 +325,8 @@ public:
 
 private:
   Value begin(Value global, const Sharding &sharding, int64_t dim) {
-    return begins.get(builder, op->getLoc(), sharding.dims[dim].axes, tensorType(global).getDimSize(dim));
+    return begins.get(builder, op->getLoc(), sharding.dims[dim].axes,
+                      tensorType(global).getDimSize(dim));
   }
 
   Operation *op;
@@ -320,7 +336,8 @@ private:
 };
 } // namespace
 
-SmallVector<Value> LocalFunction::buildLocal(Operation *op, ValueRange operands, const FactorAssignment &choice) {
+SmallVector<Value> LocalFunction::buildLocal(Operation *op, ValueRange operands,
+                                             const FactorAssignment &choice) {
   SmallVector<Type> types;
   for (auto [result, sharding] : llvm::zip(op->getResults(), choice.results))
     types.push_back(localType(sharding, tensorType(result)));
@@ -387,7 +404,8 @@ LogicalResult LocalFunction::finish() {
   auto attrOf = [&](const Sharding &sharding) {
     return shard::ShardingAttr::get(resharder.getSymbol(), mesh, sharding);
   };
-  StringRef typeName = graph::GraphDialect::kGlobalTypeAttr, shardingName = shard::ShardDialect::kShardingAttr;
+  StringRef typeName = graph::GraphDialect::kGlobalTypeAttr,
+            shardingName = shard::ShardDialect::kShardingAttr;
   for (auto [i, sharding] : llvm::enumerate(signature.arguments)) {
     function.setArgAttr(i, shardingName, attrOf(sharding));
     if (!sharding.isReplicated())
@@ -408,7 +426,8 @@ LogicalResult LocalFunction::run() {
   if (function.isExternal())
     return function.emitOpError() << "has no body to partition";
   if (!function.getBody().hasOneBlock())
-    return function.emitOpError() << "has " << function.getBody().getBlocks().size() << " blocks, expected one";
+    return function.emitOpError() << "has " << function.getBody().getBlocks().size()
+                                  << " blocks, expected one";
   if (failed(addArguments()))
     return failure();
   for (Operation &op : function.getBody().front())

@@ -1,4 +1,4 @@
-//===- LocalFunction.h - one function on its way from global to local --------------------------===//
+//===- LocalFunction.h - One function on its way from global to local -----===//
 
 #ifndef SHARDC_LIB_PARTITION_LOCALFUNCTION_H
 #define SHARDC_LIB_PARTITION_LOCALFUNCTION_H
@@ -22,10 +22,11 @@ using Weights = llvm::DenseSet<mlir::Value>;
 
 /// What a device holds of one value of the global program.
 struct LocalValue {
-  Sharding sharding;                                             ///< as it was made
-  mlir::Value value;                                             ///< local, under `sharding`
-  mlir::DenseElementsAttr splat;                                 ///< set if all elements are equal
-  llvm::SmallVector<std::pair<Sharding, mlir::Value>> reshards;  ///< under other shardings, each made once
+  Sharding sharding;             ///< as it was made
+  mlir::Value value;             ///< local, under `sharding`
+  mlir::DenseElementsAttr splat; ///< set if all elements are equal
+  llvm::SmallVector<std::pair<Sharding, mlir::Value>>
+      reshards; ///< under other shardings, each made once
 };
 
 /// Is it a parameter, perhaps in another shape or element type?
@@ -35,7 +36,8 @@ bool isWeight(mlir::Value value, const Weights &arguments);
 class LocalFunction {
 public:
   /// `weights`: arguments through which parameters come in.
-  LocalFunction(mlir::func::FuncOp function, Resharder &resharder, Signatures &signatures, const Weights &weights)
+  LocalFunction(mlir::func::FuncOp function, Resharder &resharder, Signatures &signatures,
+                const Weights &weights)
       : function(function), resharder(resharder), mesh(resharder.getMesh()), signatures(signatures),
         weights(weights), builder(function.getContext()), begins(mesh, resharder.getSymbol()) {}
 
@@ -63,8 +65,10 @@ private:
   mlir::FailureOr<std::optional<Sharding>> annotated(mlir::Operation *op, unsigned result);
   mlir::FailureOr<std::optional<Sharding>> resolve(mlir::Operation *op, shard::ShardingAttr attr,
                                                    mlir::Type type);
-  mlir::FailureOr<mlir::Value> get(mlir::Value global, const Sharding &to, const ReshardReason &reason);
-  /// Records a result, under the program's sharding for it if there is one, else with pending sums resolved.
+  mlir::FailureOr<mlir::Value> get(mlir::Value global, const Sharding &to,
+                                   const ReshardReason &reason);
+  /// Records a result, under the program's sharding for it if there is one, else with pending sums
+  /// resolved.
   mlir::LogicalResult define(mlir::OpResult global, mlir::Value local, const Sharding &made,
                              llvm::StringRef choice = "");
 

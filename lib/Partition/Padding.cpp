@@ -1,8 +1,8 @@
-//===- Padding.cpp - where a device's part lies, and what is behind its end ---------------------===//
+//===- Padding.cpp - Where a device's part lies, and what is behind its end -===//
 //
-// A dimension of G elements over N devices has parts of L = ceil(G / N); the last devices' buffers end in
-// padding that may hold anything. Where padding would be added to, or compared with, values, it is first
-// replaced by the neutral element:
+// A dimension of G elements over N devices has parts of L = ceil(G / N); the last devices' buffers
+// end in padding that may hold anything. Where padding would be added to, or compared with, values,
+// it is first replaced by the neutral element:
 //
 //   select(iota < G - axis_index * L, x, neutral)
 //
@@ -27,7 +27,8 @@ Value PartBegins::get(OpBuilder &b, Location loc, const AxisList &axes, int64_t 
     if (entry.axes == list && entry.localSize == localSize)
       return entry.begin;
   auto type = RankedTensorType::get({}, b.getI64Type());
-  Value index = shard::AxisIndexOp::create(b, loc, type, symbol, shard::axesAttr(b.getContext(), mesh, list));
+  Value index =
+      shard::AxisIndexOp::create(b, loc, type, symbol, shard::axesAttr(b.getContext(), mesh, list));
   Value begin = graph::MulOp::create(b, loc, index, scalarI64(b, loc, localSize));
   known.push_back({list, localSize, begin});
   return begin;
@@ -48,12 +49,16 @@ static TypedAttr neutralValue(Type type, ReduceKind kind) {
   unsigned width = type.getIntOrFloatBitWidth();
   bool isSigned = !type.isUnsignedInteger() && width > 1;
   switch (kind) {
-  case ReduceKind::Sum: return IntegerAttr::get(type, APInt(width, 0));
-  case ReduceKind::Prod: return IntegerAttr::get(type, APInt(width, 1));
+  case ReduceKind::Sum:
+    return IntegerAttr::get(type, APInt(width, 0));
+  case ReduceKind::Prod:
+    return IntegerAttr::get(type, APInt(width, 1));
   case ReduceKind::Max:
-    return IntegerAttr::get(type, isSigned ? APInt::getSignedMinValue(width) : APInt::getMinValue(width));
+    return IntegerAttr::get(type,
+                            isSigned ? APInt::getSignedMinValue(width) : APInt::getMinValue(width));
   case ReduceKind::Min:
-    return IntegerAttr::get(type, isSigned ? APInt::getSignedMaxValue(width) : APInt::getMaxValue(width));
+    return IntegerAttr::get(type,
+                            isSigned ? APInt::getSignedMaxValue(width) : APInt::getMaxValue(width));
   }
   return {};
 }
@@ -70,8 +75,8 @@ Value shardc::maskPadding(OpBuilder &b, Location loc, Value local, int64_t dim, 
                                                b.getDenseI64ArrayAttr({dim}));
   auto scalarType = RankedTensorType::get({}, type.getElementType());
   Attribute neutral = neutralValue(type.getElementType(), kind);
-  Value scalar =
-      graph::ConstantOp::create(b, loc, cast<ElementsAttr>(DenseElementsAttr::get(scalarType, neutral)));
+  Value scalar = graph::ConstantOp::create(
+      b, loc, cast<ElementsAttr>(DenseElementsAttr::get(scalarType, neutral)));
   Value padding = graph::broadcastScalar(b, loc, scalar, type.getShape());
   return graph::SelectOp::create(b, loc, type, condition, local, padding);
 }

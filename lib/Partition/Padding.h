@@ -1,4 +1,4 @@
-//===- Padding.h - where a device's part lies, and what is behind its end ----------------------===//
+//===- Padding.h - Where a device's part lies, and what is behind its end -===//
 
 #ifndef SHARDC_LIB_PARTITION_PADDING_H
 #define SHARDC_LIB_PARTITION_PADDING_H
@@ -8,7 +8,8 @@
 
 namespace shardc {
 
-/// First global index of this device's part of a dimension; made once for each (axes, part size) of a function.
+/// First global index of this device's part of a dimension; made once for each (axes, part size) of
+/// a function.
 class PartBegins {
 public:
   PartBegins(const Mesh &mesh, mlir::FlatSymbolRefAttr symbol) : mesh(mesh), symbol(symbol) {}

@@ -1,10 +1,13 @@
-//===- Partition.cpp - from the global view to one program for every device ---------------------===//
+//===- Partition.cpp - From the global view to one program for every device -===//
 //
-// Input:  a module on whole tensors with one `shard.mesh`; shardings on parameters, arguments and values, as
+// Input:  a module on whole tensors with one `shard.mesh`; shardings on parameters, arguments and
+// values, as
 //         `--shard-propagate` leaves them (a value without one is as its op makes it).
-// Output: the program that every device runs, SPMD (GSPMD, arXiv 2105.04663): local types, explicit collectives.
+// Output: the program that every device runs, SPMD (GSPMD, arXiv 2105.04663): local types, explicit
+// collectives.
 //
-//   1. Functions are converted callees first (LocalFunction), so that a call knows what its callee takes and gives.
+//   1. Functions are converted callees first (LocalFunction), so that a call knows what its callee
+//   takes and gives.
 //   2. The module is marked `shard.partitioned` and checked (verifyPartitioned).
 //
 //===----------------------------------------------------------------------===//
@@ -22,7 +25,8 @@ namespace shardc {
 } // namespace shardc
 
 /// Appends `function` behind everything that it calls.
-static LogicalResult appendCalleesFirst(func::FuncOp function, SymbolTable &symbols, llvm::DenseMap<Operation *, int> &state,
+static LogicalResult appendCalleesFirst(func::FuncOp function, SymbolTable &symbols,
+                                        llvm::DenseMap<Operation *, int> &state,
                                         SmallVectorImpl<func::FuncOp> &order) {
   enum { New, Open, Done };
   int &own = state[function];

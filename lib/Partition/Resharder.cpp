@@ -1,7 +1,8 @@
-//===- Resharder.cpp - from a planned route to collectives --------------------------------------===//
+//===- Resharder.cpp - From a planned route to collectives ----------------===//
 //
 // Input:  a local value, its global type, the sharding that it has and the one that it shall have.
-// Output: the collectives of the planned route, one op a step. Each carries `shard.origin`: the op that asked,
+// Output: the collectives of the planned route, one op a step. Each carries `shard.origin`: the op
+// that asked,
 //         from and to which sharding, bytes that a device sends, and the estimated time.
 //
 //===----------------------------------------------------------------------===//
@@ -36,7 +37,8 @@ Operation *Resharder::emitStep(OpBuilder &b, Location loc, Value input, RankedTe
     return shard::SliceOp::create(b, loc, type, input, mesh, axes, step.splitDim);
   case StepKind::AllToAll:
     return shard::AllToAllOp::create(b, loc, type, input, mesh, axes, step.splitDim, step.concatDim,
-                                     inputType.getDimSize(step.splitDim), type.getDimSize(step.concatDim));
+                                     inputType.getDimSize(step.splitDim),
+                                     type.getDimSize(step.concatDim));
   case StepKind::Permute: {
     SmallVector<int64_t> pairs;
     for (auto [from, to] : step.pairs)
@@ -66,14 +68,15 @@ static DictionaryAttr originOf(OpBuilder &b, const Mesh &mesh, const ReshardReas
   return origin.getDictionary(b.getContext());
 }
 
-FailureOr<Value> Resharder::reshard(OpBuilder &b, Value local, RankedTensorType global, const Sharding &from,
-                                    const Sharding &to, const ReshardReason &reason) {
+FailureOr<Value> Resharder::reshard(OpBuilder &b, Value local, RankedTensorType global,
+                                    const Sharding &from, const Sharding &to,
+                                    const ReshardReason &reason) {
   Shape shape(global.getShape().begin(), global.getShape().end());
   const Result<ReshardPlan> &plan =
       planner.plan(shape, elementBytes(global.getElementType()), from, to);
   if (!plan)
-    return reason.op->emitOpError() << reason.what << " cannot go from " << str(getMesh(), from) << " to "
-                                    << str(getMesh(), to) << ": " << plan.error;
+    return reason.op->emitOpError() << reason.what << " cannot go from " << str(getMesh(), from)
+                                    << " to " << str(getMesh(), to) << ": " << plan.error;
   for (const ReshardStep &step : plan->steps) {
     Operation *op = emitStep(b, reason.op->getLoc(), local, global, step);
     op->setAttr(shard::ShardDialect::kOriginAttr, originOf(b, getMesh(), reason, from, to, step));

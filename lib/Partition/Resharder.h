@@ -1,4 +1,4 @@
-//===- Resharder.h - from a planned route to collectives ---------------------------------------===//
+//===- Resharder.h - From a planned route to collectives ------------------===//
 
 #ifndef SHARDC_LIB_PARTITION_RESHARDER_H
 #define SHARDC_LIB_PARTITION_RESHARDER_H
@@ -12,8 +12,8 @@ mlir::RankedTensorType localType(const Sharding &sharding, mlir::RankedTensorTyp
 
 /// Who asked for a reshard.
 struct ReshardReason {
-  mlir::Operation *op;  ///< of the global program
-  std::string what;     ///< "operand 1", "result 0", …
+  mlir::Operation *op;         ///< of the global program
+  std::string what;            ///< "operand 1", "result 0", …
   llvm::StringRef choice = ""; ///< why the op wants this sharding, and what lost to it
 };
 
@@ -27,10 +27,11 @@ public:
   ReshardPlanner &getPlanner() { return planner; }
   mlir::FlatSymbolRefAttr getSymbol() const { return symbol; }
 
-  /// `local`, a part of a tensor of type `global` under `from`, under `to`. Emits an error on the reason's op if
-  /// there is no route.
-  mlir::FailureOr<mlir::Value> reshard(mlir::OpBuilder &b, mlir::Value local, mlir::RankedTensorType global,
-                                       const Sharding &from, const Sharding &to, const ReshardReason &reason);
+  /// `local`, a part of a tensor of type `global` under `from`, under `to`. Emits an error on the
+  /// reason's op if there is no route.
+  mlir::FailureOr<mlir::Value> reshard(mlir::OpBuilder &b, mlir::Value local,
+                                       mlir::RankedTensorType global, const Sharding &from,
+                                       const Sharding &to, const ReshardReason &reason);
 
 private:
   mlir::Operation *emitStep(mlir::OpBuilder &b, mlir::Location loc, mlir::Value input,

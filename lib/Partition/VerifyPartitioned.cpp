@@ -1,8 +1,8 @@
-//===- VerifyPartitioned.cpp - is a program what Partition promises? ----------------------------===//
+//===- VerifyPartitioned.cpp - Is a program what Partition promises? ------===//
 //
-// Input: a partitioned module. Errors: a local type that does not follow from global type and sharding, a call
-// that passes other types or shardings than the callee takes, an op of the global view. (What a collective asks of
-// its own types is in its verifier.)
+// Input: a partitioned module. Errors: a local type that does not follow from global type and
+// sharding, a call that passes other types or shardings than the callee takes, an op of the global
+// view. (What a collective asks of its own types is in its verifier.)
 //
 //===----------------------------------------------------------------------===//
 
@@ -35,16 +35,19 @@ static LogicalResult checkType(Operation *op, const Twine &what, Type local, Typ
   Result<Sharding> sharding = attr.resolve(mesh);
   if (!sharding)
     return op->emitOpError() << what << ": " << sharding.error;
-  if (Error error = verify(mesh, *sharding, Shape(whole.getShape().begin(), whole.getShape().end())))
+  if (Error error =
+          verify(mesh, *sharding, Shape(whole.getShape().begin(), whole.getShape().end())))
     return op->emitOpError() << what << ": " << *error;
   if (localType(*sharding, whole) != localTensor)
-    return op->emitOpError() << what << " has type " << localTensor << ", its sharding " << str(mesh, *sharding)
-                             << " of " << whole << " asks for " << localType(*sharding, whole);
+    return op->emitOpError() << what << " has type " << localTensor << ", its sharding "
+                             << str(mesh, *sharding) << " of " << whole << " asks for "
+                             << localType(*sharding, whole);
   return success();
 }
 
 static LogicalResult checkFunction(func::FuncOp function, const Mesh &mesh) {
-  StringRef typeName = graph::GraphDialect::kGlobalTypeAttr, shardingName = shard::ShardDialect::kShardingAttr;
+  StringRef typeName = graph::GraphDialect::kGlobalTypeAttr,
+            shardingName = shard::ShardDialect::kShardingAttr;
   LogicalResult ok = success();
   for (unsigned i = 0; i < function.getNumArguments(); ++i)
     if (failed(checkType(function, "argument " + Twine(i), function.getArgumentTypes()[i],

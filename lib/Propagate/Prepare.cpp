@@ -1,4 +1,4 @@
-//===- Prepare.cpp - what must be separate before shardings spread ------------------------------===//
+//===- Prepare.cpp - What must be separate before shardings spread --------===//
 //
 // Input:  a global module. Output: the same program, in which
 //   - a constant, iota or broadcast scalar has one use (Shardy splits them likewise), and
@@ -23,7 +23,8 @@ static bool isFreeToRepeat(Operation &op) {
   if (isa<graph::ConstantOp, graph::IotaOp>(op))
     return true;
   auto broadcast = dyn_cast<graph::BroadcastOp>(op);
-  auto constant = broadcast ? broadcast.getInput().getDefiningOp<graph::ConstantOp>() : graph::ConstantOp();
+  auto constant =
+      broadcast ? broadcast.getInput().getDefiningOp<graph::ConstantOp>() : graph::ConstantOp();
   return constant && isa<SplatElementsAttr>(constant.getValue());
 }
 
@@ -56,10 +57,11 @@ public:
   }
 
 private:
-  /// Sharding of a parameter, directly or as a callee's argument. Activations do not count: they are resharded at
-  /// the border if they must be.
+  /// Sharding of a parameter, directly or as a callee's argument. Activations do not count: they
+  /// are resharded at the border if they must be.
   Attribute seedOf(Value value, bool isRoot) {
-    bool isParameter = value.getDefiningOp<graph::ParameterOp>() || (isa<BlockArgument>(value) && !isRoot);
+    bool isParameter =
+        value.getDefiningOp<graph::ParameterOp>() || (isa<BlockArgument>(value) && !isRoot);
     shard::ShardingAttr sharding = isParameter ? shard::getSharding(value) : shard::ShardingAttr();
     return sharding ? Attribute(sharding) : UnitAttr::get(value.getContext());
   }
@@ -83,7 +85,8 @@ private:
     });
   }
 
-  /// An argument knows the plan's line for the parameter that it gets, so that what follows from it can name it.
+  /// An argument knows the plan's line for the parameter that it gets, so that what follows from it
+  /// can name it.
   static void passPlans(func::CallOp call, func::FuncOp callee) {
     StringRef name = shard::ShardDialect::kPlanAttr;
     for (auto [operand, argument] : llvm::zip(call.getOperands(), callee.getArguments())) {
@@ -108,7 +111,8 @@ private:
       symbols.insert(variant, callee->getIterator());
     }
     for (auto [argument, seed] : llvm::zip(variant.getArguments(), key.drop_front()))
-      if (auto sharding = dyn_cast<shard::ShardingAttr>(seed); sharding && !shard::getSharding(argument))
+      if (auto sharding = dyn_cast<shard::ShardingAttr>(seed);
+          sharding && !shard::getSharding(argument))
         shard::setSharding(argument, sharding);
     return variant;
   }

@@ -1,4 +1,4 @@
-//===- Prepare.h - what must be separate before shardings spread -------------------------------===//
+//===- Prepare.h - What must be separate before shardings spread ----------===//
 
 #ifndef SHARDC_LIB_PROPAGATE_PREPARE_H
 #define SHARDC_LIB_PROPAGATE_PREPARE_H
@@ -8,12 +8,12 @@
 
 namespace shardc {
 
-/// Gives every use its own constant, iota or broadcast scalar: it would otherwise tie the shardings of ops that
-/// have nothing to do with each other.
+/// Gives every use its own constant, iota or broadcast scalar: it would otherwise tie the shardings
+/// of ops that have nothing to do with each other.
 void splitConstants(mlir::func::FuncOp function);
 
-/// One function for each combination of shardings that calls give its parameters. Afterwards a callee's argument
-/// has the sharding of the parameter that is passed.
+/// One function for each combination of shardings that calls give its parameters. Afterwards a
+/// callee's argument has the sharding of the parameter that is passed.
 void specialiseCallees(mlir::ModuleOp module);
 
 } // namespace shardc

@@ -1,4 +1,4 @@
-//===- Propagate.cpp - from the shardings of some values, those of all others -------------------===//
+//===- Propagate.cpp - From the shardings of some values, those of all others -===//
 //
 // Input:  a global module with one mesh and some shardings. Output: a sharding on every value.
 //

@@ -1,17 +1,21 @@
-//===- PropagationGraph.cpp - values and the rules between them, across functions ---------------===//
+//===- PropagationGraph.cpp - Values and the rules between them, across functions -===//
 //
-// Input:  a module in which constants have one use and callees one set of parameter shardings (Prepare.h).
-// Output: a closed sharding on every value.
+// Input:  a module in which constants have one use and callees one set of parameter shardings
+// (Prepare.h). Output: a closed sharding on every value.
 //
-//   1. Every tensor value, and every result of a function, is a value of the graph; every op with a sharding rule
-//      is a node. A call is one identity node for each operand (to the callee's argument) and result.
-//   2. For each priority, then for each stage: nodes are visited until none changes anything (propagateOp). Shardings
+//   1. Every tensor value, and every result of a function, is a value of the graph; every op with a
+//   sharding rule
+//      is a node. A call is one identity node for each operand (to the callee's argument) and
+//      result.
+//   2. For each priority, then for each stage: nodes are visited until none changes anything
+//   (propagateOp). Shardings
 //      only grow, so that this ends.
 //   3. What was open is closed, and written back with its origin and with conflicts.
 //
-// Stages: ops that pass every factor through first, so that shardings travel along the residual stream before
-// contractions choose; then all ops; constraints last. A constraint on an activation thus yields to what weights
-// imply: an axis that a weight gives to the features is not taken by the sequence.
+// Stages: ops that pass every factor through first, so that shardings travel along the residual
+// stream before contractions choose; then all ops; constraints last. A constraint on an activation
+// thus yields to what weights imply: an axis that a weight gives to the features is not taken by
+// the sequence.
 //
 // Ideas: GSPMD (arXiv 2105.04663); Shardy's propagation by user priority and op priority.
 //
@@ -27,7 +31,8 @@ using namespace shardc;
 // Building
 //===----------------------------------------------------------------------===//
 
-FailureOr<int> PropagationGraph::addValue(Operation *place, Type type, shard::ShardingAttr attr, StringAttr root) {
+FailureOr<int> PropagationGraph::addValue(Operation *place, Type type, shard::ShardingAttr attr,
+                                          StringAttr root) {
   auto tensor = dyn_cast<RankedTensorType>(type);
   if (!tensor)
     return place->emitOpError() << "has a value of type " << type << ", expected a ranked tensor";
@@ -38,11 +43,13 @@ FailureOr<int> PropagationGraph::addValue(Operation *place, Type type, shard::Sh
     dim.open = true;
   if (attr) {
     if (attr.getMesh() != symbol)
-      return place->emitOpError() << "has a sharding on mesh " << attr.getMesh() << ", the module's mesh is " << symbol;
+      return place->emitOpError() << "has a sharding on mesh " << attr.getMesh()
+                                  << ", the module's mesh is " << symbol;
     Result<Sharding> resolved = attr.resolve(mesh);
     if (!resolved)
       return place->emitOpError() << resolved.error;
-    if (Error error = verify(mesh, *resolved, Shape(tensor.getShape().begin(), tensor.getShape().end())))
+    if (Error error =
+            verify(mesh, *resolved, Shape(tensor.getShape().begin(), tensor.getShape().end())))
       return place->emitOpError() << *error;
     value.sharding = *resolved;
     for (const DimSharding &dim : resolved->dims)
@@ -71,7 +78,8 @@ void PropagationGraph::addIdentity(Operation *op, FlowStage stage, int from, int
 
 /// What a value's own annotation is called in origins.
 static StringAttr describe(Operation *op) {
-  for (StringRef name : {StringRef(shard::ShardDialect::kOriginAttr), StringRef(shard::ShardDialect::kPlanAttr)})
+  for (StringRef name :
+       {StringRef(shard::ShardDialect::kOriginAttr), StringRef(shard::ShardDialect::kPlanAttr)})
     if (auto text = op->getAttrOfType<StringAttr>(name))
       return text;
   std::string text = op->getName().getStringRef().str();
@@ -90,7 +98,8 @@ static bool passesAllThrough(const ShardingRule &rule) {
       count += factors.size();
     return count == rule.factors.size();
   };
-  return llvm::all_of(rule.factors, [](const Factor &f) { return f.kind == FactorKind::PassThrough; }) &&
+  return llvm::all_of(rule.factors,
+                      [](const Factor &f) { return f.kind == FactorKind::PassThrough; }) &&
          llvm::all_of(rule.operands, hasAll) && llvm::all_of(rule.results, hasAll);
 }
 
@@ -116,7 +125,8 @@ LogicalResult PropagationGraph::addOp(Operation *op) {
     value.sharding.partial.clear();
     for (DimSharding &dim : value.sharding.dims)
       dim.axes.clear();
-    addIdentity(op, FlowStage::Constraints, indexOf[constraint.getInput()], indexOf[constraint.getResult()]);
+    addIdentity(op, FlowStage::Constraints, indexOf[constraint.getInput()],
+                indexOf[constraint.getResult()]);
     return success();
   }
   auto withRule = dyn_cast<graph::ShardingRuleOpInterface>(op);
@@ -137,13 +147,16 @@ LogicalResult PropagationGraph::addOp(Operation *op) {
 
 LogicalResult PropagationGraph::addFunction(func::FuncOp function) {
   if (!function.getBody().hasOneBlock())
-    return function.emitOpError() << "has " << function.getBody().getBlocks().size() << " blocks, expected one";
+    return function.emitOpError() << "has " << function.getBody().getBlocks().size()
+                                  << " blocks, expected one";
   auto rootOf = [&](const Twine &what, unsigned i, DictionaryAttr attrs) {
     if (auto plan = attrs ? attrs.getAs<StringAttr>(shard::ShardDialect::kPlanAttr) : StringAttr())
       return plan;
     auto name = attrs ? attrs.getAs<StringAttr>(graph::GraphDialect::kNameAttr) : StringAttr();
-    std::string text = (what + (name ? " \"" + name.getValue().str() + "\"" : " " + std::to_string(i)) + " of @" +
-                        function.getName()).str();
+    std::string text =
+        (what + (name ? " \"" + name.getValue().str() + "\"" : " " + std::to_string(i)) + " of @" +
+         function.getName())
+            .str();
     return StringAttr::get(function.getContext(), text);
   };
   for (BlockArgument argument : function.getArguments()) {
@@ -155,8 +168,10 @@ LogicalResult PropagationGraph::addFunction(func::FuncOp function) {
     indexOf[argument] = *index;
   }
   for (auto [i, type] : llvm::enumerate(function.getResultTypes())) {
-    auto attr = function.getResultAttrOfType<shard::ShardingAttr>(i, shard::ShardDialect::kShardingAttr);
-    FailureOr<int> index = addValue(function, type, attr, rootOf("result", i, function.getResultAttrDict(i)));
+    auto attr =
+        function.getResultAttrOfType<shard::ShardingAttr>(i, shard::ShardDialect::kShardingAttr);
+    FailureOr<int> index =
+        addValue(function, type, attr, rootOf("result", i, function.getResultAttrDict(i)));
     if (failed(index))
       return failure();
     functionResults[function].push_back(*index);
@@ -192,7 +207,8 @@ void PropagationGraph::tieGradients(func::ReturnOp ret) {
     weights[{parameter.getNameAttr(), parameter.getSegmentAttr()}] = parameter;
   for (auto [n, result] : llvm::enumerate(functionResults[function]))
     if (Attribute name = function.getResultAttr(n, graph::GraphDialect::kGradientAttr))
-      if (Value weight = weights.lookup({name, function.getResultAttr(n, graph::GraphDialect::kSegmentAttr)}))
+      if (Value weight =
+              weights.lookup({name, function.getResultAttr(n, graph::GraphDialect::kSegmentAttr)}))
         addIdentity(ret, FlowStage::PassThrough, indexOf[weight], result);
 }
 
@@ -233,7 +249,8 @@ LogicalResult PropagationGraph::build(ModuleOp module) {
 PropagateResult PropagationGraph::spread(const FlowNode &node, int priority) const {
   std::vector<Sharding> operands, results;
   std::vector<int64_t> bytes;
-  for (auto [list, shardings] : {std::make_pair(&node.operands, &operands), std::make_pair(&node.results, &results)})
+  for (auto [list, shardings] :
+       {std::make_pair(&node.operands, &operands), std::make_pair(&node.results, &results)})
     for (int value : *list) {
       shardings->push_back(values[value].sharding);
       bytes.push_back(tensorBytes(values[value].type));
@@ -264,9 +281,10 @@ void PropagationGraph::recordOrigins(int value, const Sharding &before, const Fl
         origins.erase(origins.begin() + j);
 }
 
-/// Would an operand get an axis that another factor of the op has in some tensor? The op could not use it for
-/// both, so that the operand would be cut for nothing.
-bool PropagationGraph::isUseless(const FlowNode &node, size_t operand, const Sharding &proposed) const {
+/// Would an operand get an axis that another factor of the op has in some tensor? The op could not
+/// use it for both, so that the operand would be cut for nothing.
+bool PropagationGraph::isUseless(const FlowNode &node, size_t operand,
+                                 const Sharding &proposed) const {
   AxisList had = values[node.operands[operand]].sharding.usedAxes();
   TensorFactors wanted = projectToFactors(node.rule, node.rule.operands[operand], proposed);
   auto hasElsewhere = [&](size_t factor, const AxisRef &axis, const FactorDims &dims, int value) {
@@ -303,7 +321,8 @@ bool PropagationGraph::visit(int index, int priority) {
     changed = true;
   };
   for (size_t n = 0; n < node.operands.size(); ++n)
-    if (values[node.operands[n]].sharding != result.operands[n] && !isUseless(node, n, result.operands[n]))
+    if (values[node.operands[n]].sharding != result.operands[n] &&
+        !isUseless(node, n, result.operands[n]))
       update(node.operands[n], result.operands[n]);
   for (size_t n = 0; n < node.results.size(); ++n)
     if (values[node.results[n]].sharding != result.results[n])
@@ -335,15 +354,16 @@ void PropagationGraph::settle(FlowStage stage, int priority) {
   }
 }
 
-/// What a constraint says wins over what came to its result so far: a dimension with axes of its own starts with
-/// them, and other dimensions lose them.
+/// What a constraint says wins over what came to its result so far: a dimension with axes of its
+/// own starts with them, and other dimensions lose them.
 void PropagationGraph::applyConstraints() {
   for (auto &[index, wanted] : constraints) {
     FlowValue &value = values[index];
     AxisList own = wanted.sharding.usedAxes();
     Sharding reached = value.sharding;
     value.sharding = wanted.sharding;
-    llvm::erase_if(value.origins, [&](const AxisOrigin &origin) { return overlaps({origin.axis}, own); });
+    llvm::erase_if(value.origins,
+                   [&](const AxisOrigin &origin) { return overlaps({origin.axis}, own); });
     value.origins.append(wanted.origins.begin(), wanted.origins.end());
     for (auto [dim, before] : llvm::zip(value.sharding.dims, reached.dims))
       if (dim.open && dim.axes.empty() && !overlaps(before.axes, own))
@@ -381,7 +401,8 @@ StringAttr PropagationGraph::originOf(int value) const {
   for (const AxisOrigin &origin : values[value].origins) {
     if (!overlaps({origin.axis}, used))
       continue;
-    text += (text.empty() ? "" : "; ") + str(mesh, origin.axis) + ": " + origin.root.getValue().str();
+    text +=
+        (text.empty() ? "" : "; ") + str(mesh, origin.axis) + ": " + origin.root.getValue().str();
     if (origin.via)
       text += " through " + origin.via->getName().getStringRef().str();
   }
@@ -399,7 +420,8 @@ void PropagationGraph::writeConflicts() {
       texts.append(before.begin(), before.end());
     for (const std::string &conflict : result.conflicts)
       texts.push_back(StringAttr::get(symbol.getContext(), conflict));
-    node.op->setAttr(shard::ShardDialect::kConflictsAttr, ArrayAttr::get(symbol.getContext(), texts));
+    node.op->setAttr(shard::ShardDialect::kConflictsAttr,
+                     ArrayAttr::get(symbol.getContext(), texts));
   }
 }
 
@@ -407,11 +429,13 @@ void PropagationGraph::write(ModuleOp module) {
   for (auto function : module.getOps<func::FuncOp>()) {
     for (BlockArgument argument : function.getArguments()) {
       shard::setSharding(argument, attrOf(indexOf[argument]));
-      function.removeArgAttr(argument.getArgNumber(), shard::ShardDialect::kPlanAttr); // for origins only
+      function.removeArgAttr(argument.getArgNumber(),
+                             shard::ShardDialect::kPlanAttr); // for origins only
     }
     for (auto [i, value] : llvm::enumerate(functionResults[function])) {
       BlockArgument replaced = replacedBy(function, i);
-      function.setResultAttr(i, shard::ShardDialect::kShardingAttr, attrOf(replaced ? indexOf[replaced] : value));
+      function.setResultAttr(i, shard::ShardDialect::kShardingAttr,
+                             attrOf(replaced ? indexOf[replaced] : value));
     }
     for (Operation &op : function.getBody().front()) {
       for (OpResult result : op.getResults())

@@ -1,4 +1,4 @@
-//===- PropagationGraph.h - values and the rules between them ----------------------------------===//
+//===- PropagationGraph.h - Values and the rules between them -------------===//
 
 #ifndef SHARDC_LIB_PROPAGATE_PROPAGATIONGRAPH_H
 #define SHARDC_LIB_PROPAGATE_PROPAGATIONGRAPH_H
@@ -17,7 +17,7 @@ namespace shardc {
 /// Where a value's axes come from.
 struct AxisOrigin {
   AxisRef axis;
-  mlir::StringAttr root;         ///< the plan line, parameter, argument or constraint that began
+  mlir::StringAttr root;          ///< the plan line, parameter, argument or constraint that began
   mlir::Operation *via = nullptr; ///< the op whose rule brought it here; null at the root
 };
 
@@ -79,7 +79,8 @@ private:
   llvm::DenseMap<mlir::Value, int> indexOf;
   llvm::DenseMap<mlir::Operation *, llvm::SmallVector<int, 2>> functionResults;
   std::set<int> priorities;
-  llvm::SmallVector<std::pair<int, FlowValue>> constraints; ///< results of constraints, as they shall be
+  llvm::SmallVector<std::pair<int, FlowValue>>
+      constraints; ///< results of constraints, as they shall be
 };
 
 } // namespace shardc

@@ -1,7 +1,8 @@
-//===- Activations.cpp - sigmoid, silu, gelu, softplus, softmax ----------------------------------------===//
+//===- Activations.cpp - Sigmoid, silu, gelu, softplus, softmax -----------===//
 //
-// gelu has as many spellings as there are ways to write 0.5 x (1 + t): patterns expand the expression to a polynomial in
-// x and t = tanh(u) or erf(u), and u to one in x, and compare coefficients. Squared relu and quick gelu stay as they are.
+// gelu has as many spellings as there are ways to write 0.5 x (1 + t): patterns expand the
+// expression to a polynomial in x and t = tanh(u) or erf(u), and u to one in x, and compare
+// coefficients. Squared relu and quick gelu stay as they are.
 //
 //===----------------------------------------------------------------------===//
 
@@ -103,7 +104,8 @@ void collectFactors(Value value, SmallVectorImpl<Value> &factors) {
 // Patterns
 //===----------------------------------------------------------------------===//
 
-/// 0.5 x (1 + erf(x / sqrt 2)) -> gelu; 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) -> gelu_tanh
+/// 0.5 x (1 + erf(x / sqrt 2)) -> gelu; 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) ->
+/// gelu_tanh
 template <typename CurveOp, typename GeluOpTy> struct RaiseGelu : OpRewritePattern<MulOp> {
   using OpRewritePattern::OpRewritePattern;
 
@@ -202,8 +204,9 @@ struct DropSoftplusGuard : OpRewritePattern<SelectOp> {
   LogicalResult matchAndRewrite(SelectOp op, PatternRewriter &rewriter) const override {
     auto softplus = definedBy<SoftplusOp>(op.getOnFalse());
     auto compare = definedBy<CompareOp>(op.getCondition());
-    if (!softplus || !compare || compare.getPredicate() != Predicate::GT || op.getOnTrue() != softplus.getInput() ||
-        compare.getLhs() != softplus.getInput() || op.getType().getElementType().isF64())
+    if (!softplus || !compare || compare.getPredicate() != Predicate::GT ||
+        op.getOnTrue() != softplus.getInput() || compare.getLhs() != softplus.getInput() ||
+        op.getType().getElementType().isF64())
       return rewriter.notifyMatchFailure(op, "not a choice between x and softplus(x)");
     std::optional<double> threshold = splatValue(compare.getRhs());
     if (!threshold || *threshold < 17)
@@ -249,6 +252,6 @@ struct RaiseSoftmax : OpRewritePattern<DivOp> {
 
 void raise::populateActivationPatterns(RewritePatternSet &patterns) {
   patterns.add<RaiseGelu<ErfOp, GeluOp>, RaiseGelu<TanhOp, GeluTanhOp>, RaiseSigmoid<DivOp>,
-               RaiseSigmoid<ReciprocalOp>, RaiseSilu, RaiseSoftplus<LogOp>, RaiseSoftplus<Log1pOp>, DropSoftplusGuard,
-               DropSoftmaxShift, RaiseSoftmax>(patterns.getContext());
+               RaiseSigmoid<ReciprocalOp>, RaiseSilu, RaiseSoftplus<LogOp>, RaiseSoftplus<Log1pOp>,
+               DropSoftplusGuard, DropSoftmaxShift, RaiseSoftmax>(patterns.getContext());
 }

@@ -1,17 +1,23 @@
-//===- Attention.cpp - attention out of einsums and softmax ---------------------------------------------===//
+//===- Attention.cpp - Attention out of einsums and softmax ---------------===//
 //
 // Input: probabilities * values, an einsum whose one operand is a softmax of scores.
-// Output: graph.attention on all query heads, with the mask as an operand; AttentionOperands.cpp then removes the
-// repetition of key/value heads and turns masks into attributes.
+// Output: graph.attention on all query heads, with the mask as an operand; AttentionOperands.cpp
+// then removes the repetition of key/value heads and turns masks into attributes.
 //
-// 1. From the einsum with the values up: casts, the safe-softmax guard (NaN -> 0), the sink column's slice, the softmax.
-// 2. From the softmax up: sinks, masks (added, or selected against -inf), soft cap, scale, in any sensible order.
-// 3. The einsum of queries and keys. Its letters tell the roles of dimensions: the softmax's is the key position, the
-//    last one that only queries have is the query position, summed ones are features, the rest is batch and heads.
-// 4. Operands become [batch, heads, position, feature] through their views, so that it does not matter how many reshapes
+// 1. From the einsum with the values up: casts, the safe-softmax guard (NaN -> 0), the sink
+// column's slice, the softmax.
+// 2. From the softmax up: sinks, masks (added, or selected against -inf), soft cap, scale, in any
+// sensible order.
+// 3. The einsum of queries and keys. Its letters tell the roles of dimensions: the softmax's is the
+// key position, the
+//    last one that only queries have is the query position, summed ones are features, the rest is
+//    batch and heads.
+// 4. Operands become [batch, heads, position, feature] through their views, so that it does not
+// matter how many reshapes
 //    and transposes the exporter put between, or whether batch and heads are one dimension.
 //
-// Limits: the softmax runs along the last dimension; queries have a position dimension (it may be of size one).
+// Limits: the softmax runs along the last dimension; queries have a position dimension (it may be
+// of size one).
 //
 //===----------------------------------------------------------------------===//
 
@@ -67,7 +73,8 @@ SoftmaxOp matchProbabilities(Value value, bool &cutsColumn) {
   if (auto slice = definedBy<SliceOp>(value)) {
     SmallVector<int64_t> widened(slice.getType().getShape());
     ++widened.back();
-    if (getShape(slice.getInput()) != ArrayRef(widened) || llvm::any_of(slice.getStarts(), [](int64_t s) { return s; }))
+    if (getShape(slice.getInput()) != ArrayRef(widened) ||
+        llvm::any_of(slice.getStarts(), [](int64_t s) { return s; }))
       return {};
     cutsColumn = true;
     value = skipFloatCasts(skipNanGuard(skipFloatCasts(slice.getInput())));
@@ -101,7 +108,8 @@ Value matchSoftcap(Value value, double &softcap) {
   return tanh.getInput();
 }
 
-/// Whether a value leads to an einsum through scaling, masks, caps and casts: the scores' side of an addition.
+/// Whether a value leads to an einsum through scaling, masks, caps and casts: the scores' side of
+/// an addition.
 bool leadsToScores(Value value) {
   for (int steps = 0; steps < 8; ++steps) {
     value = skipFloatCasts(value);
@@ -128,9 +136,11 @@ FailureOr<ScoreChain> matchScoreChain(SoftmaxOp softmax, bool hasSinks, PatternR
   if (hasSinks) {
     auto concat = definedBy<ConcatOp>(at);
     int64_t last = softmax.getType().getRank() - 1;
-    if (!concat || concat.getInputs().size() != 2 || static_cast<int64_t>(concat.getDim()) != last ||
+    if (!concat || concat.getInputs().size() != 2 ||
+        static_cast<int64_t>(concat.getDim()) != last ||
         getShape(concat.getInputs()[1]).back() != 1)
-      return rewriter.notifyMatchFailure(softmax, "a column of probabilities is dropped that is not a sink");
+      return rewriter.notifyMatchFailure(softmax,
+                                         "a column of probabilities is dropped that is not a sink");
     chain.sinks = concat.getInputs()[1];
     at = concat.getInputs()[0];
   }
@@ -177,7 +187,8 @@ std::optional<ScoreLetters> classifyLetters(EinsumOp scores) {
   ScoreLetters letters;
   letters.key = all.result.back();
   letters.keyIsLhs = all.lhs.contains(letters.key);
-  StringRef query = letters.keyIsLhs ? all.rhs : all.lhs, key = letters.keyIsLhs ? all.lhs : all.rhs;
+  StringRef query = letters.keyIsLhs ? all.rhs : all.lhs,
+            key = letters.keyIsLhs ? all.lhs : all.rhs;
   if (query.contains(letters.key))
     return std::nullopt;
   for (char c : llvm::reverse(all.result.drop_back()))
@@ -219,8 +230,9 @@ struct Lead {
   int64_t heads = 1;
 };
 
-/// With two letters or more the first one is the batch. A single one is cut where the query's view or the key's is cut, and
-/// holds heads alone if there is no cut: correct either way, but batches and heads shard differently.
+/// With two letters or more the first one is the batch. A single one is cut where the query's view
+/// or the key's is cut, and holds heads alone if there is no cut: correct either way, but batches
+/// and heads shard differently.
 Lead divideLead(EinsumOp scores, const ScoreLetters &letters, ArrayRef<AtomGroup> hints) {
   Lead lead;
   lead.letters = letters.lead;
@@ -238,8 +250,10 @@ Lead divideLead(EinsumOp scores, const ScoreLetters &letters, ArrayRef<AtomGroup
   return lead;
 }
 
-/// An operand as [batch, heads, …rest]; `rest` are groups of letters. Nothing if an atom spans batch and heads unevenly.
-std::optional<View> arrange(Value base, LetterGroups &groups, const Lead &lead, ArrayRef<std::string> rest) {
+/// An operand as [batch, heads, …rest]; `rest` are groups of letters. Nothing if an atom spans
+/// batch and heads unevenly.
+std::optional<View> arrange(Value base, LetterGroups &groups, const Lead &lead,
+                            ArrayRef<std::string> rest) {
   AtomGroup leading;
   for (auto [letter, size] : llvm::zip_equal(lead.letters, lead.sizes)) {
     if (groups.count(letter))
@@ -262,11 +276,14 @@ std::optional<View> arrange(Value base, LetterGroups &groups, const Lead &lead, 
   return arranged;
 }
 
-/// A mask or sinks column of the scores' shape as [B or 1, H or 1, Sq or 1, Sk]: dimensions that only repeat shrink to one.
-std::optional<View> arrangeMask(Value mask, StringRef scoreLetters, const ScoreLetters &letters, const Lead &lead) {
+/// A mask or sinks column of the scores' shape as [B or 1, H or 1, Sq or 1, Sk]: dimensions that
+/// only repeat shrink to one.
+std::optional<View> arrangeMask(Value mask, StringRef scoreLetters, const ScoreLetters &letters,
+                                const Lead &lead) {
   View view = View::of(mask);
   LetterGroups groups = groupsOf(view, scoreLetters);
-  auto arranged = arrange(view.base, groups, lead, {std::string(1, letters.query), std::string(1, letters.key)});
+  auto arranged = arrange(view.base, groups, lead,
+                          {std::string(1, letters.query), std::string(1, letters.key)});
   if (arranged)
     for (AtomGroup &group : MutableArrayRef(arranged->dims).drop_back())
       if (raise::isRepetition(group))
@@ -313,7 +330,8 @@ struct RaiseAttention : OpRewritePattern<EinsumOp> {
   }
 
 private:
-  static LogicalResult rewrite(EinsumOp op, unsigned side, SoftmaxOp softmax, bool hasSinks, PatternRewriter &rewriter) {
+  static LogicalResult rewrite(EinsumOp op, unsigned side, SoftmaxOp softmax, bool hasSinks,
+                               PatternRewriter &rewriter) {
     if (static_cast<int64_t>(softmax.getDim()) != softmax.getType().getRank() - 1)
       return rewriter.notifyMatchFailure(op, "softmax is not along the last dimension");
     if (!op->getOperand(side).hasOneUse())
@@ -327,27 +345,34 @@ private:
       return rewriter.notifyMatchFailure(op, "scores are not a product of queries and keys");
 
     // The values' letters, renamed to the scores'.
-    std::string valueLetters = op.getLetters().rhs.str(), resultLetters = op.getLetters().result.str();
+    std::string valueLetters = op.getLetters().rhs.str(),
+                resultLetters = op.getLetters().result.str();
     StringRef ownLetters = side ? op.getLetters().rhs : op.getLetters().lhs;
     if (side)
       valueLetters = op.getLetters().lhs.str();
-    std::string features = renameLetters(ownLetters, scores.getLetters().result, valueLetters, resultLetters);
+    std::string features =
+        renameLetters(ownLetters, scores.getLetters().result, valueLetters, resultLetters);
     std::string wantedResult = letters->lead + letters->query + features;
     std::string allowedValue = letters->lead + letters->key + features;
-    bool isContraction = valueLetters.find(letters->key) != std::string::npos && resultLetters.size() == wantedResult.size();
+    bool isContraction = valueLetters.find(letters->key) != std::string::npos &&
+                         resultLetters.size() == wantedResult.size();
     for (char c : valueLetters)
       isContraction &= allowedValue.find(c) != std::string::npos;
     for (char c : wantedResult)
       isContraction &= resultLetters.find(c) != std::string::npos;
     if (!isContraction)
-      return rewriter.notifyMatchFailure(op, "probabilities are not contracted with values along the keys");
+      return rewriter.notifyMatchFailure(
+          op, "probabilities are not contracted with values along the keys");
     OpMaker maker(rewriter, op);
-    return emit(op, *chain, *letters, op->getOperand(1 - side), valueLetters, resultLetters, features, maker);
+    return emit(op, *chain, *letters, op->getOperand(1 - side), valueLetters, resultLetters,
+                features, maker);
   }
 
-  /// Renames the probabilities' letters to the scores', in the values and the result; other letters (features of
-  /// the values) become no letters at all, so that none collides; it returns them in the result's order.
-  static std::string renameLetters(StringRef own, StringRef scores, std::string &value, std::string &result) {
+  /// Renames the probabilities' letters to the scores', in the values and the result; other letters
+  /// (features of the values) become no letters at all, so that none collides; it returns them in
+  /// the result's order.
+  static std::string renameLetters(StringRef own, StringRef scores, std::string &value,
+                                   std::string &result) {
     auto rename = [&](char c) -> char {
       size_t at = own.find(c);
       return at != StringRef::npos ? scores[at] : static_cast<char>(c ^ 0x80);
@@ -363,13 +388,15 @@ private:
     return features;
   }
 
-  static LogicalResult emit(EinsumOp op, ScoreChain &chain, const ScoreLetters &letters, Value values,
-                            StringRef valueLetters, StringRef resultLetters, const std::string &features, OpMaker &maker) {
+  static LogicalResult emit(EinsumOp op, ScoreChain &chain, const ScoreLetters &letters,
+                            Value values, StringRef valueLetters, StringRef resultLetters,
+                            const std::string &features, OpMaker &maker) {
     EinsumOp scores = chain.scores;
     Value queries = letters.keyIsLhs ? scores.getRhs() : scores.getLhs();
     Value keys = letters.keyIsLhs ? scores.getLhs() : scores.getRhs();
     EinsumOp::Letters all = scores.getLetters();
-    View queryView = View::of(queries, &chain.scale), keyView = View::of(keys, &chain.scale), valueView = View::of(values);
+    View queryView = View::of(queries, &chain.scale), keyView = View::of(keys, &chain.scale),
+         valueView = View::of(values);
     LetterGroups queryGroups = groupsOf(queryView, letters.keyIsLhs ? all.rhs : all.lhs);
     LetterGroups keyGroups = groupsOf(keyView, letters.keyIsLhs ? all.lhs : all.rhs);
     LetterGroups valueGroups = groupsOf(valueView, valueLetters);
@@ -393,7 +420,8 @@ private:
       sinksAs->dims = {sinksAs->dims[1]};
     }
 
-    Value query = queryAs->materialize(maker), key = keyAs->materialize(maker), value = valueAs->materialize(maker);
+    Value query = queryAs->materialize(maker), key = keyAs->materialize(maker),
+          value = valueAs->materialize(maker);
     Value sinks = sinksAs ? sinksAs->materialize(maker) : Value();
     Value mask = joinMasks(chain.masks, maker);
     if (mask)
@@ -405,17 +433,18 @@ private:
         *operand = maker.create<CastOp>(*operand, element);
     int64_t positions = getShape(query)[2], valueDim = getShape(value)[3];
     auto type = RankedTensorType::get({lead.batch, lead.heads, positions, valueDim}, element);
-    auto attention = maker.create<AttentionOp>(type, query, key, value, mask, sinks, APFloat(chain.scale), false, 0, 0,
-                                               APFloat(chain.softcap));
-    maker.rewriter.replaceOp(op, arrangeResult(op, attention, letters, lead, valueLetters, valueGroups, resultLetters,
-                                               features, maker));
+    auto attention =
+        maker.create<AttentionOp>(type, query, key, value, mask, sinks, APFloat(chain.scale), false,
+                                  0, 0, APFloat(chain.softcap));
+    maker.rewriter.replaceOp(op, arrangeResult(op, attention, letters, lead, valueLetters,
+                                               valueGroups, resultLetters, features, maker));
     return success();
   }
 
   /// The attention's result in the einsum's order of dimensions.
-  static Value arrangeResult(EinsumOp op, Value attention, const ScoreLetters &letters, const Lead &lead,
-                             StringRef valueLetters, LetterGroups &valueGroups, StringRef resultLetters,
-                             const std::string &features, OpMaker &maker) {
+  static Value arrangeResult(EinsumOp op, Value attention, const ScoreLetters &letters,
+                             const Lead &lead, StringRef valueLetters, LetterGroups &valueGroups,
+                             StringRef resultLetters, const std::string &features, OpMaker &maker) {
     std::string order = lead.letters + letters.query + features;
     SmallVector<int64_t> sizes(lead.sizes);
     sizes.push_back(getShape(attention)[2]);
@@ -423,7 +452,9 @@ private:
       sizes.push_back(groupSize(valueGroups[c]));
     View view = View::identity(attention);
     if (failed(view.reshape(sizes)))
-      return maker.reshape(attention, op.getType().getShape()); // unreachable: the sizes are products of the dimensions
+      return maker.reshape(
+          attention,
+          op.getType().getShape()); // unreachable: the sizes are products of the dimensions
     SmallVector<int64_t> permutation;
     for (char c : resultLetters)
       permutation.push_back(order.find(c));

@@ -1,8 +1,9 @@
-//===- AttentionOperands.cpp - grouped heads, and masks as attributes ---------------------------------------===//
+//===- AttentionOperands.cpp - Grouped heads, and masks as attributes -----===//
 //
 // Clean-up of graph.attention, raised or imported as one operator:
 // 1. key and value heads that are repeated for a group of query heads lose the repetition;
-// 2. masks that hide nothing go; causal ones, with or without a window, become attributes; of a conjunction only the rest
+// 2. masks that hide nothing go; causal ones, with or without a window, become attributes; of a
+// conjunction only the rest
 //    stays an operand;
 // 3. a mask select(c, 0, -inf) becomes c; dimensions that a mask only repeats shrink to one;
 // 4. the exporters' guards around it go: nan -> 0, and a choice on a condition that is known.
@@ -41,7 +42,8 @@ struct GroupHeads : OpRewritePattern<AttentionOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(AttentionOp op, PatternRewriter &rewriter) const override {
     View key = View::of(op.getKey()), value = View::of(op.getValue());
-    int64_t group = std::gcd(trailingRepetition(key.dims[kHeads]), trailingRepetition(value.dims[kHeads]));
+    int64_t group =
+        std::gcd(trailingRepetition(key.dims[kHeads]), trailingRepetition(value.dims[kHeads]));
     if (group == 1)
       return rewriter.notifyMatchFailure(op, "key and value heads are not repeated");
     for (View *view : {&key, &value}) {
@@ -67,9 +69,11 @@ void setKeyRange(AttentionOp op, const KeyRange &range) {
   op.setWindow(range.window);
 }
 
-/// A mask that is a band becomes attributes. One that hides nothing goes even if the attention is causal already.
+/// A mask that is a band becomes attributes. One that hides nothing goes even if the attention is
+/// causal already.
 struct MaskToAttributes : OpRewritePattern<AttentionOp> {
-  MaskToAttributes(MLIRContext *context, ConstantFacts &facts) : OpRewritePattern(context), facts(facts) {}
+  MaskToAttributes(MLIRContext *context, ConstantFacts &facts)
+      : OpRewritePattern(context), facts(facts) {}
   LogicalResult matchAndRewrite(AttentionOp op, PatternRewriter &rewriter) const override {
     if (!op.getMask())
       return rewriter.notifyMatchFailure(op, "no mask");
@@ -91,14 +95,16 @@ private:
   /// The range that a mask says, if the attention's attributes can take it too.
   std::optional<KeyRange> rangeOf(AttentionOp op, Value mask) const {
     std::optional<Band> band = analyzeMask(mask, facts);
-    auto range = band ? keyRangeOf(*band, getShape(op.getQuery())[2], getShape(op.getKey())[2]) : std::nullopt;
+    auto range = band ? keyRangeOf(*band, getShape(op.getQuery())[2], getShape(op.getKey())[2])
+                      : std::nullopt;
     bool agrees = range && (!op.getCausal() || !range->causal ||
                             (range->offset == static_cast<int64_t>(op.getCausalOffset()) &&
                              range->window == static_cast<int64_t>(op.getWindow())));
     return agrees ? range : std::nullopt;
   }
 
-  static LogicalResult replace(AttentionOp op, const KeyRange &range, Value mask, PatternRewriter &rewriter) {
+  static LogicalResult replace(AttentionOp op, const KeyRange &range, Value mask,
+                               PatternRewriter &rewriter) {
     rewriter.modifyOpInPlace(op, [&] {
       op.getMaskMutable().clear();
       if (mask)
@@ -112,7 +118,8 @@ private:
   ConstantFacts &facts;
 };
 
-/// select(c, 0, -inf) -> c, select(c, -inf, 0) -> not c. A finite mask stays: it averages where nothing is seen.
+/// select(c, 0, -inf) -> c, select(c, -inf, 0) -> not c. A finite mask stays: it averages where
+/// nothing is seen.
 struct FloatMaskToBool : OpRewritePattern<AttentionOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(AttentionOp op, PatternRewriter &rewriter) const override {
@@ -156,7 +163,8 @@ struct ShrinkMask : OpRewritePattern<AttentionOp> {
   }
 };
 
-/// select(nan(a), 0, a) -> a where a is an attention, which gives zeros by itself; select(false, x, y) -> y
+/// select(nan(a), 0, a) -> a where a is an attention, which gives zeros by itself; select(false, x,
+/// y) -> y
 struct DropGuard : OpRewritePattern<SelectOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(SelectOp op, PatternRewriter &rewriter) const override {

@@ -1,6 +1,7 @@
-//===- ConstantFacts.h - what has been read from constants ----------------------------------------------===//
+//===- ConstantFacts.h - What has been read from constants ----------------===//
 //
-// All layers of a model read the same masks and rotary tables, of millions of elements: each is read once a pass.
+// All layers of a model read the same masks and rotary tables, of millions of elements: each is
+// read once a pass.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,7 +16,8 @@
 
 namespace shardc::raise {
 
-/// Query i sees keys j with low <= j - i <= high: every mask that attention's attributes can say is such a band.
+/// Query i sees keys j with low <= j - i <= high: every mask that attention's attributes can say is
+/// such a band.
 struct Band {
   static constexpr int64_t kNone = INT64_C(1) << 40; ///< beyond any sequence
   int64_t low = -kNone, high = kNone;
@@ -23,7 +25,8 @@ struct Band {
 
 struct ConstantFacts {
   /// By constant, and the dimensions of queries and keys: the band that it is, if it is one.
-  llvm::DenseMap<std::pair<mlir::Attribute, std::pair<int64_t, int64_t>>, std::optional<Band>> bands;
+  llvm::DenseMap<std::pair<mlir::Attribute, std::pair<int64_t, int64_t>>, std::optional<Band>>
+      bands;
   /// By constant and dimension: its first half along it, or null if the halves differ.
   llvm::DenseMap<std::pair<mlir::Attribute, int64_t>, mlir::ElementsAttr> halves;
 };

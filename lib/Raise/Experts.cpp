@@ -1,11 +1,13 @@
-//===- Experts.cpp - products with each row's expert ------------------------------------------------------------===//
+//===- Experts.cpp - Products with each row's expert ----------------------===//
 //
-// Exporters copy the chosen expert's matrix for every row (gather of [E, N, K] by expert ids) and multiply batched:
+// Exporters copy the chosen expert's matrix for every row (gather of [E, N, K] by expert ids) and
+// multiply batched:
 //   w = gather %experts, %ids axis 0 : [E, N, K], [T] -> [T, N, K]
 //   y = einsum "tnk,tkm->tnm" w, x                          x [T, K, 1]
 // That is graph.grouped_matmul x, experts by ids, without T copies of a matrix.
 //
-// Limit: the form with run-time group sizes (one product per expert on a split of sorted rows) has no static shapes.
+// Limit: the form with run-time group sizes (one product per expert on a split of sorted rows) has
+// no static shapes.
 //
 //===----------------------------------------------------------------------===//
 
@@ -51,18 +53,21 @@ struct RaiseGroupedMatmul : OpRewritePattern<EinsumOp> {
   }
 
 private:
-  static LogicalResult rewrite(EinsumOp op, unsigned side, const View &matrices, const Chosen &chosen,
-                               PatternRewriter &rewriter) {
+  static LogicalResult rewrite(EinsumOp op, unsigned side, const View &matrices,
+                               const Chosen &chosen, PatternRewriter &rewriter) {
     EinsumOp::Letters all = op.getLetters();
     StringRef own = side ? all.rhs : all.lhs, other = side ? all.lhs : all.rhs;
-    // Rows, output features and input features by their letters; the last two base dimensions are the matrices.
+    // Rows, output features and input features by their letters; the last two base dimensions are
+    // the matrices.
     int64_t firstMatrixDim = getType(matrices.base).getRank() - 2;
     std::string rows, outputs, inputs;
     bool outputsFirst = true;
     for (auto [letter, group] : llvm::zip_equal(own, matrices.dims)) {
       if (group.empty() && !other.contains(letter) && !all.result.contains(letter))
         continue;
-      bool isRow = llvm::all_of(group, [&](const Atom &atom) { return atom.baseDim >= 0 && atom.baseDim < firstMatrixDim; });
+      bool isRow = llvm::all_of(group, [&](const Atom &atom) {
+        return atom.baseDim >= 0 && atom.baseDim < firstMatrixDim;
+      });
       bool isMatrix = group.size() == 1 && group[0].baseDim >= firstMatrixDim &&
                       group[0].size == getShape(matrices.base)[group[0].baseDim];
       if (isRow)
@@ -74,7 +79,8 @@ private:
       else if (!all.result.contains(letter) && other.contains(letter))
         inputs.push_back(letter);
       else
-        return rewriter.notifyMatchFailure(op, "a letter is neither output nor input of the matrices");
+        return rewriter.notifyMatchFailure(op,
+                                           "a letter is neither output nor input of the matrices");
     }
     bool rowsOrdered = true;
     for (char c : rows)
@@ -97,8 +103,8 @@ private:
     return rows.isOrdered(0, rows.dims.size());
   }
 
-  static void emit(EinsumOp op, unsigned side, const Chosen &chosen, const std::string &rows, char output, char input,
-                   bool outputsFirst, PatternRewriter &rewriter) {
+  static void emit(EinsumOp op, unsigned side, const Chosen &chosen, const std::string &rows,
+                   char output, char input, bool outputsFirst, PatternRewriter &rewriter) {
     OpMaker maker(rewriter, op);
     EinsumOp::Letters all = op.getLetters();
     StringRef other = side ? all.lhs : all.rhs;

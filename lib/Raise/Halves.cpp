@@ -1,7 +1,8 @@
-//===- Halves.cpp - tensors whose two halves are equal -----------------------------------------------------===//
+//===- Halves.cpp - Tensors whose two halves are equal --------------------===//
 //
-// Rotary tables repeat their angles: cos(concat(f, f)), or a constant folded from that. Both functions walk the same
-// expressions: constants, concat(f, f), elementwise ops, views, and gathers of rows from such a table.
+// Rotary tables repeat their angles: cos(concat(f, f)), or a constant folded from that. Both
+// functions walk the same expressions: constants, concat(f, f), elementwise ops, views, and gathers
+// of rows from such a table.
 //
 //===----------------------------------------------------------------------===//
 
@@ -38,7 +39,8 @@ static ElementsAttr readHalf(ConstantOp op, int64_t dim) {
     for (auto [i, stride] : llvm::zip_equal(index, strides))
       from += i * stride;
     half.copyElement(at, *whole, from);
-    equal &= whole->isFloat() ? whole->f[from] == whole->f[from + offset] : whole->i[from] == whole->i[from + offset];
+    equal &= whole->isFloat() ? whole->f[from] == whole->f[from + offset]
+                              : whole->i[from] == whole->i[from + offset];
   });
   return equal ? half.toAttr() : ElementsAttr();
 }
@@ -50,7 +52,8 @@ static ElementsAttr halfOf(ConstantOp op, int64_t dim, ConstantFacts &facts) {
   return entry->second;
 }
 
-/// The dimension of a gather's data that dimension `dim` of its result is, or -1 for a dimension of the indices.
+/// The dimension of a gather's data that dimension `dim` of its result is, or -1 for a dimension of
+/// the indices.
 static int64_t gatheredDim(GatherOp op, int64_t dim) {
   int64_t axis = op.getAxis(), indices = op.getIndices().getType().getRank();
   if (dim < axis)
@@ -75,14 +78,17 @@ bool raise::hasEqualHalves(Value value, int64_t dim, ConstantFacts &facts) {
   if (auto iota = dyn_cast_or_null<IotaOp>(op))
     return static_cast<int64_t>(iota.getDim()) != dim;
   if (auto gather = dyn_cast_or_null<GatherOp>(op))
-    return gatheredDim(gather, dim) >= 0 && hasEqualHalves(gather.getData(), gatheredDim(gather, dim), facts);
+    return gatheredDim(gather, dim) >= 0 &&
+           hasEqualHalves(gather.getData(), gatheredDim(gather, dim), facts);
   if (auto concat = dyn_cast_or_null<ConcatOp>(op)) {
     if (static_cast<int64_t>(concat.getDim()) == dim)
       return concat.getInputs().size() == 2 && concat.getInputs()[0] == concat.getInputs()[1];
-    return llvm::all_of(concat.getInputs(), [&](Value input) { return hasEqualHalves(input, dim, facts); });
+    return llvm::all_of(concat.getInputs(),
+                        [&](Value input) { return hasEqualHalves(input, dim, facts); });
   }
   return op && op->hasTrait<OpTrait::Elementwise>() &&
-         llvm::all_of(op->getOperands(), [&](Value operand) { return hasEqualHalves(operand, dim, facts); });
+         llvm::all_of(op->getOperands(),
+                      [&](Value operand) { return hasEqualHalves(operand, dim, facts); });
 }
 
 Value raise::firstHalf(Value value, int64_t dim, OpMaker &maker, ConstantFacts &facts) {
@@ -99,8 +105,9 @@ Value raise::firstHalf(Value value, int64_t dim, OpMaker &maker, ConstantFacts &
     return maker.create<ConstantOp>(halfOf(constant, dim, facts));
   auto type = getType(value).clone(halved(getShape(value), dim));
   if (auto gather = dyn_cast<GatherOp>(op))
-    return maker.create<GatherOp>(type, firstHalf(gather.getData(), gatheredDim(gather, dim), maker, facts),
-                                  gather.getIndices(), gather.getAxis());
+    return maker.create<GatherOp>(
+        type, firstHalf(gather.getData(), gatheredDim(gather, dim), maker, facts),
+        gather.getIndices(), gather.getAxis());
   if (auto concat = dyn_cast<ConcatOp>(op); concat && static_cast<int64_t>(concat.getDim()) == dim)
     return concat.getInputs()[0];
   IRMapping mapping;

@@ -1,12 +1,15 @@
-//===- Masks.cpp - which keys a mask shows to a query -----------------------------------------------------===//
+//===- Masks.cpp - Which keys a mask shows to a query ---------------------===//
 //
-// 1. A constant mask is read row by row: what a row sees must be one interval, and its ends move with the row.
-// 2. A computed mask is built from comparisons of positions: each side is an affine function of the indices (iotas,
-//    constants that turn out affine, sums, views), so a comparison is a half plane in (query, key), `and` intersects and
-//    `not` complements. This is what remains of a mask that is too large for an exporter to fold.
+// 1. A constant mask is read row by row: what a row sees must be one interval, and its ends move
+// with the row.
+// 2. A computed mask is built from comparisons of positions: each side is an affine function of the
+// indices (iotas,
+//    constants that turn out affine, sums, views), so a comparison is a half plane in (query, key),
+//    `and` intersects and `not` complements. This is what remains of a mask that is too large for
+//    an exporter to fold.
 //
-// Hidden means -inf, or so far below zero (-1e4) that exp underflows. A row without any key would become an average under
-// a finite mask and zeros under an attribute: such masks are left alone.
+// Hidden means -inf, or so far below zero (-1e4) that exp underflows. A row without any key would
+// become an average under a finite mask and zeros under an attribute: such masks are left alone.
 //
 //===----------------------------------------------------------------------===//
 
@@ -21,9 +24,11 @@ using namespace shardc::raise;
 namespace {
 
 constexpr double kHidden = -1e4;
-constexpr int64_t kMaxConstant = INT64_C(1) << 26; ///< elements of a constant that are worth reading
+constexpr int64_t kMaxConstant = INT64_C(1)
+                                 << 26; ///< elements of a constant that are worth reading
 
-/// Where the query and the key position stand among a value's dimensions; -1 if the value does not vary along it.
+/// Where the query and the key position stand among a value's dimensions; -1 if the value does not
+/// vary along it.
 struct Position {
   int64_t query, key;
 };
@@ -34,7 +39,8 @@ struct Affine {
   SmallVector<int64_t> slopes;
 };
 
-/// For each dimension of a movement op's input the result's dimension that it becomes (-1: of size one and gone).
+/// For each dimension of a movement op's input the result's dimension that it becomes (-1: of size
+/// one and gone).
 std::optional<SmallVector<int64_t>> dimMap(Operation *op) {
   ArrayRef<int64_t> from = getShape(op->getOperand(0)), to = getShape(op->getResult(0));
   SmallVector<int64_t> map(from.size(), -1);
@@ -214,7 +220,8 @@ std::optional<Band> bandOfComparison(CompareOp op, Position at) {
   return std::nullopt;
 }
 
-/// Narrows `band` so that its ends in row `query` are first and last; ends at the edge of the mask say less.
+/// Narrows `band` so that its ends in row `query` are first and last; ends at the edge of the mask
+/// say less.
 bool narrow(Band &band, int64_t query, int64_t first, int64_t last, int64_t keys) {
   if (first > 0) {
     if (band.low > -Band::kNone && band.low != first - query)
@@ -229,7 +236,8 @@ bool narrow(Band &band, int64_t query, int64_t first, int64_t last, int64_t keys
   return true;
 }
 
-/// The band of a constant that is at most kMaxConstant large, read twice: once to find the ends, once to prove them.
+/// The band of a constant that is at most kMaxConstant large, read twice: once to find the ends,
+/// once to prove them.
 std::optional<Band> readBand(ConstantOp op, Position at) {
   RankedTensorType type = op.getType();
   if (type.getNumElements() > kMaxConstant)
@@ -245,7 +253,9 @@ std::optional<Band> readBand(ConstantOp op, Position at) {
   FailureOr<HostTensor> tensor = HostTensor::fromAttr(op.getValue());
   if (failed(tensor) || at.key < 0)
     return std::nullopt;
-  auto isSeen = [&](int64_t index) { return isBool ? tensor->i[index] != 0 : tensor->f[index] == 0; };
+  auto isSeen = [&](int64_t index) {
+    return isBool ? tensor->i[index] != 0 : tensor->f[index] == 0;
+  };
   auto rowOf = [&](ArrayRef<int64_t> index) { return at.query < 0 ? 0 : index[at.query]; };
   ArrayRef<int64_t> shape = type.getShape();
   int64_t keys = shape[at.key], stride = rowMajorStrides(shape)[at.key];
@@ -317,7 +327,8 @@ std::optional<Band> bandOf(Value mask, Position at, ConstantFacts &facts) {
   }
   // The sum of masks hides what one of them hides.
   if (isa<AndOp>(op) || isa<AddOp>(op)) {
-    auto lhs = bandOf(op->getOperand(0), at, facts), rhs = lhs ? bandOf(op->getOperand(1), at, facts) : std::nullopt;
+    auto lhs = bandOf(op->getOperand(0), at, facts),
+         rhs = lhs ? bandOf(op->getOperand(1), at, facts) : std::nullopt;
     return rhs ? std::optional(intersect(*lhs, *rhs)) : std::nullopt;
   }
   auto map = isa<BroadcastOp, ReshapeOp, TransposeOp>(op) ? dimMap(op) : std::nullopt;
@@ -333,9 +344,11 @@ std::optional<Band> bandOf(Value mask, Position at, ConstantFacts &facts) {
       inner.key = dim;
   }
   std::optional<Band> band = bandOf(op->getOperand(0), inner, facts);
-  // A band that does not depend on a position of several must hold for all of them: then it is everything or nothing.
-  bool isRepeated = (inner.query < 0 && at.query >= 0 && getShape(op->getResult(0))[at.query] != 1) ||
-                    (inner.key < 0 && at.key >= 0 && getShape(op->getResult(0))[at.key] != 1);
+  // A band that does not depend on a position of several must hold for all of them: then it is
+  // everything or nothing.
+  bool isRepeated =
+      (inner.query < 0 && at.query >= 0 && getShape(op->getResult(0))[at.query] != 1) ||
+      (inner.key < 0 && at.key >= 0 && getShape(op->getResult(0))[at.key] != 1);
   return band && isRepeated && !isEverything(*band) && !isNothing(*band) ? std::nullopt : band;
 }
 
@@ -351,7 +364,7 @@ std::optional<Band> raise::analyzeMask(Value mask, ConstantFacts &facts) {
 
 std::optional<KeyRange> raise::keyRangeOf(Band band, int64_t queries, int64_t keys) {
   // Ends outside the mask say nothing.
-  bool above = band.high < keys - 1, below = band.low > -(queries - 1);
+  bool above = band.high<keys - 1, below = band.low> - (queries - 1);
   if (band.low > band.high || band.high < 0 || queries - 1 + band.low > keys - 1)
     return std::nullopt; // some query sees no key
   if (!above && below)

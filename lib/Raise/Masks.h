@@ -1,4 +1,4 @@
-//===- Masks.h - which keys a mask shows to a query ---------------------------------------------------===//
+//===- Masks.h - Which keys a mask shows to a query -----------------------===//
 
 #ifndef SHARDC_LIB_RAISE_MASKS_H
 #define SHARDC_LIB_RAISE_MASKS_H
@@ -9,8 +9,9 @@
 
 namespace shardc::raise {
 
-/// The band of a mask [.., queries, keys], float (0 or hidden) or bool, if it is one, is the same in all other dimensions
-/// and shows every query at least one key. Constants are read; comparisons of positions are solved.
+/// The band of a mask [.., queries, keys], float (0 or hidden) or bool, if it is one, is the same
+/// in all other dimensions and shows every query at least one key. Constants are read; comparisons
+/// of positions are solved.
 std::optional<Band> analyzeMask(mlir::Value mask, ConstantFacts &facts);
 
 /// What attention's attributes say of a band.

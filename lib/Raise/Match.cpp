@@ -1,4 +1,4 @@
-//===- Match.cpp - what the raising patterns ask of values ------------------------------------------===//
+//===- Match.cpp - What the raising patterns ask of values ----------------===//
 
 #include "lib/Raise/Match.h"
 
@@ -79,7 +79,8 @@ std::optional<Scaled> raise::matchScaled(Value value) {
     return Scaled{neg.getInput(), -1};
   if (auto div = definedBy<DivOp>(value)) {
     std::optional<double> divisor = splatValue(div.getRhs());
-    return divisor && *divisor != 0 ? std::optional(Scaled{div.getLhs(), 1 / *divisor}) : std::nullopt;
+    return divisor && *divisor != 0 ? std::optional(Scaled{div.getLhs(), 1 / *divisor})
+                                    : std::nullopt;
   }
   auto mul = definedBy<MulOp>(value);
   if (!mul)
@@ -115,7 +116,8 @@ Value raise::skipUnitReshapes(Value value) {
   };
   for (;;) {
     Operation *op = value.getDefiningOp();
-    // A broadcast or transpose of an equal number of elements renames unit dimensions only, if the rest keeps its order.
+    // A broadcast or transpose of an equal number of elements renames unit dimensions only, if the
+    // rest keeps its order.
     bool moves = isa_and_nonnull<ReshapeOp>(op) ||
                  (isa_and_nonnull<BroadcastOp>(op) &&
                   getType(value).getNumElements() == getType(op->getOperand(0)).getNumElements());

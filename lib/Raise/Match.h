@@ -1,4 +1,4 @@
-//===- Match.h - what the raising patterns ask of values ------------------------------------------===//
+//===- Match.h - What the raising patterns ask of values ------------------===//
 
 #ifndef SHARDC_LIB_RAISE_MATCH_H
 #define SHARDC_LIB_RAISE_MATCH_H
@@ -19,7 +19,8 @@ inline llvm::ArrayRef<int64_t> getShape(mlir::Value value) { return getType(valu
 /// Builds ops in the place of `root`, under its location and module path.
 class OpMaker {
 public:
-  OpMaker(mlir::PatternRewriter &rewriter, mlir::Operation *root) : rewriter(rewriter), root(root) {}
+  OpMaker(mlir::PatternRewriter &rewriter, mlir::Operation *root)
+      : rewriter(rewriter), root(root) {}
 
   template <typename OpTy, typename... Args> OpTy create(Args &&...args) {
     auto op = OpTy::create(rewriter, root->getLoc(), std::forward<Args>(args)...);
@@ -69,7 +70,9 @@ mlir::Value skipUnitReshapes(mlir::Value value);
 mlir::Value skipFloatCasts(mlir::Value value);
 
 /// `op` if the value is its result.
-template <typename OpTy> OpTy definedBy(mlir::Value value) { return value ? value.getDefiningOp<OpTy>() : OpTy(); }
+template <typename OpTy> OpTy definedBy(mlir::Value value) {
+  return value ? value.getDefiningOp<OpTy>() : OpTy();
+}
 
 /// Sum of `x` over its last `dims` dimensions, multiplied by 1 / their size.
 struct RowMean {

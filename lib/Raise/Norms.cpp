@@ -1,12 +1,14 @@
-//===- Norms.cpp - rms_norm and layer_norm -----------------------------------------------------------===//
+//===- Norms.cpp - Rms_norm and layer_norm --------------------------------===//
 //
 // 1. x * rsqrt(mean(x^2) + eps), however the inverse root is written          -> rms_norm x
 // 2. rms_norm (x - mean(x))                                                   -> layer_norm x
-// 3. a weight and a bias that vary along the normalised dimensions only join their norm; Gemma's 1 + w is a weight
+// 3. a weight and a bias that vary along the normalised dimensions only join their norm; Gemma's 1
+// + w is a weight
 //    like any other
 // 4. cast16(norm(cast32(x))) -> norm of the 16-bit x, whose statistics are f32 anyway
 //
-// A 16-bit weight stays outside: the norm is rounded before it is multiplied. Norms without a mean (L2) stay as they are.
+// A 16-bit weight stays outside: the norm is rounded before it is multiplied. Norms without a mean
+// (L2) stay as they are.
 //
 //===----------------------------------------------------------------------===//
 
@@ -60,9 +62,11 @@ template <typename RootOp> struct RaiseRmsNorm : OpRewritePattern<RootOp> {
   LogicalResult matchAndRewrite(RootOp op, PatternRewriter &rewriter) const override {
     if (succeeded(tryOperands(op, op.getLhs(), op.getRhs(), rewriter)))
       return success();
-    if (isa<MulOp>(op.getOperation()) && succeeded(tryOperands(op, op.getRhs(), op.getLhs(), rewriter)))
+    if (isa<MulOp>(op.getOperation()) &&
+        succeeded(tryOperands(op, op.getRhs(), op.getLhs(), rewriter)))
       return success();
-    return rewriter.notifyMatchFailure(op, "no operand is the (inverse) root of the other's mean square");
+    return rewriter.notifyMatchFailure(
+        op, "no operand is the (inverse) root of the other's mean square");
   }
 
 private:
@@ -76,7 +80,8 @@ private:
     if (!mean || matchSquare(mean->input) != x || !rowStatistic(statistic, x, mean->dims))
       return failure();
     OpMaker maker(rewriter, op);
-    rewriter.replaceOp(op, maker.create<RmsNormOp>(x.getType(), x, Value(), APFloat(shifted->summand), mean->dims));
+    rewriter.replaceOp(op, maker.create<RmsNormOp>(x.getType(), x, Value(),
+                                                   APFloat(shifted->summand), mean->dims));
     return success();
   }
 };
@@ -92,13 +97,14 @@ struct CentredToLayerNorm : OpRewritePattern<RmsNormOp> {
     if (!mean || mean->dims != dims || mean->input != sub.getLhs())
       return rewriter.notifyMatchFailure(op, "input is not a value less its mean");
     OpMaker maker(rewriter, op);
-    rewriter.replaceOp(op, maker.create<LayerNormOp>(op.getType(), sub.getLhs(), op.getWeight(), Value(),
-                                                     op.getEpsilon(), dims));
+    rewriter.replaceOp(op, maker.create<LayerNormOp>(op.getType(), sub.getLhs(), op.getWeight(),
+                                                     Value(), op.getEpsilon(), dims));
     return success();
   }
 };
 
-/// The value of the normalised dimensions' shape that `operand` repeats along all other dimensions of a norm.
+/// The value of the normalised dimensions' shape that `operand` repeats along all other dimensions
+/// of a norm.
 Value trailingOperand(Value operand, int64_t dims, OpMaker &maker) {
   View view = View::of(operand);
   if (!view.isTrailing(dims))
@@ -140,11 +146,12 @@ private:
   static bool hasBias(RmsNormOp) { return false; }
   static bool hasBias(LayerNormOp norm) { return !!norm.getBias(); }
   static Value create(OpMaker &maker, RmsNormOp norm, Value weight) {
-    return maker.create<RmsNormOp>(norm.getType(), norm.getInput(), weight, norm.getEpsilon(), norm.getNormDims());
+    return maker.create<RmsNormOp>(norm.getType(), norm.getInput(), weight, norm.getEpsilon(),
+                                   norm.getNormDims());
   }
   static Value create(OpMaker &maker, LayerNormOp norm, Value weight) {
-    return maker.create<LayerNormOp>(norm.getType(), norm.getInput(), weight, Value(), norm.getEpsilon(),
-                                     norm.getNormDims());
+    return maker.create<LayerNormOp>(norm.getType(), norm.getInput(), weight, Value(),
+                                     norm.getEpsilon(), norm.getNormDims());
   }
 };
 
@@ -162,8 +169,9 @@ struct JoinBias : OpRewritePattern<AddOp> {
       Value bias = trailingOperand(op->getOperand(1 - side), norm.getNormDims(), maker);
       if (!bias)
         return rewriter.notifyMatchFailure(op, "summand varies along other dimensions");
-      rewriter.replaceOp(op, maker.create<LayerNormOp>(norm.getType(), norm.getInput(), norm.getWeight(), bias,
-                                                       norm.getEpsilon(), norm.getNormDims()));
+      rewriter.replaceOp(op, maker.create<LayerNormOp>(norm.getType(), norm.getInput(),
+                                                       norm.getWeight(), bias, norm.getEpsilon(),
+                                                       norm.getNormDims()));
       return success();
     }
     return rewriter.notifyMatchFailure(op, "no operand is a layer norm without bias");
@@ -177,7 +185,8 @@ template <typename NormOp> struct NarrowNorm : OpRewritePattern<CastOp> {
     auto norm = definedBy<NormOp>(op.getInput());
     auto widened = norm ? definedBy<CastOp>(norm.getInput()) : CastOp();
     if (!widened || widened.getInput().getType() != op.getType() || !norm->hasOneUse() ||
-        op.getType().getElementType().getIntOrFloatBitWidth() != 16 || !norm.getType().getElementType().isF32())
+        op.getType().getElementType().getIntOrFloatBitWidth() != 16 ||
+        !norm.getType().getElementType().isF32())
       return rewriter.notifyMatchFailure(op, "not a norm between a cast to f32 and the cast back");
     Operation *narrow = rewriter.clone(*norm);
     narrow->setOperand(0, widened.getInput());

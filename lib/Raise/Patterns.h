@@ -1,4 +1,4 @@
-//===- Patterns.h - the raising patterns, by subject ------------------------------------------------===//
+//===- Patterns.h - The raising patterns, by subject ----------------------===//
 
 #ifndef SHARDC_LIB_RAISE_PATTERNS_H
 #define SHARDC_LIB_RAISE_PATTERNS_H

@@ -1,9 +1,11 @@
-//===- Raise.cpp - transformer blocks out of primitive ops --------------------------------------------------===//
+//===- Raise.cpp - Transformer blocks out of primitive ops ----------------===//
 //
-// Input: what an importer writes, norms and attention spelled out. Output: the same function with graph.rms_norm,
-// graph.attention, … in their place, so that plans, derivatives and kernels meet whole blocks.
+// Input: what an importer writes, norms and attention spelled out. Output: the same function with
+// graph.rms_norm, graph.attention, … in their place, so that plans, derivatives and kernels meet
+// whole blocks.
 //
-// 1. Equal subexpressions merge: patterns compare values by identity. Again at the end, since every use of a rope table
+// 1. Equal subexpressions merge: patterns compare values by identity. Again at the end, since every
+// use of a rope table
 //    emits it anew.
 // 2. All patterns run to a fixed point; each file of this folder holds those of one subject.
 // 3. On request, a remark counts the blocks of each function.
@@ -37,14 +39,15 @@ using namespace shardc::graph;
 static void reportBlocks(func::FuncOp func) {
   std::map<StringRef, int64_t> counts;
   func.walk([&](Operation *op) {
-    if (isa<AttentionOp, RmsNormOp, LayerNormOp, RopeOp, SiluOp, GeluOp, GeluTanhOp, SoftplusOp, SoftmaxOp,
-            GroupedMatmulOp>(op))
+    if (isa<AttentionOp, RmsNormOp, LayerNormOp, RopeOp, SiluOp, GeluOp, GeluTanhOp, SoftplusOp,
+            SoftmaxOp, GroupedMatmulOp>(op))
       ++counts[op->getName().stripDialect()];
   });
   InFlightDiagnostic remark = func.emitRemark() << "@" << func.getName() << ": ";
   if (counts.empty())
     remark << "no blocks";
-  llvm::interleaveComma(counts, remark, [&](auto &entry) { remark << entry.second << " " << entry.first; });
+  llvm::interleaveComma(counts, remark,
+                        [&](auto &entry) { remark << entry.second << " " << entry.first; });
 }
 
 namespace {

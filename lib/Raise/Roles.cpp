@@ -1,14 +1,18 @@
-//===- Roles.cpp - what each weight is for, by data flow ------------------------------------------------------------===//
+//===- Roles.cpp - What each weight is for, by data flow ------------------===//
 //
-// Input: a raised function. Output: `graph.role` on the ops that use weights, so that a plan can be given by role where a
-// model has no names.
+// Input: a raised function. Output: `graph.role` on the ops that use weights, so that a plan can be
+// given by role where a model has no names.
 //
-// 1. From attention up: the product that the query comes from is q_proj, through rope, norms (q_norm), biases and views;
+// 1. From attention up: the product that the query comes from is q_proj, through rope, norms
+// (q_norm), biases and views;
 //    likewise k and v. One product for several of them is qkv_proj (kv_proj without the query).
 // 2. From attention down: the next product is o_proj.
-// 3. act(a) * b: the products behind a and b are gate_proj and up_proj (gate_up_proj if they are one), the next one down
-//    is down_proj. act(a) without a partner: fc1 and fc2. Products with an expert per row: experts_gate_up and experts_down.
-// 4. From topk up: router. From the results up: lm_head. Gathered rows of a parameter: embedding. Other norms: norm.
+// 3. act(a) * b: the products behind a and b are gate_proj and up_proj (gate_up_proj if they are
+// one), the next one down
+//    is down_proj. act(a) without a partner: fc1 and fc2. Products with an expert per row:
+//    experts_gate_up and experts_down.
+// 4. From topk up: router. From the results up: lm_head. Gathered rows of a parameter: embedding.
+// Other norms: norm.
 //
 // The first role found stays, in this order.
 //
@@ -55,15 +59,19 @@ bool isProduct(Operation *op) {
   return isa_and_nonnull<GroupedMatmulOp>(op);
 }
 
-/// An op that changes values one by one, row by row, or only moves them: what stands between blocks. Not a broadcast: what
-/// all heads share (DeepSeek's rotated key) is no projection to heads.
+/// An op that changes values one by one, row by row, or only moves them: what stands between
+/// blocks. Not a broadcast: what all heads share (DeepSeek's rotated key) is no projection to
+/// heads.
 bool isTransparent(Operation *op) {
   return op->hasTrait<OpTrait::Elementwise>() ||
-         isa<ReshapeOp, TransposeOp, SliceOp, ConcatOp, RopeOp, RmsNormOp, LayerNormOp, SoftmaxOp>(op);
+         isa<ReshapeOp, TransposeOp, SliceOp, ConcatOp, RopeOp, RmsNormOp, LayerNormOp, SoftmaxOp>(
+             op);
 }
 
 /// An addition of two activations: the residual stream, where no product's influence ends.
-bool isResidual(Operation *op) { return isa<AddOp>(op) && !isWeight(op->getOperand(0)) && !isWeight(op->getOperand(1)); }
+bool isResidual(Operation *op) {
+  return isa<AddOp>(op) && !isWeight(op->getOperand(0)) && !isWeight(op->getOperand(1));
+}
 
 /// What lies between a value and the products that it comes from.
 struct Origin {
@@ -142,7 +150,8 @@ void setNormRole(Operation *norm, StringRef role) {
 
 void findAttentionRoles(AttentionOp op) {
   setRole(op, "attention");
-  Origin query = originOf(op.getQuery()), key = originOf(op.getKey()), value = originOf(op.getValue());
+  Origin query = originOf(op.getQuery()), key = originOf(op.getKey()),
+         value = originOf(op.getValue());
   auto label = [&](const Origin &origin, StringRef role) {
     for (Operation *product : origin.products) {
       bool isQuery = query.products.contains(product), isKey = key.products.contains(product),
@@ -162,17 +171,21 @@ void findAttentionRoles(AttentionOp op) {
     setProductRole(product, "o_proj");
 }
 
-bool isActivation(Operation *op) { return isa_and_nonnull<SiluOp, GeluOp, GeluTanhOp, ReluOp, SigmoidOp, TanhOp>(op); }
+bool isActivation(Operation *op) {
+  return isa_and_nonnull<SiluOp, GeluOp, GeluTanhOp, ReluOp, SigmoidOp, TanhOp>(op);
+}
 
 /// Roles of the products behind an activation, behind what it multiplies (if it does), and below.
 void setFeedForwardRoles(const Origin &gate, const Origin &up, bool isGated, Value result) {
   llvm::SmallSetVector<Operation *, 4> next = nextProducts(result);
   auto single = [](const auto &set) { return set.size() == 1 ? set[0] : nullptr; };
-  Operation *gateProduct = single(gate.products), *upProduct = single(up.products), *down = single(next);
+  Operation *gateProduct = single(gate.products), *upProduct = single(up.products),
+            *down = single(next);
   if (!gateProduct || !down || (isGated && !upProduct))
     return; // also a gate on something else than a product: a state-space layer
   // Experts, and a block that attention's rules have named already, are not a feed-forward block.
-  bool hasExperts = isa<GroupedMatmulOp>(gateProduct), isNamed = !roleOf(gateProduct).empty() || !roleOf(down).empty();
+  bool hasExperts = isa<GroupedMatmulOp>(gateProduct),
+       isNamed = !roleOf(gateProduct).empty() || !roleOf(down).empty();
   if (isNamed || hasExperts != isa<GroupedMatmulOp>(down))
     return;
   if (hasExperts) {
@@ -195,7 +208,8 @@ void findFeedForwardRoles(Operation *activation) {
   Origin gate = originOf(activation->getOperand(0));
   for (Operation *user : activated.getUsers()) {
     bool isSquare = isa<MulOp>(user) && user->getOperand(0) == user->getOperand(1);
-    if (!isa<MulOp>(user) || isSquare || isWeight(user->getOperand(0)) || isWeight(user->getOperand(1)))
+    if (!isa<MulOp>(user) || isSquare || isWeight(user->getOperand(0)) ||
+        isWeight(user->getOperand(1)))
       continue;
     Value other = user->getOperand(user->getOperand(0) == activated);
     return setFeedForwardRoles(gate, originOf(other), /*isGated=*/true, user->getResult(0));
@@ -211,8 +225,8 @@ void findRouterRoles(TopKOp op) {
 
 void findEmbeddingRoles(GatherOp op) {
   auto type = op.getData().getType();
-  if (op.getAxis() == 0 && type.getRank() == 2 && isa<FloatType>(type.getElementType()) && isWeight(op.getData()) &&
-      !isWeight(op.getIndices()))
+  if (op.getAxis() == 0 && type.getRank() == 2 && isa<FloatType>(type.getElementType()) &&
+      isWeight(op.getData()) && !isWeight(op.getIndices()))
     setRole(op, "embedding");
 }
 

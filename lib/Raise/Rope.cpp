@@ -1,12 +1,16 @@
-//===- Rope.cpp - rotary position embedding ------------------------------------------------------------------===//
+//===- Rope.cpp - Rotary position embedding -------------------------------===//
 //
-// 1. x * cos + rotate_half(x) * sin, with tables whose two halves are provably equal -> rope with half-width tables
-// 2. concat(a * cos - b * sin, b * cos + a * sin)                                   -> rope of concat(a, b)
-// 3. concat(rope(first features of x), the other features of x)                     -> rope that passes the others on
+// 1. x * cos + rotate_half(x) * sin, with tables whose two halves are provably equal -> rope with
+// half-width tables
+// 2. concat(a * cos - b * sin, b * cos + a * sin)                                   -> rope of
+// concat(a, b)
+// 3. concat(rope(first features of x), the other features of x)                     -> rope that
+// passes the others on
 //
-// The value has four dimensions. Which of them are the positions is where the tables vary: [batch, heads, positions,
-// features] stays, [batch, positions, heads, features] is transposed there and back.
-// Limit: features that rotate with their neighbours and stay neighbours (GPT-J) are not recognised.
+// The value has four dimensions. Which of them are the positions is where the tables vary: [batch,
+// heads, positions, features] stays, [batch, positions, heads, features] is transposed there and
+// back. Limit: features that rotate with their neighbours and stay neighbours (GPT-J) are not
+// recognised.
 //
 //===----------------------------------------------------------------------===//
 
@@ -32,7 +36,8 @@ Value matchFeatures(Value value, int64_t start, int64_t size) {
   SmallVector<int64_t> starts(last + 1, 0), shape(getShape(slice.getInput()));
   starts[last] = start;
   shape[last] = size;
-  bool fits = slice.getStarts() == ArrayRef(starts) && slice.getType().getShape() == ArrayRef(shape) &&
+  bool fits = slice.getStarts() == ArrayRef(starts) &&
+              slice.getType().getShape() == ArrayRef(shape) &&
               llvm::all_of(slice.getStrides(), [](int64_t stride) { return stride == 1; });
   return fits ? slice.getInput() : Value();
 }
@@ -48,20 +53,25 @@ Value matchRotatedHalf(Value value) {
   if (!negated || negated->factor != -1)
     return {};
   Value x = matchFeatures(negated->value, size / 2, size / 2);
-  return x && x.getType() == concat.getType() && matchFeatures(concat.getInputs()[1], 0, size / 2) == x ? x : Value();
+  return x && x.getType() == concat.getType() &&
+                 matchFeatures(concat.getInputs()[1], 0, size / 2) == x
+             ? x
+             : Value();
 }
 
 //===----------------------------------------------------------------------===//
 // Tables
 //===----------------------------------------------------------------------===//
 
-/// cos and sin as [batch or 1, positions, features], and where the positions stand in the rotated value.
+/// cos and sin as [batch or 1, positions, features], and where the positions stand in the rotated
+/// value.
 struct Tables {
   View cos, sin;
   int64_t positionDim = 2;
 };
 
-/// Tables broadcast to the rotated value's shape, each reduced to the dimensions that it varies along.
+/// Tables broadcast to the rotated value's shape, each reduced to the dimensions that it varies
+/// along.
 std::optional<Tables> matchTables(Value cos, Value sin) {
   Tables tables{View::of(cos), View::of(sin)};
   if (tables.cos.dims.size() != kFeatures + 1)
@@ -88,7 +98,8 @@ bool tableHasEqualHalves(const View &table, ConstantFacts &facts) {
   if (features.size() != 1 || features[0].size % 2)
     return false;
   const Atom &atom = features[0];
-  return atom.isRepetition() || (atom.size == getShape(table.base)[atom.baseDim] && hasEqualHalves(table.base, atom.baseDim, facts));
+  return atom.isRepetition() || (atom.size == getShape(table.base)[atom.baseDim] &&
+                                 hasEqualHalves(table.base, atom.baseDim, facts));
 }
 
 Value emitHalfTable(View table, OpMaker &maker, ConstantFacts &facts) {
@@ -114,10 +125,12 @@ Value emitRope(Value x, Value cos, Value sin, int64_t positionDim, OpMaker &make
 
 /// x * cos + rotate_half(x) * sin, in any order
 struct RaiseHalfRope : OpRewritePattern<AddOp> {
-  RaiseHalfRope(MLIRContext *context, ConstantFacts &facts) : OpRewritePattern(context), facts(facts) {}
+  RaiseHalfRope(MLIRContext *context, ConstantFacts &facts)
+      : OpRewritePattern(context), facts(facts) {}
   LogicalResult matchAndRewrite(AddOp op, PatternRewriter &rewriter) const override {
     for (unsigned side = 0; side < 2; ++side) {
-      auto plain = definedBy<MulOp>(op->getOperand(side)), rotated = definedBy<MulOp>(op->getOperand(1 - side));
+      auto plain = definedBy<MulOp>(op->getOperand(side)),
+           rotated = definedBy<MulOp>(op->getOperand(1 - side));
       for (unsigned i = 0; plain && rotated && i < 2; ++i) {
         Value x = matchRotatedHalf(rotated->getOperand(i));
         if (!x || (plain.getLhs() != x && plain.getRhs() != x))
@@ -133,11 +146,13 @@ private:
   LogicalResult rewrite(AddOp op, Value x, Value cos, Value sin, PatternRewriter &rewriter) const {
     std::optional<Tables> tables = matchTables(cos, sin);
     if (!tables)
-      return rewriter.notifyMatchFailure(op, "tables vary along other dimensions than batch and positions");
+      return rewriter.notifyMatchFailure(
+          op, "tables vary along other dimensions than batch and positions");
     if (!tableHasEqualHalves(tables->cos, facts) || !tableHasEqualHalves(tables->sin, facts))
       return rewriter.notifyMatchFailure(op, "the tables' halves are not known to be equal");
     OpMaker maker(rewriter, op);
-    Value halfCos = emitHalfTable(tables->cos, maker, facts), halfSin = emitHalfTable(tables->sin, maker, facts);
+    Value halfCos = emitHalfTable(tables->cos, maker, facts),
+          halfSin = emitHalfTable(tables->sin, maker, facts);
     rewriter.replaceOp(op, emitRope(x, halfCos, halfSin, tables->positionDim, maker));
     return success();
   }
@@ -145,7 +160,8 @@ private:
   ConstantFacts &facts;
 };
 
-/// concat(a * cos - b * sin, b * cos + a * sin): the halves may come from anywhere (DeepSeek takes every second feature)
+/// concat(a * cos - b * sin, b * cos + a * sin): the halves may come from anywhere (DeepSeek takes
+/// every second feature)
 struct RaiseSplitRope : OpRewritePattern<ConcatOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(ConcatOp op, PatternRewriter &rewriter) const override {
@@ -153,7 +169,8 @@ struct RaiseSplitRope : OpRewritePattern<ConcatOp> {
                   static_cast<int64_t>(op.getDim()) == kFeatures;
     auto sub = isPair ? definedBy<SubOp>(op.getInputs()[0]) : SubOp();
     auto add = isPair ? definedBy<AddOp>(op.getInputs()[1]) : AddOp();
-    auto aCos = sub ? definedBy<MulOp>(sub.getLhs()) : MulOp(), bSin = sub ? definedBy<MulOp>(sub.getRhs()) : MulOp();
+    auto aCos = sub ? definedBy<MulOp>(sub.getLhs()) : MulOp(),
+         bSin = sub ? definedBy<MulOp>(sub.getRhs()) : MulOp();
     if (!add || !aCos || !bSin)
       return rewriter.notifyMatchFailure(op, "not the two halves of a rotation");
     for (unsigned i = 0; i < 4; ++i) {
@@ -176,7 +193,8 @@ struct RaiseSplitRope : OpRewritePattern<ConcatOp> {
 private:
   static bool isProduct(Value value, Value x, Value y) {
     auto mul = definedBy<MulOp>(value);
-    return mul && ((mul.getLhs() == x && mul.getRhs() == y) || (mul.getLhs() == y && mul.getRhs() == x));
+    return mul &&
+           ((mul.getLhs() == x && mul.getRhs() == y) || (mul.getLhs() == y && mul.getRhs() == x));
   }
   static bool isSumOfProducts(AddOp add, Value a, Value b, Value c, Value d) {
     return (isProduct(add.getLhs(), a, b) && isProduct(add.getRhs(), c, d)) ||
@@ -195,10 +213,12 @@ struct WidenPartialRope : OpRewritePattern<ConcatOp> {
       return rewriter.notifyMatchFailure(op, "first part is no rope");
     int64_t rotated = rope.getType().getShape().back(), all = op.getType().getShape().back();
     Value x = matchFeatures(rope.getInput(), 0, rotated);
-    if (!x || x.getType() != op.getType() || matchFeatures(op.getInputs()[1], rotated, all - rotated) != x)
+    if (!x || x.getType() != op.getType() ||
+        matchFeatures(op.getInputs()[1], rotated, all - rotated) != x)
       return rewriter.notifyMatchFailure(op, "parts are not of one value");
     OpMaker maker(rewriter, op);
-    rewriter.replaceOp(op, maker.create<RopeOp>(x.getType(), x, rope.getCos(), rope.getSin(), rope.getInterleaved()));
+    rewriter.replaceOp(op, maker.create<RopeOp>(x.getType(), x, rope.getCos(), rope.getSin(),
+                                                rope.getInterleaved()));
     return success();
   }
 };

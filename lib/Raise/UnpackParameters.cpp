@@ -1,19 +1,23 @@
-//===- UnpackParameters.cpp - separate products for the pieces of packed weights --------------------------------===//
+//===- UnpackParameters.cpp - Separate products for the pieces of packed weights -===//
 //
-// Input: a product with a packed weight, sliced into what the pieces give (q, k, v; gate, up). Output: one product a
-// piece, each with its segment of the parameter, so that a split of one piece is not a split of its neighbours:
+// Input: a product with a packed weight, sliced into what the pieces give (q, k, v; gate, up).
+// Output: one product a piece, each with its segment of the parameter, so that a split of one piece
+// is not a split of its neighbours:
 //
-//   %w = graph.parameter "c_attn.weight" : [64, 192]       %w = graph.parameter "c_attn.weight" segment [1, 64, 64] of 192
-//   %y = graph.einsum "bsk,kn->bsn" %x, %w           =>    %k = graph.einsum "bsk,kn->bsn" %x, %w
-//   %k = graph.slice %y [0, 0, 64]
+//   %w = graph.parameter "c_attn.weight" : [64, 192]       %w = graph.parameter "c_attn.weight"
+//   segment [1, 64, 64] of 192 %y = graph.einsum "bsk,kn->bsn" %x, %w           =>    %k =
+//   graph.einsum "bsk,kn->bsn" %x, %w %k = graph.slice %y [0, 0, 64]
 //
-// 1. A value is unpacked if all its uses are slices along one dimension that do not overlap. (What it is computed from may have
+// 1. A value is unpacked if all its uses are slices along one dimension that do not overlap. (What
+// it is computed from may have
 //    other uses; a product that does is computed for its pieces again.)
-// 2. The slice moves up: through bias additions and other elementwise ops, transposes, reshapes that keep the dimension or
-//    split it with the piece outermost, to the weight of an einsum or grouped_matmul, and into the parameter.
+// 2. The slice moves up: through bias additions and other elementwise ops, transposes, reshapes
+// that keep the dimension or
+//    split it with the piece outermost, to the weight of an einsum or grouped_matmul, and into the
+//    parameter.
 //
-// Limits: pieces within heads (each head's q, k, v beside each other) stay packed: heads shard well as they are. A parameter
-// has one segment.
+// Limits: pieces within heads (each head's q, k, v beside each other) stay packed: heads shard well
+// as they are. A parameter has one segment.
 //
 //===----------------------------------------------------------------------===//
 
@@ -65,7 +69,8 @@ std::optional<Piece> pieceOf(SliceOp op) {
 // Where a piece comes from
 //===----------------------------------------------------------------------===//
 
-/// The piece of a reshape's input: the dimension is kept, or it is the outermost part of an input dimension.
+/// The piece of a reshape's input: the dimension is kept, or it is the outermost part of an input
+/// dimension.
 std::optional<Piece> pieceOfInput(ReshapeOp op, Piece piece) {
   ArrayRef<int64_t> from = getShape(op.getInput()), to = op.getType().getShape();
   int64_t before = 1, reached = 1;
@@ -92,7 +97,8 @@ Piece pieceOfInput(BroadcastOp op, Piece piece) {
 /// The weight that a product's dimension comes from, and the piece of it.
 std::optional<std::pair<OpOperand *, Piece>> pieceOfWeight(Operation *op, Piece piece) {
   if (auto product = dyn_cast<GroupedMatmulOp>(op))
-    return piece.dim == 1 ? std::optional(std::make_pair(&product.getWeightMutable(), piece)) : std::nullopt;
+    return piece.dim == 1 ? std::optional(std::make_pair(&product.getWeightMutable(), piece))
+                          : std::nullopt;
   auto einsum = cast<EinsumOp>(op);
   EinsumOp::Letters letters = einsum.getLetters();
   char letter = letters.result[piece.dim];
@@ -116,7 +122,8 @@ ParameterOp parameterBehind(Value value) {
   return {};
 }
 
-/// Whether a value can be computed for one piece alone. `isProduct` becomes true where a parameter's product is met.
+/// Whether a value can be computed for one piece alone. `isProduct` becomes true where a
+/// parameter's product is met.
 bool canTake(Value value, Piece piece, bool &isProduct) {
   Operation *op = value.getDefiningOp();
   if (splatValue(value))
@@ -126,7 +133,8 @@ bool canTake(Value value, Piece piece, bool &isProduct) {
   if (auto parameter = dyn_cast<ParameterOp>(op))
     return !parameter.getSegment() || (*parameter.getSegment())[0] == piece.dim;
   if (auto transpose = dyn_cast<TransposeOp>(op))
-    return canTake(transpose.getInput(), {transpose.getPermutation()[piece.dim], piece.start, piece.size}, isProduct);
+    return canTake(transpose.getInput(),
+                   {transpose.getPermutation()[piece.dim], piece.start, piece.size}, isProduct);
   if (auto reshape = dyn_cast<ReshapeOp>(op)) {
     std::optional<Piece> input = pieceOfInput(reshape, piece);
     return input && canTake(reshape.getInput(), *input, isProduct);
@@ -138,12 +146,14 @@ bool canTake(Value value, Piece piece, bool &isProduct) {
   if (isa<EinsumOp, GroupedMatmulOp>(op)) {
     auto weight = pieceOfWeight(op, piece);
     bool ignored = false;
-    if (!weight || !parameterBehind(weight->first->get()) || !canTake(weight->first->get(), weight->second, ignored))
+    if (!weight || !parameterBehind(weight->first->get()) ||
+        !canTake(weight->first->get(), weight->second, ignored))
       return false;
     return isProduct = true;
   }
   return op->hasTrait<OpTrait::Elementwise>() &&
-         llvm::all_of(op->getOperands(), [&](Value operand) { return canTake(operand, piece, isProduct); });
+         llvm::all_of(op->getOperands(),
+                      [&](Value operand) { return canTake(operand, piece, isProduct); });
 }
 
 //===----------------------------------------------------------------------===//
@@ -172,8 +182,8 @@ Value takeParameter(ParameterOp op, Piece piece, OpBuilder &b) {
   RankedTensorType type = pieceType(op, piece);
   ElementsAttr value = op.getValue() ? cutValue(*op.getValue(), piece, type) : ElementsAttr();
   auto segment = ParameterOp::create(b, op.getLoc(), type, op.getNameAttr(),
-                                     b.getDenseI64ArrayAttr({piece.dim, start, piece.size}), b.getI64IntegerAttr(whole),
-                                     value);
+                                     b.getDenseI64ArrayAttr({piece.dim, start, piece.size}),
+                                     b.getI64IntegerAttr(whole), value);
   for (NamedAttribute attr : op->getDiscardableAttrs())
     segment->setDiscardableAttr(attr.getName(), attr.getValue());
   return segment;
@@ -212,7 +222,8 @@ Value take(Value value, Piece piece, OpBuilder &b) {
 // The pass
 //===----------------------------------------------------------------------===//
 
-/// The slices of a packed product, or nothing: every use a slice along one dimension, none overlapping.
+/// The slices of a packed product, or nothing: every use a slice along one dimension, none
+/// overlapping.
 SmallVector<std::pair<SliceOp, Piece>> matchPacked(Value value) {
   SmallVector<std::pair<SliceOp, Piece>> slices;
   for (Operation *user : value.getUsers()) {

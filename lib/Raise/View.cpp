@@ -1,4 +1,4 @@
-//===- View.cpp - where the elements of a value come from -----------------------------------------===//
+//===- View.cpp - Where the elements of a value come from -----------------===//
 
 #include "lib/Raise/View.h"
 
@@ -25,7 +25,8 @@ AtomGroup raise::concatGroups(ArrayRef<AtomGroup> groups) {
   return all;
 }
 
-std::optional<std::pair<AtomGroup, AtomGroup>> raise::splitGroup(const AtomGroup &group, int64_t outerSize) {
+std::optional<std::pair<AtomGroup, AtomGroup>> raise::splitGroup(const AtomGroup &group,
+                                                                 int64_t outerSize) {
   AtomGroup outer, inner;
   for (const Atom &atom : group) {
     if (outerSize == 1) {
@@ -122,8 +123,9 @@ View View::of(Value value, double *scale) {
   // Replayed downward; where an op cannot be said, its result becomes the base.
   double factor = 1;
   auto inputOf = [](std::pair<Operation *, double> step) {
-    return isa<ReshapeOp, TransposeOp, BroadcastOp>(step.first) ? step.first->getOperand(0)
-                                                                : matchScaled(step.first->getResult(0))->value;
+    return isa<ReshapeOp, TransposeOp, BroadcastOp>(step.first)
+               ? step.first->getOperand(0)
+               : matchScaled(step.first->getResult(0))->value;
   };
   View view = identity(chain.empty() ? value : inputOf(chain.back()));
   for (auto step : llvm::reverse(chain)) {
@@ -166,13 +168,15 @@ bool View::isOrdered(int64_t from, int64_t to) const {
 bool View::isRowwise(int64_t count) const {
   int64_t rows = static_cast<int64_t>(dims.size()) - count;
   return rows >= 0 && isOrdered(0, rows) &&
-         llvm::all_of(ArrayRef(dims).drop_front(rows), [](auto &group) { return raise::isRepetition(group); });
+         llvm::all_of(ArrayRef(dims).drop_front(rows),
+                      [](auto &group) { return raise::isRepetition(group); });
 }
 
 bool View::isTrailing(int64_t count) const {
   int64_t rows = static_cast<int64_t>(dims.size()) - count;
   return rows >= 0 && isOrdered(rows, dims.size()) &&
-         llvm::all_of(ArrayRef(dims).take_front(rows), [](auto &group) { return raise::isRepetition(group); });
+         llvm::all_of(ArrayRef(dims).take_front(rows),
+                      [](auto &group) { return raise::isRepetition(group); });
 }
 
 //===----------------------------------------------------------------------===//

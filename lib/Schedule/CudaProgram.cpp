@@ -61,7 +61,8 @@ LogicalResult lowerForCuda(Program &program, ModuleOp module, const ScheduleOpti
     function->setAttr(kScratchAttr,
                       builder.getI64IntegerAttr(kernel->scratchBytes)); // for the proof
     for (CudaCall &call : kernel->calls)
-      if (auto *gemm = std::get_if<CudaGemm>(&call); gemm && gemm->a.dtype == "f32" && options.allowTf32)
+      if (auto *gemm = std::get_if<CudaGemm>(&call);
+          gemm && gemm->a.dtype == "f32" && options.allowTf32)
         gemm->compute = "tf32";
     cuda.kernels.push_back(std::move(*kernel));
   }

@@ -1,4 +1,4 @@
-//===- Estimate.cpp - how long commands take --------------------------------------------------===//
+//===- Estimate.cpp - How long commands take ------------------------------===//
 #include "Estimate.h"
 
 #include "shardc/Support/ElementBytes.h"

@@ -1,4 +1,4 @@
-//===- Estimate.h - how long commands take ----------------------------------------------------===//
+//===- Estimate.h - How long commands take --------------------------------===//
 #ifndef SHARDC_LIB_SCHEDULE_ESTIMATE_H
 #define SHARDC_LIB_SCHEDULE_ESTIMATE_H
 

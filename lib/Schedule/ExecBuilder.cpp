@@ -1,6 +1,7 @@
 //===- ExecBuilder.cpp - A program as a module ----------------------------===//
 //
-// The same as program.json, in a form that prints, parses and verifies: the exec verifier proves the arena plan.
+// The same as program.json, in a form that prints, parses and verifies: the exec verifier proves
+// the arena plan.
 //
 //===----------------------------------------------------------------------===//
 #include "dialects/Exec/Exec.h"
@@ -13,7 +14,8 @@ namespace {
 
 class ExecBuilder {
 public:
-  ExecBuilder(const Program &program, ModuleOp module) : program(program), module(module), builder(module.getContext()) {
+  ExecBuilder(const Program &program, ModuleOp module)
+      : program(program), module(module), builder(module.getContext()) {
     if (shard::MeshOp mesh = shard::getOnlyMesh(module))
       symbol = FlatSymbolRefAttr::get(mesh.getSymNameAttr());
   }
@@ -29,7 +31,9 @@ private:
   }
   /// Null if every rank has the whole.
   Attribute shardingOf(const Sharding &sharding) {
-    return symbol && !sharding.isReplicated() ? shard::ShardingAttr::get(symbol, program.mesh, sharding) : Attribute();
+    return symbol && !sharding.isReplicated()
+               ? shard::ShardingAttr::get(symbol, program.mesh, sharding)
+               : Attribute();
   }
   std::vector<bool> buffersOf(const ProgramEntry &entry);
   std::vector<DictionaryAttr> bufferValues(const ProgramEntry &entry);
@@ -51,14 +55,19 @@ std::vector<DictionaryAttr> ExecBuilder::bufferValues(const ProgramEntry &entry)
   std::vector<DictionaryAttr> values(program.buffers.size());
   for (const auto *list : {&entry.inputs, &entry.outputs})
     for (const ProgramValue &value : *list)
-      values[value.buffer] = dictionary({{"global", TypeAttr::get(value.type)}, {"sharding", shardingOf(value.sharding)}});
+      values[value.buffer] = dictionary(
+          {{"global", TypeAttr::get(value.type)}, {"sharding", shardingOf(value.sharding)}});
   for (const ProgramParameter &parameter : program.parameters)
-    values[parameter.buffer] = dictionary({{"tensor", parameter.tensor}, {"global", TypeAttr::get(parameter.type)}, {"segment", parameter.segment},
-                                           {"panels", parameter.panels}, {"sharding", shardingOf(parameter.sharding)}});
+    values[parameter.buffer] = dictionary({{"tensor", parameter.tensor},
+                                           {"global", TypeAttr::get(parameter.type)},
+                                           {"segment", parameter.segment},
+                                           {"panels", parameter.panels},
+                                           {"sharding", shardingOf(parameter.sharding)}});
   for (const ProgramConstant &constant : program.constants)
     values[constant.buffer] = dictionary({{"value", constant.value}});
   for (const ProgramAxisIndex &index : program.axisIndices)
-    values[index.buffer] = dictionary({{"axes", shard::axesAttr(builder.getContext(), program.mesh, index.axes)}});
+    values[index.buffer] =
+        dictionary({{"axes", shard::axesAttr(builder.getContext(), program.mesh, index.axes)}});
   return values;
 }
 
@@ -69,15 +78,24 @@ DictionaryAttr ExecBuilder::payload(const ProgramCommand &command) {
   case CommandKind::AllReduce:
     return dictionary({{"reduce", reduce}, {"count", number(command.count)}});
   case CommandKind::ReduceScatter:
-    return dictionary({{"reduce", reduce}, {"outer", number(command.outer)}, {"inner", number(command.inner)}, {"total", number(command.total)}});
+    return dictionary({{"reduce", reduce},
+                       {"outer", number(command.outer)},
+                       {"inner", number(command.inner)},
+                       {"total", number(command.total)}});
   case CommandKind::AllGather:
   case CommandKind::Slice:
-    return dictionary({{"outer", number(command.outer)}, {"inner", number(command.inner)}, {"total", number(command.total)}});
+    return dictionary({{"outer", number(command.outer)},
+                       {"inner", number(command.inner)},
+                       {"total", number(command.total)}});
   case CommandKind::AllToAll:
-    return dictionary({{"shape", builder.getDenseI64ArrayAttr(command.shape)}, {"split_dim", number(command.splitDim)}, {"concat_dim", number(command.concatDim)},
-                       {"split_total", number(command.splitTotal)}, {"concat_total", number(command.concatTotal)}});
+    return dictionary({{"shape", builder.getDenseI64ArrayAttr(command.shape)},
+                       {"split_dim", number(command.splitDim)},
+                       {"concat_dim", number(command.concatDim)},
+                       {"split_total", number(command.splitTotal)},
+                       {"concat_total", number(command.concatTotal)}});
   case CommandKind::Permute:
-    return dictionary({{"pairs", builder.getDenseI64ArrayAttr(command.pairs)}, {"count", number(command.count)}});
+    return dictionary(
+        {{"pairs", builder.getDenseI64ArrayAttr(command.pairs)}, {"count", number(command.count)}});
   case CommandKind::Broadcast:
     return dictionary({{"root", number(command.root)}, {"count", number(command.count)}});
   case CommandKind::Copy:
@@ -94,8 +112,12 @@ DictionaryAttr ExecBuilder::payload(const ProgramCommand &command) {
 DictionaryAttr ExecBuilder::cudaRanges() {
   if (!program.cuda)
     return {};
-  auto range = [&](const ArenaRange &range) { return builder.getDenseI64ArrayAttr({range.offset, range.bytes}); };
-  return dictionary({{"scratch", range(program.cuda->scratch)}, {"workspace", range(program.cuda->workspace)}, {"staging", range(program.cuda->staging)}});
+  auto range = [&](const ArenaRange &range) {
+    return builder.getDenseI64ArrayAttr({range.offset, range.bytes});
+  };
+  return dictionary({{"scratch", range(program.cuda->scratch)},
+                     {"workspace", range(program.cuda->workspace)},
+                     {"staging", range(program.cuda->staging)}});
 }
 
 void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
@@ -108,7 +130,8 @@ void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
   if (command.kind == CommandKind::Launch) {
     ValueRange all(operands);
     auto kernel = FlatSymbolRefAttr::get(builder.getContext(), program.kernels[command.kernel]);
-    exec::LaunchOp::create(builder, loc, kernel, all.drop_back(command.results), all.take_back(command.results), once, layer);
+    exec::LaunchOp::create(builder, loc, kernel, all.drop_back(command.results),
+                           all.take_back(command.results), once, layer);
     return;
   }
   if (command.kind == CommandKind::Wait) {
@@ -123,15 +146,18 @@ void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {
   if (command.group >= 0)
     axes = shard::axesAttr(builder.getContext(), program.mesh, program.groups[command.group]);
   StringAttr origin = command.origin.empty() ? StringAttr() : builder.getStringAttr(command.origin);
-  exec::CollectiveOp::create(builder, loc, builder.getStringAttr(str(command.kind)), operands[0], operands[1], axes, payload(command), once, layer,
-                             origin, command.ticket >= 0 ? builder.getI64IntegerAttr(command.ticket) : IntegerAttr());
+  exec::CollectiveOp::create(builder, loc, builder.getStringAttr(str(command.kind)), operands[0],
+                             operands[1], axes, payload(command), once, layer, origin,
+                             command.ticket >= 0 ? builder.getI64IntegerAttr(command.ticket)
+                                                 : IntegerAttr());
 }
 
 /// What the entry uses, and what is there for all.
 std::vector<bool> ExecBuilder::buffersOf(const ProgramEntry &entry) {
   std::vector<bool> isOwn(program.buffers.size());
   for (auto [i, buffer] : llvm::enumerate(program.buffers))
-    isOwn[i] = buffer.whole < 0 && buffer.kind != BufferKind::Input && buffer.kind != BufferKind::Output && buffer.kind != BufferKind::Temporary;
+    isOwn[i] = buffer.whole < 0 && buffer.kind != BufferKind::Input &&
+               buffer.kind != BufferKind::Output && buffer.kind != BufferKind::Temporary;
   auto add = [&](int buffer) {
     for (; buffer >= 0; buffer = program.buffers[buffer].whole)
       isOwn[buffer] = true;
@@ -149,7 +175,9 @@ exec::ProgramOp ExecBuilder::build(const ProgramEntry &entry) {
   buffers.clear();
   SmallVector<std::pair<size_t, int>> wholes;
   builder.setInsertionPointToEnd(module.getBody());
-  auto op = exec::ProgramOp::create(builder, module.getLoc(), builder.getStringAttr(entry.name), builder.getI64IntegerAttr(program.arenaBytes), symbol, cudaRanges());
+  auto op =
+      exec::ProgramOp::create(builder, module.getLoc(), builder.getStringAttr(entry.name),
+                              builder.getI64IntegerAttr(program.arenaBytes), symbol, cudaRanges());
   builder.createBlock(&op.getBody());
   std::vector<DictionaryAttr> values = bufferValues(entry);
   std::vector<bool> isOwn = buffersOf(entry);
@@ -162,8 +190,9 @@ exec::ProgramOp ExecBuilder::build(const ProgramEntry &entry) {
     }
     number[i] = count++;
     auto type = MemRefType::get(buffer.type.getShape(), buffer.type.getElementType());
-    buffers.push_back(exec::BufferOp::create(builder, module.getLoc(), type, static_cast<exec::Kind>(buffer.kind), buffer.name, buffer.offset,
-                                             buffer.bytes, IntegerAttr(), values[i]));
+    buffers.push_back(
+        exec::BufferOp::create(builder, module.getLoc(), type, static_cast<exec::Kind>(buffer.kind),
+                               buffer.name, buffer.offset, buffer.bytes, IntegerAttr(), values[i]));
     if (buffer.whole >= 0)
       wholes.push_back({i, program.wholeOf(i)});
   }

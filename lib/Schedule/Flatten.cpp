@@ -1,10 +1,12 @@
 //===- Flatten.cpp - Calls of layers and kernels to one command list ------===//
 //
-// Input: functions of kernel calls, layer calls, collectives, reshapes and sources. Output: a program.
+// Input: functions of kernel calls, layer calls, collectives, reshapes and sources. Output: a
+// program.
 //
-//   1. Walk each entry function; a layer call is walked in its place, with the caller's buffers as its arguments. Kernels become launches,
-//      collectives commands; a reshape is its input's buffer, a view of a bucket a part of one. A weight gets one buffer per layout that
-//      kernels want, a state one for all entries.
+//   1. Walk each entry function; a layer call is walked in its place, with the caller's buffers as
+//   its arguments. Kernels become launches,
+//      collectives commands; a reshape is its input's buffer, a view of a bucket a part of one. A
+//      weight gets one buffer per layout that kernels want, a state one for all entries.
 //   2. Commands that depend on weights and constants only go to the init list.
 //
 //===----------------------------------------------------------------------===//
@@ -74,13 +76,15 @@ private:
 } // namespace
 
 StringRef str(BufferKind kind) {
-  static constexpr StringLiteral names[] = {"input", "output", "parameter", "constant", "axis_index", "temporary", "state"};
+  static constexpr StringLiteral names[] = {"input",      "output",    "parameter", "constant",
+                                            "axis_index", "temporary", "state"};
   return names[static_cast<int>(kind)];
 }
 
 StringRef str(CommandKind kind) {
-  static constexpr StringLiteral names[] = {"launch", "all_reduce", "all_gather", "reduce_scatter", "slice",
-                                            "all_to_all", "permute", "broadcast", "copy", "zero", "wait"};
+  static constexpr StringLiteral names[] = {"launch", "all_reduce", "all_gather", "reduce_scatter",
+                                            "slice",  "all_to_all", "permute",    "broadcast",
+                                            "copy",   "zero",       "wait"};
   return names[static_cast<int>(kind)];
 }
 
@@ -93,7 +97,8 @@ int64_t Program::bytesOf(BufferKind kind) const {
 }
 
 int Flattener::newBuffer(std::string name, RankedTensorType type, BufferKind kind, int64_t bytes) {
-  program.buffers.push_back({std::move(name), type, kind, bytes < 0 ? tensorBytes(type) : bytes, 0});
+  program.buffers.push_back(
+      {std::move(name), type, kind, bytes < 0 ? tensorBytes(type) : bytes, 0});
   return program.buffers.size() - 1;
 }
 
@@ -114,7 +119,8 @@ static int64_t panelBytes(RankedTensorType type, DictionaryAttr panels) {
       result *= type.getDimSize(d);
     return result;
   };
-  int64_t tile = panels.getAs<IntegerAttr>("n_tile").getInt(), size = elementBytes(type.getElementType());
+  int64_t tile = panels.getAs<IntegerAttr>("n_tile").getInt(),
+          size = elementBytes(type.getElementType());
   bool pairs = type.getElementType().isF16() || type.getElementType().isBF16();
   int64_t depth = pairs ? llvm::alignTo(product("k_dims"), 2) : product("k_dims");
   return product("batch_dims") * llvm::divideCeil(product("n_dims"), tile) * tile * depth * size;
@@ -122,22 +128,27 @@ static int64_t panelBytes(RankedTensorType type, DictionaryAttr panels) {
 
 FailureOr<int> Flattener::weightBuffer(graph::ParameterOp op, DictionaryAttr panels) {
   auto sharding = shard::getSharding(op.getResult());
-  auto key = std::make_tuple((void *)op.getNameAttr().getAsOpaquePointer(),
-                             (void *)(op.getSegmentAttr() ? op.getSegmentAttr().getAsOpaquePointer() : nullptr),
-                             (void *)(sharding ? sharding.getAsOpaquePointer() : nullptr),
-                             (void *)(panels ? panels.getAsOpaquePointer() : nullptr));
+  auto key = std::make_tuple(
+      (void *)op.getNameAttr().getAsOpaquePointer(),
+      (void *)(op.getSegmentAttr() ? op.getSegmentAttr().getAsOpaquePointer() : nullptr),
+      (void *)(sharding ? sharding.getAsOpaquePointer() : nullptr),
+      (void *)(panels ? panels.getAsOpaquePointer() : nullptr));
   auto known = weightBuffers.find(key);
   if (known != weightBuffers.end())
     return known->second;
   FailureOr<Sharding> resolved = resolve(op, sharding, op.getType().getRank());
   if (failed(resolved))
     return failure();
-  if (Shape local = localShape(*resolved, Shape(op.getGlobalType().getShape())); ArrayRef<int64_t>(local) != op.getType().getShape())
-    return op.emitError() << "weight \"" << op.getName() << "\" of local type " << op.getType() << " does not follow from its global type "
-                          << op.getGlobalType() << " and its sharding";
-  int64_t bytes = panels ? std::max(panelBytes(op.getType(), panels), tensorBytes(op.getType())) : -1;
+  if (Shape local = localShape(*resolved, Shape(op.getGlobalType().getShape()));
+      ArrayRef<int64_t>(local) != op.getType().getShape())
+    return op.emitError() << "weight \"" << op.getName() << "\" of local type " << op.getType()
+                          << " does not follow from its global type " << op.getGlobalType()
+                          << " and its sharding";
+  int64_t bytes =
+      panels ? std::max(panelBytes(op.getType(), panels), tensorBytes(op.getType())) : -1;
   int buffer = newBuffer(op.getName().str(), op.getType(), BufferKind::Parameter, bytes);
-  program.parameters.push_back({buffer, op.getNameAttr(), op.getGlobalType(), op.getSegmentAttr(), *resolved, panels});
+  program.parameters.push_back(
+      {buffer, op.getNameAttr(), op.getGlobalType(), op.getSegmentAttr(), *resolved, panels});
   return weightBuffers[key] = buffer;
 }
 
@@ -159,14 +170,19 @@ FailureOr<int> Flattener::groupOf(Operation *op, ArrayAttr attr) {
 LogicalResult Flattener::visitLaunch(func::CallOp call, func::FuncOp kernel, Frame &frame) {
   ProgramCommand command{CommandKind::Launch};
   for (auto [i, operand] : llvm::enumerate(call.getOperands())) {
-    FailureOr<int> buffer = bufferOf(frame[operand], kernel.getArgAttrOfType<DictionaryAttr>(i, kPanelsAttr));
+    FailureOr<int> buffer =
+        bufferOf(frame[operand], kernel.getArgAttrOfType<DictionaryAttr>(i, kPanelsAttr));
     if (failed(buffer))
       return failure();
     command.buffers.push_back(*buffer);
   }
   for (OpResult result : call.getResults()) {
-    std::string name = (kernel.getSymName() + (call.getNumResults() > 1 ? "." + std::to_string(result.getResultNumber()) : "")).str();
-    int buffer = newBuffer(std::move(name), cast<RankedTensorType>(result.getType()), BufferKind::Temporary);
+    std::string name =
+        (kernel.getSymName() +
+         (call.getNumResults() > 1 ? "." + std::to_string(result.getResultNumber()) : ""))
+            .str();
+    int buffer =
+        newBuffer(std::move(name), cast<RankedTensorType>(result.getType()), BufferKind::Temporary);
     command.buffers.push_back(buffer);
     frame[result] = {buffer};
   }
@@ -201,15 +217,18 @@ LogicalResult Flattener::visitCall(func::CallOp call, Frame &frame) {
   return success();
 }
 
-/// A tensor cut along dim: rows before it, and elements of one row in the smaller and the larger tensor.
-static void setRows(ProgramCommand &command, RankedTensorType small, RankedTensorType large, int64_t dim) {
+/// A tensor cut along dim: rows before it, and elements of one row in the smaller and the larger
+/// tensor.
+static void setRows(ProgramCommand &command, RankedTensorType small, RankedTensorType large,
+                    int64_t dim) {
   command.outer = ShapedType::getNumElements(small.getShape().take_front(dim));
   command.inner = ShapedType::getNumElements(small.getShape().drop_front(dim));
   command.total = ShapedType::getNumElements(large.getShape().drop_front(dim));
 }
 
 LogicalResult Flattener::visitCollective(Operation *op, Frame &frame) {
-  auto from = cast<RankedTensorType>(op->getOperand(0).getType()), to = cast<RankedTensorType>(op->getResult(0).getType());
+  auto from = cast<RankedTensorType>(op->getOperand(0).getType()),
+       to = cast<RankedTensorType>(op->getResult(0).getType());
   ProgramCommand command{CommandKind::Copy};
   command.count = from.getNumElements();
   if (auto gather = dyn_cast<shard::AllGatherOp>(op)) {
@@ -239,7 +258,8 @@ LogicalResult Flattener::visitCollective(Operation *op, Frame &frame) {
     command.kind = CommandKind::Broadcast;
     command.root = broadcast.getRoot();
   } else {
-    return op->emitOpError() << "cannot be scheduled: it is neither a kernel nor a collective of the local view";
+    return op->emitOpError()
+           << "cannot be scheduled: it is neither a kernel nor a collective of the local view";
   }
   FailureOr<int> group = groupOf(op, op->getAttrOfType<ArrayAttr>("axes"));
   FailureOr<int> source = bufferOf(frame[op->getOperand(0)]);
@@ -294,7 +314,8 @@ LogicalResult Flattener::visit(Operation *op, Frame &frame) {
   if (auto call = dyn_cast<func::CallOp>(op))
     return visitCall(call, frame);
   if (auto view = dyn_cast<shard::BucketViewOp>(op)) {
-    FailureOr<int> buffer = visitView(view.getInput(), view.getType(), static_cast<int64_t>(view.getOffset()), frame);
+    FailureOr<int> buffer =
+        visitView(view.getInput(), view.getType(), static_cast<int64_t>(view.getOffset()), frame);
     frame[view.getResult()] = {buffer.value_or(-1)};
     return buffer;
   }
@@ -306,9 +327,11 @@ LogicalResult Flattener::visit(Operation *op, Frame &frame) {
     }
   if (auto pack = dyn_cast<shard::BucketPackOp>(op))
     return visitPack(pack, frame);
-  if (isa<shard::ShardDialect>(op->getDialect()) && op->getNumResults() == 1 && op->getAttrOfType<ArrayAttr>("axes"))
+  if (isa<shard::ShardDialect>(op->getDialect()) && op->getNumResults() == 1 &&
+      op->getAttrOfType<ArrayAttr>("axes"))
     return visitCollective(op, frame);
-  return op->emitOpError() << "cannot be scheduled: it is neither a kernel nor a collective of the local view";
+  return op->emitOpError()
+         << "cannot be scheduled: it is neither a kernel nor a collective of the local view";
 }
 
 FailureOr<SmallVector<Place>> Flattener::walk(func::FuncOp function, ArrayRef<Place> arguments) {
@@ -330,7 +353,8 @@ FailureOr<SmallVector<Place>> Flattener::walk(func::FuncOp function, ArrayRef<Pl
 }
 
 /// `begin`: elements.
-FailureOr<int> Flattener::visitView(Value input, RankedTensorType type, int64_t begin, Frame &frame) {
+FailureOr<int> Flattener::visitView(Value input, RankedTensorType type, int64_t begin,
+                                    Frame &frame) {
   FailureOr<int> source = bufferOf(frame[input]);
   if (failed(source))
     return failure();
@@ -377,13 +401,16 @@ LogicalResult Flattener::addReplaced(func::FuncOp main, ProgramValue &input) {
       if (known.name != input.name)
         continue;
       if (known.type != input.type || !(known.sharding == input.sharding))
-        return main.emitError() << "input \"" << input.name << "\" is " << input.type << " in \"" << main.getSymName() << "\" and " << known.type
-                                << " in \"" << entry.name << "\"" << (known.type == input.type ? ", cut otherwise" : "")
+        return main.emitError() << "input \"" << input.name << "\" is " << input.type << " in \""
+                                << main.getSymName() << "\" and " << known.type << " in \""
+                                << entry.name << "\""
+                                << (known.type == input.type ? ", cut otherwise" : "")
                                 << "; what an output replaces is the same in all entry points";
       input.buffer = known.buffer;
       return success();
     }
-  RankedTensorType local = input.type.clone(localShape(input.sharding, Shape(input.type.getShape())));
+  RankedTensorType local =
+      input.type.clone(localShape(input.sharding, Shape(input.type.getShape())));
   input.buffer = newBuffer(input.name, local, BufferKind::State);
   return success();
 }
@@ -392,20 +419,24 @@ LogicalResult Flattener::addInputs(func::FuncOp main, SmallVectorImpl<Place> &pl
   for (BlockArgument argument : main.getArguments()) {
     unsigned i = argument.getArgNumber();
     auto type = cast<RankedTensorType>(argument.getType());
-    RankedTensorType global = globalType(type, main.getArgAttr(i, graph::GraphDialect::kGlobalTypeAttr));
+    RankedTensorType global =
+        globalType(type, main.getArgAttr(i, graph::GraphDialect::kGlobalTypeAttr));
     FailureOr<Sharding> sharding = resolve(main, shard::getSharding(argument), type.getRank());
     if (failed(sharding))
       return failure();
     if (auto state = main.getArgAttrOfType<StringAttr>(i, shard::ShardDialect::kStateAttr)) {
       auto found = stateBuffers.find(state.getValue());
       if (found == stateBuffers.end())
-        return main.emitError() << "argument " << i << " is state \"" << state.getValue() << "\", which does not exist";
+        return main.emitError() << "argument " << i << " is state \"" << state.getValue()
+                                << "\", which does not exist";
       places.push_back({found->second});
       continue;
     }
     std::string name = nameOr(main.getArgAttr(i, graph::GraphDialect::kNameAttr), "input", i);
-    if (Shape local = localShape(*sharding, Shape(global.getShape())); ArrayRef<int64_t>(local) != type.getShape())
-      return main.emitError() << "input \"" << name << "\" of local type " << type << " does not follow from its global type " << global
+    if (Shape local = localShape(*sharding, Shape(global.getShape()));
+        ArrayRef<int64_t>(local) != type.getShape())
+      return main.emitError() << "input \"" << name << "\" of local type " << type
+                              << " does not follow from its global type " << global
                               << " and its sharding";
     ProgramValue input{name, -1, global, *sharding};
     if (auto cache = main.getArgAttrOfType<DenseI64ArrayAttr>(i, kCacheAttr)) {
@@ -427,18 +458,25 @@ LogicalResult Flattener::addInputs(func::FuncOp main, SmallVectorImpl<Place> &pl
 /// An output that replaces an input: a state of the one entry that has both.
 LogicalResult Flattener::addReplacement(func::FuncOp main, ProgramValue output) {
   ProgramEntry &entry = program.entries.back();
-  auto input = llvm::find_if(entry.inputs, [&](const ProgramValue &value) { return value.name == output.alias; });
+  auto input = llvm::find_if(entry.inputs,
+                             [&](const ProgramValue &value) { return value.name == output.alias; });
   if (input == entry.inputs.end())
-    return main.emitError() << "output \"" << output.name << "\" replaces input \"" << output.alias << "\", which does not exist";
-  if (llvm::any_of(entry.outputs, [&](const ProgramValue &other) { return other.alias == output.alias; }))
-    return main.emitError() << "output \"" << output.name << "\" is a second one that replaces input \"" << output.alias << "\"";
+    return main.emitError() << "output \"" << output.name << "\" replaces input \"" << output.alias
+                            << "\", which does not exist";
+  if (llvm::any_of(entry.outputs,
+                   [&](const ProgramValue &other) { return other.alias == output.alias; }))
+    return main.emitError() << "output \"" << output.name
+                            << "\" is a second one that replaces input \"" << output.alias << "\"";
   if (input->type != output.type || !(input->sharding == output.sharding))
-    return main.emitError() << "output \"" << output.name << "\" of type " << output.type << " replaces input \"" << output.alias << "\" of type "
-                            << input->type << (input->type == output.type ? ", which is cut otherwise" : "");
+    return main.emitError() << "output \"" << output.name << "\" of type " << output.type
+                            << " replaces input \"" << output.alias << "\" of type " << input->type
+                            << (input->type == output.type ? ", which is cut otherwise" : "");
   int source = output.buffer;
-  if (source != input->buffer && program.buffers[program.wholeOf(source)].kind == BufferKind::State) { // may be replaced before it is copied
+  if (source != input->buffer && program.buffers[program.wholeOf(source)].kind ==
+                                     BufferKind::State) { // may be replaced before it is copied
     ProgramCommand copy{CommandKind::Copy};
-    copy.buffers = {source, newBuffer(output.name, program.buffers[source].type, BufferKind::Temporary)};
+    copy.buffers = {source,
+                    newBuffer(output.name, program.buffers[source].type, BufferKind::Temporary)};
     copy.count = tensorBytes(program.buffers[source].type);
     source = copy.buffers[1];
     commands().push_back(std::move(copy));
@@ -460,10 +498,14 @@ LogicalResult Flattener::addOutputs(func::FuncOp main, ArrayRef<Place> results) 
     if (auto state = main.getResultAttrOfType<StringAttr>(i, shard::ShardDialect::kStateAttr)) {
       auto found = stateBuffers.find(state.getValue());
       if (found == stateBuffers.end() || program.buffers[found->second].type != type)
-        return main.emitError() << "result " << i << " of type " << type << " is state \"" << state.getValue()
-                                << (found == stateBuffers.end() ? "\", which does not exist" : "\", which has another type");
-      auto splat = constant ? dyn_cast<SplatElementsAttr>(constant.getValue()) : SplatElementsAttr();
-      if (splat && isa<FloatType>(type.getElementType()) && splat.getSplatValue<APFloat>().isZero()) {
+        return main.emitError() << "result " << i << " of type " << type << " is state \""
+                                << state.getValue()
+                                << (found == stateBuffers.end() ? "\", which does not exist"
+                                                                : "\", which has another type");
+      auto splat =
+          constant ? dyn_cast<SplatElementsAttr>(constant.getValue()) : SplatElementsAttr();
+      if (splat && isa<FloatType>(type.getElementType()) &&
+          splat.getSplatValue<APFloat>().isZero()) {
         ProgramCommand zero{CommandKind::Zero};
         zero.buffers = {found->second};
         zero.count = tensorBytes(type);
@@ -473,14 +515,18 @@ LogicalResult Flattener::addOutputs(func::FuncOp main, ArrayRef<Place> results) 
       program.entries.back().updates.push_back({*source, found->second});
       continue;
     }
-    RankedTensorType global = globalType(type, main.getResultAttr(i, graph::GraphDialect::kGlobalTypeAttr));
-    auto attr = dyn_cast_or_null<shard::ShardingAttr>(main.getResultAttr(i, shard::ShardDialect::kShardingAttr));
+    RankedTensorType global =
+        globalType(type, main.getResultAttr(i, graph::GraphDialect::kGlobalTypeAttr));
+    auto attr = dyn_cast_or_null<shard::ShardingAttr>(
+        main.getResultAttr(i, shard::ShardDialect::kShardingAttr));
     FailureOr<Sharding> sharding = resolve(main, attr, type.getRank());
     if (failed(sharding))
       return failure();
     std::string name = nameOr(main.getResultAttr(i, graph::GraphDialect::kNameAttr), "output", i);
-    if (Shape local = localShape(*sharding, Shape(global.getShape())); ArrayRef<int64_t>(local) != type.getShape())
-      return main.emitError() << "output \"" << name << "\" of local type " << type << " does not follow from its global type " << global
+    if (Shape local = localShape(*sharding, Shape(global.getShape()));
+        ArrayRef<int64_t>(local) != type.getShape())
+      return main.emitError() << "output \"" << name << "\" of local type " << type
+                              << " does not follow from its global type " << global
                               << " and its sharding";
     if (auto alias = main.getResultAttrOfType<StringAttr>(i, kAliasAttr)) {
       if (failed(addReplacement(main, {name, *source, global, *sharding, alias.str()})))
@@ -488,7 +534,9 @@ LogicalResult Flattener::addOutputs(func::FuncOp main, ArrayRef<Place> results) 
       continue;
     }
     int buffer = *source;
-    if (program.buffers[buffer].kind != BufferKind::Temporary || program.buffers[buffer].whole >= 0) { // an input, weight or part that is returned, or a second name
+    if (program.buffers[buffer].kind != BufferKind::Temporary ||
+        program.buffers[buffer].whole >=
+            0) { // an input, weight or part that is returned, or a second name
       ProgramCommand copy{CommandKind::Copy};
       int target = newBuffer(name, type, BufferKind::Output);
       copy.buffers = {buffer, target};
@@ -509,37 +557,43 @@ void Flattener::splitInit() {
   std::vector<bool> isFixed(program.buffers.size());
   for (size_t i = 0; i < isFixed.size(); ++i) {
     BufferKind kind = program.buffers[i].kind;
-    isFixed[i] = kind == BufferKind::Parameter || kind == BufferKind::Constant || kind == BufferKind::AxisIndex;
+    isFixed[i] = kind == BufferKind::Parameter || kind == BufferKind::Constant ||
+                 kind == BufferKind::AxisIndex;
   }
   for (ProgramEntry &entry : program.entries) {
-  std::vector<ProgramCommand> rest;
-  std::vector<size_t> kept = {0}; // of the first n commands
-  for (ProgramCommand &command : entry.commands) {
-    bool isInit = command.kind != CommandKind::Zero && llvm::all_of(command.reads(), [&](int b) { return isFixed[program.wholeOf(b)]; });
-    for (int b : command.writes())
-      isFixed[b] = isInit;
-    (isInit ? program.init : rest).push_back(std::move(command));
-    kept.push_back(rest.size());
-  }
-  for (ProgramEntry::Pack &pack : entry.packs)
-    pack.position = kept[pack.position];
-  entry.commands = std::move(rest);
+    std::vector<ProgramCommand> rest;
+    std::vector<size_t> kept = {0}; // of the first n commands
+    for (ProgramCommand &command : entry.commands) {
+      bool isInit = command.kind != CommandKind::Zero && llvm::all_of(command.reads(), [&](int b) {
+                      return isFixed[program.wholeOf(b)];
+                    });
+      for (int b : command.writes())
+        isFixed[b] = isInit;
+      (isInit ? program.init : rest).push_back(std::move(command));
+      kept.push_back(rest.size());
+    }
+    for (ProgramEntry::Pack &pack : entry.packs)
+      pack.position = kept[pack.position];
+    entry.commands = std::move(rest);
   }
 }
 
 LogicalResult Flattener::addBuckets() {
   for (auto op : module.getOps<shard::BucketOp>()) {
-    ProgramBucket bucket{op.getSymName().str(), op.getElement(), static_cast<int64_t>(op.getLength()), {}, {}};
+    ProgramBucket bucket{
+        op.getSymName().str(), op.getElement(), static_cast<int64_t>(op.getLength()), {}, {}};
     Result<AxisList> axes = shard::resolveAxes(program.mesh, op.getAxes());
     if (!axes)
       return op.emitOpError() << axes.error;
     bucket.axes = *axes;
     for (auto item : op.getItems().getAsRange<DictionaryAttr>()) {
       auto type = cast<RankedTensorType>(item.getAs<TypeAttr>("type").getValue());
-      FailureOr<Sharding> sharding = resolve(op, item.getAs<shard::ShardingAttr>("sharding"), type.getRank());
+      FailureOr<Sharding> sharding =
+          resolve(op, item.getAs<shard::ShardingAttr>("sharding"), type.getRank());
       if (failed(sharding))
         return failure();
-      bucket.items.push_back({item.getAs<StringAttr>("tensor"), type, item.getAs<DenseI64ArrayAttr>("segment"), *sharding,
+      bucket.items.push_back({item.getAs<StringAttr>("tensor"), type,
+                              item.getAs<DenseI64ArrayAttr>("segment"), *sharding,
                               item.getAs<IntegerAttr>("offset").getInt()});
     }
     bucketNumbers[op.getSymName()] = program.buckets.size();
@@ -550,7 +604,8 @@ LogicalResult Flattener::addBuckets() {
 
 LogicalResult Flattener::addStates() {
   for (auto op : module.getOps<shard::StateOp>()) {
-    int buffer = newBuffer(op.getSymName().str(), cast<RankedTensorType>(op.getType()), BufferKind::State);
+    int buffer =
+        newBuffer(op.getSymName().str(), cast<RankedTensorType>(op.getType()), BufferKind::State);
     stateBuffers[op.getSymName()] = buffer;
     int bucket = op.getBucket() ? bucketNumbers.lookup(*op.getBucket()) : -1;
     Result<AxisList> axes = shard::resolveAxes(program.mesh, op.getAxes());
@@ -580,7 +635,8 @@ LogicalResult Flattener::run() {
     return module.emitError() << "there is no public function to schedule";
   SmallVector<shard::MeshOp> meshes(module.getOps<shard::MeshOp>());
   if (meshes.size() > 1)
-    return meshes[1].emitError() << "a second mesh: a program runs on one, \"" << meshes[0].getSymName() << "\"";
+    return meshes[1].emitError() << "a second mesh: a program runs on one, \""
+                                 << meshes[0].getSymName() << "\"";
   if (!meshes.empty())
     program.mesh = meshes[0].getMesh();
   if (failed(addBuckets()) || failed(addStates()))

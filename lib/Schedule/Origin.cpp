@@ -1,7 +1,7 @@
-//===- Origin.cpp - why a collective is there, in words -----------------------------------------------===//
+//===- Origin.cpp - Why a collective is there, in words -------------------===//
 //
-// Partition leaves a dictionary on every collective: what needed it, who asked, from which sharding to which, at what
-// cost, and what the decision was against. `shardc explain` prints these lines.
+// Partition leaves a dictionary on every collective: what needed it, who asked, from which sharding
+// to which, at what cost, and what the decision was against. `shardc explain` prints these lines.
 //
 //===----------------------------------------------------------------------------------------------------===//
 
@@ -22,7 +22,8 @@ static std::string get(DictionaryAttr origin, StringRef key) {
 /// The smallest change that would take the collective away.
 static std::string remedy(Operation *op, const std::string &asked) {
   if (isa<shard::AllReduceOp, shard::ReduceScatterOp>(op))
-    return "to remove it: do not cut the dimension that is summed over (style replicate for that weight), or let the next op "
+    return "to remove it: do not cut the dimension that is summed over (style replicate for that "
+           "weight), or let the next op "
            "take the pending sum";
   if (!asked.empty())
     return "to remove it: drop or change that plan line";
@@ -37,7 +38,8 @@ std::string originText(Operation *op) {
   if (!origin)
     return "";
   std::string asked = get(origin, "asked");
-  std::string text = get(origin, "for") + " needs " + get(origin, "to") + ", has " + get(origin, "from");
+  std::string text =
+      get(origin, "for") + " needs " + get(origin, "to") + ", has " + get(origin, "from");
   if (!asked.empty())
     text += "\nasked by " + asked;
   if (auto micros = origin.getAs<FloatAttr>("micros"))

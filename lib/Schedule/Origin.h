@@ -1,4 +1,4 @@
-//===- Origin.h - why a collective is there, in words ---------------------------------------------------===//
+//===- Origin.h - Why a collective is there, in words ---------------------===//
 
 #ifndef SHARDC_LIB_SCHEDULE_ORIGIN_H
 #define SHARDC_LIB_SCHEDULE_ORIGIN_H

@@ -1,20 +1,27 @@
-//===- Overlap.cpp - when collectives start and end -------------------------------------------===//
+//===- Overlap.cpp - When collectives start and end -----------------------===//
 //
-// Input: entries in which every collective completes where it stands. Output: the same commands, in which collectives are started and waited
-// for.
+// Input: entries in which every collective completes where it stands. Output: the same commands, in
+// which collectives are started and waited for.
 //
-//   1. Small collectives that nobody asked to overlap (loss, token counts) move down to where their result is needed.
-//   2. Collectives of tensor parallelism start where their source is ready; products that nothing up to there needs (gradients of weights) come behind
+//   1. Small collectives that nobody asked to overlap (loss, token counts) move down to where their
+//   result is needed.
+//   2. Collectives of tensor parallelism start where their source is ready; products that nothing
+//   up to there needs (gradients of weights) come behind
 //      the start (OverlapTensorParallel.cpp).
-//   3. A gather of parameters that FSDP marked (`shard.overlap`) starts so many units ahead, or as late as hides it (OverlapGathers.cpp). It ends
-//      where it stood. A gather over replicas that makes its source starts one unit earlier, and ends where this one starts.
-//   4. A reduction that FSDP marked starts where it stands. It ends when so many later ones want to start, when by the table of costs it is complete
-//      (auto), or where its result is first needed after the last of them; what depends on it until then (a part of the norm) is done behind its end.
+//   3. A gather of parameters that FSDP marked (`shard.overlap`) starts so many units ahead, or as
+//   late as hides it (OverlapGathers.cpp). It ends
+//      where it stood. A gather over replicas that makes its source starts one unit earlier, and
+//      ends where this one starts.
+//   4. A reduction that FSDP marked starts where it stands. It ends when so many later ones want to
+//   start, when by the table of costs it is complete
+//      (auto), or where its result is first needed after the last of them; what depends on it until
+//      then (a part of the norm) is done behind its end.
 //   5. A gather into a state, which nobody reads any more, ends with the entry.
 //
-// Limits instead of a queue: at most so many units are whole and so many packs alive, which is what bounds the peak (FSDP2's rate limit;
-// deferring every wait to the end, as a list scheduler would, doubles it). The order of collectives is one list for all ranks, and on each
-// group they start and run in that order: nothing waits in a circle.
+// Limits instead of a queue: at most so many units are whole and so many packs alive, which is what
+// bounds the peak (FSDP2's rate limit; deferring every wait to the end, as a list scheduler would,
+// doubles it). The order of collectives is one list for all ranks, and on each group they start and
+// run in that order: nothing waits in a circle.
 //
 //===----------------------------------------------------------------------===//
 #include "Overlap.h"
@@ -37,13 +44,14 @@ void Overlapper::emit(ProgramCommand command) {
   out.push_back(std::move(command));
 }
 
-/// Numbers per token or for the whole batch (loss, counts) are waited for where they are needed, not where they arise: there they would queue
-/// behind a unit's gather.
+/// Numbers per token or for the whole batch (loss, counts) are waited for where they are needed,
+/// not where they arise: there they would queue behind a unit's gather.
 void Overlapper::sinkSmallCollectives() {
   constexpr int64_t kSmall = 64 << 10;
   for (size_t n = commands.size(); n-- > 0;) {
-    if (!isCommunication(commands[n].kind) || commands[n].canOverlap || program.buffers[commands[n].buffers[1]].bytes > kSmall ||
-        isState(commands[n].buffers[0]) || isState(commands[n].buffers[1]))
+    if (!isCommunication(commands[n].kind) || commands[n].canOverlap ||
+        program.buffers[commands[n].buffers[1]].bytes > kSmall || isState(commands[n].buffers[0]) ||
+        isState(commands[n].buffers[1]))
       continue;
     int source = wholeOf(commands[n].buffers[0]), result = wholeOf(commands[n].buffers[1]);
     size_t to = n + 1;
@@ -52,7 +60,8 @@ void Overlapper::sinkSmallCollectives() {
              llvm::any_of(other.writes(), [&](int b) { return wholeOf(b) == source; });
     };
     // Collectives keep their order.
-    while (to < commands.size() && !uses(commands[to]) && !(isCommunication(commands[to].kind) && !commands[to].canOverlap))
+    while (to < commands.size() && !uses(commands[to]) &&
+           !(isCommunication(commands[to].kind) && !commands[to].canOverlap))
       ++to;
     std::rotate(commands.begin() + n, commands.begin() + n + 1, commands.begin() + to);
   }
@@ -60,8 +69,9 @@ void Overlapper::sinkSmallCollectives() {
 
 bool Overlapper::dependsOn(const ProgramCommand &command, const Reduction &reduction) const {
   auto isResult = [&](int b) { return reduction.results.contains(wholeOf(b)); };
-  return llvm::any_of(command.buffers, isResult) ||
-         llvm::any_of(command.writes(), [&](int b) { return reduction.sources.contains(wholeOf(b)); });
+  return llvm::any_of(command.buffers, isResult) || llvm::any_of(command.writes(), [&](int b) {
+           return reduction.sources.contains(wholeOf(b));
+         });
 }
 
 /// Ends the oldest reduction; what waited for it follows, unless it waits for another one too.
@@ -74,7 +84,8 @@ void Overlapper::retire() {
       openReduction(std::move(command));
       continue;
     }
-    auto holder = llvm::find_if(llvm::reverse(open), [&](const Reduction &r) { return dependsOn(command, r); });
+    auto holder = llvm::find_if(llvm::reverse(open),
+                                [&](const Reduction &r) { return dependsOn(command, r); });
     if (holder == open.rend())
       emit(std::move(command));
     else
@@ -82,11 +93,13 @@ void Overlapper::retire() {
   }
 }
 
-/// Those that by the estimates have ended some time ago: waiting costs nothing, and their packs are free.
+/// Those that by the estimates have ended some time ago: waiting costs nothing, and their packs are
+/// free.
 void Overlapper::retireEnded() {
   while (timeline && !open.empty()) {
     const ProgramCommand &first = open.front().command;
-    if (timeline->endOf(first.ticket) + (kOverlapSlack - 1) * estimator.micros(first) > timeline->now())
+    if (timeline->endOf(first.ticket) + (kOverlapSlack - 1) * estimator.micros(first) >
+        timeline->now())
       break;
     retire();
   }
@@ -117,7 +130,8 @@ void Overlapper::spreadReductions() {
     retireEnded();
     if (isReduction(command) && reach.reductions > 0) {
       --rest;
-      auto before = llvm::find_if(llvm::reverse(open), [&](const Reduction &r) { return dependsOn(command, r); });
+      auto before = llvm::find_if(llvm::reverse(open),
+                                  [&](const Reduction &r) { return dependsOn(command, r); });
       if (before != open.rend()) {
         delay(std::move(command), *before);
         continue;
@@ -127,7 +141,8 @@ void Overlapper::spreadReductions() {
       openReduction(std::move(command));
       continue;
     }
-    if (isGather(command) && command.ticket < 0 && isState(command.buffers[1]) && reach.reductions > 0) {
+    if (isGather(command) && command.ticket < 0 && isState(command.buffers[1]) &&
+        reach.reductions > 0) {
       // Nothing behind it reads the state in this entry: it is made for the next.
       while (llvm::any_of(open, [&](const Reduction &r) { return dependsOn(command, r); }))
         retire();
@@ -158,8 +173,10 @@ void Overlapper::spreadReductions() {
 void Overlapper::joinIdle() {
   size_t kept = 0;
   for (size_t n = 0; n < commands.size(); ++n) {
-    bool isIdle = n + 1 < commands.size() && commands[n].ticket >= 0 && isCommunication(commands[n].kind) && !commands[n].canOverlap &&
-                  commands[n + 1].kind == CommandKind::Wait && commands[n + 1].ticket == commands[n].ticket;
+    bool isIdle = n + 1 < commands.size() && commands[n].ticket >= 0 &&
+                  isCommunication(commands[n].kind) && !commands[n].canOverlap &&
+                  commands[n + 1].kind == CommandKind::Wait &&
+                  commands[n + 1].ticket == commands[n].ticket;
     if (isIdle)
       commands[n].ticket = -1;
     if (kept != n)

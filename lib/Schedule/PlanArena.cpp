@@ -1,11 +1,15 @@
 //===- PlanArena.cpp - A place for every buffer ---------------------------===//
 //
-// 1. What lives from loading on (weights, constants, axis indices, states, results of the init list) lies at the start, one after the other.
-// 2. Each entry's buffers live from their first use (an input: from the start) to their last (an output: to the end). They are placed twice, and the
-//    smaller plan stays: in the order of time, each in the best-fitting hole (O(n log n)); and by size, the largest first, each in the lowest hole
-//    that is free while it lives (O(n^2), with a small constant). Parts of a buffer live and lie where it does.
+// 1. What lives from loading on (weights, constants, axis indices, states, results of the init
+// list) lies at the start, one after the other.
+// 2. Each entry's buffers live from their first use (an input: from the start) to their last (an
+// output: to the end). They are placed twice, and the
+//    smaller plan stays: in the order of time, each in the best-fitting hole (O(n log n)); and by
+//    size, the largest first, each in the lowest hole that is free while it lives (O(n^2), with a
+//    small constant). Parts of a buffer live and lie where it does.
 //
-// By size is what TVM and TFLite do (Pisarchyk and Lee, arXiv 2001.03288); by time wins where buffers of different sizes follow each other.
+// By size is what TVM and TFLite do (Pisarchyk and Lee, arXiv 2001.03288); by time wins where
+// buffers of different sizes follow each other.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Schedule/Program.h"
@@ -93,7 +97,8 @@ struct Lifetime {
 } // namespace
 
 /// What an entry uses and nothing else keeps, in the order of first use.
-static std::vector<Lifetime> findLifetimes(const Program &program, const ProgramEntry &entry, const std::vector<bool> &isPlaced) {
+static std::vector<Lifetime> findLifetimes(const Program &program, const ProgramEntry &entry,
+                                           const std::vector<bool> &isPlaced) {
   std::vector<Lifetime> lifetimes;
   llvm::DenseMap<int, size_t> numberOf;
   auto use = [&](int buffer, int64_t at) {
@@ -102,7 +107,8 @@ static std::vector<Lifetime> findLifetimes(const Program &program, const Program
     auto [it, isNew] = numberOf.try_emplace(buffer, lifetimes.size());
     if (isNew)
       lifetimes.push_back({buffer, at, at, aligned(program, program.buffers[buffer].bytes)});
-    lifetimes[it->second].last = program.buffers[buffer].kind == BufferKind::Output ? entry.commands.size() : at;
+    lifetimes[it->second].last =
+        program.buffers[buffer].kind == BufferKind::Output ? entry.commands.size() : at;
   };
   // Every input is copied in before a run, also one that nobody reads.
   for (const ProgramValue &input : entry.inputs)
@@ -117,7 +123,8 @@ static int64_t placeByTime(std::vector<Lifetime> &lifetimes, int64_t start) {
   Arena arena(start);
   std::vector<size_t> ends(lifetimes.size());
   std::iota(ends.begin(), ends.end(), 0);
-  llvm::stable_sort(ends, [&](size_t a, size_t b) { return lifetimes[a].last < lifetimes[b].last; });
+  llvm::stable_sort(ends,
+                    [&](size_t a, size_t b) { return lifetimes[a].last < lifetimes[b].last; });
   auto ended = ends.begin();
   for (Lifetime &lifetime : lifetimes) {
     for (; lifetimes[*ended].last < lifetime.first; ++ended)
@@ -131,12 +138,14 @@ static int64_t placeBySize(std::vector<Lifetime> &lifetimes, int64_t start) {
   std::vector<Lifetime *> order, placed; // by offset
   for (Lifetime &lifetime : lifetimes)
     order.push_back(&lifetime);
-  llvm::stable_sort(order, [](const Lifetime *a, const Lifetime *b) { return a->bytes > b->bytes; });
+  llvm::stable_sort(order,
+                    [](const Lifetime *a, const Lifetime *b) { return a->bytes > b->bytes; });
   int64_t end = start;
   for (Lifetime *lifetime : order) {
     int64_t offset = start;
     for (const Lifetime *other : placed) {
-      if (other->last < lifetime->first || lifetime->last < other->first || other->offset + other->bytes <= offset)
+      if (other->last < lifetime->first || lifetime->last < other->first ||
+          other->offset + other->bytes <= offset)
         continue;
       if (offset + lifetime->bytes <= other->offset)
         break;
@@ -144,13 +153,17 @@ static int64_t placeBySize(std::vector<Lifetime> &lifetimes, int64_t start) {
     }
     lifetime->offset = offset;
     end = std::max(end, offset + lifetime->bytes);
-    placed.insert(llvm::upper_bound(placed, lifetime, [](const Lifetime *a, const Lifetime *b) { return a->offset < b->offset; }), lifetime);
+    placed.insert(llvm::upper_bound(
+                      placed, lifetime,
+                      [](const Lifetime *a, const Lifetime *b) { return a->offset < b->offset; }),
+                  lifetime);
   }
   return end;
 }
 
 /// Places what one entry uses and nothing else keeps; returns the end.
-static int64_t planEntry(Program &program, const ProgramEntry &entry, int64_t start, std::vector<bool> &isPlaced) {
+static int64_t planEntry(Program &program, const ProgramEntry &entry, int64_t start,
+                         std::vector<bool> &isPlaced) {
   std::vector<Lifetime> byTime = findLifetimes(program, entry, isPlaced), bySize = byTime;
   int64_t timeEnd = placeByTime(byTime, start), sizeEnd = placeBySize(bySize, start);
   for (const Lifetime &lifetime : sizeEnd < timeEnd ? bySize : byTime) {
@@ -163,8 +176,9 @@ static int64_t planEntry(Program &program, const ProgramEntry &entry, int64_t st
 void planArena(Program &program) {
   std::vector<bool> isPermanent(program.buffers.size());
   for (auto [i, buffer] : llvm::enumerate(program.buffers))
-    isPermanent[i] = buffer.whole < 0 && (buffer.kind == BufferKind::Parameter || buffer.kind == BufferKind::Constant ||
-                                          buffer.kind == BufferKind::AxisIndex || buffer.kind == BufferKind::State);
+    isPermanent[i] = buffer.whole < 0 &&
+                     (buffer.kind == BufferKind::Parameter || buffer.kind == BufferKind::Constant ||
+                      buffer.kind == BufferKind::AxisIndex || buffer.kind == BufferKind::State);
   for (const ProgramCommand &command : program.init)
     for (int buffer : command.buffers)
       isPermanent[program.wholeOf(buffer)] = true;

@@ -1,4 +1,4 @@
-//===- ProgramJson.cpp - program.json -------------------------------------===//
+//===- ProgramJson.cpp - Program.json -------------------------------------===//
 #include "shardc/Schedule/Program.h"
 #include "llvm/Support/JSON.h"
 
@@ -70,14 +70,19 @@ static json::Object parameterJson(const ProgramParameter &parameter) {
                       {"shard", toJson(parameter.sharding)},
                       {"layout", json::Object{{"kind", "row_major"}}}};
   if (parameter.segment)
-    object["segment"] = json::Object{{"dim", parameter.segment[0]}, {"offset", parameter.segment[1]}, {"size", parameter.segment[2]}};
+    object["segment"] = json::Object{{"dim", parameter.segment[0]},
+                                     {"offset", parameter.segment[1]},
+                                     {"size", parameter.segment[2]}};
   if (parameter.panels) {
-    auto dims = [&](StringRef name) { return toJson(parameter.panels.getAs<DenseI64ArrayAttr>(name).asArrayRef()); };
-    object["layout"] = json::Object{{"kind", "panels"},
-                                    {"n_dims", dims("n_dims")},
-                                    {"k_dims", dims("k_dims")},
-                                    {"batch_dims", dims("batch_dims")},
-                                    {"n_tile", parameter.panels.getAs<IntegerAttr>("n_tile").getInt()}};
+    auto dims = [&](StringRef name) {
+      return toJson(parameter.panels.getAs<DenseI64ArrayAttr>(name).asArrayRef());
+    };
+    object["layout"] =
+        json::Object{{"kind", "panels"},
+                     {"n_dims", dims("n_dims")},
+                     {"k_dims", dims("k_dims")},
+                     {"batch_dims", dims("batch_dims")},
+                     {"n_tile", parameter.panels.getAs<IntegerAttr>("n_tile").getInt()}};
   }
   return object;
 }
@@ -85,14 +90,13 @@ static json::Object parameterJson(const ProgramParameter &parameter) {
 static json::Object bucketJson(const ProgramBucket &bucket) {
   json::Array items;
   for (const ProgramBucket::Item &item : bucket.items) {
-    json::Object object{{"tensor", item.tensor.getValue()},
-                        {"dtype", dtypeText(item.type.getElementType())},
-                        {"shape", toJson(item.type.getShape())},
-                        {"segment", nullptr},
-                        {"shard", toJson(item.sharding)},
-                        {"offset", item.offset}};
+    json::Object object{
+        {"tensor", item.tensor.getValue()},      {"dtype", dtypeText(item.type.getElementType())},
+        {"shape", toJson(item.type.getShape())}, {"segment", nullptr},
+        {"shard", toJson(item.sharding)},        {"offset", item.offset}};
     if (item.segment)
-      object["segment"] = json::Object{{"dim", item.segment[0]}, {"offset", item.segment[1]}, {"size", item.segment[2]}};
+      object["segment"] = json::Object{
+          {"dim", item.segment[0]}, {"offset", item.segment[1]}, {"size", item.segment[2]}};
     items.push_back(std::move(object));
   }
   return json::Object{{"name", bucket.name},
@@ -102,7 +106,8 @@ static json::Object bucketJson(const ProgramBucket &bucket) {
                       {"items", std::move(items)}};
 }
 
-static void addPayload(json::Object &object, const ProgramCommand &command, const Program &program) {
+static void addPayload(json::Object &object, const ProgramCommand &command,
+                       const Program &program) {
   const ProgramBuffer &source = program.buffers[command.buffers[0]];
   object["src"] = command.buffers[0];
   object["dst"] = command.buffers[1];
@@ -143,8 +148,8 @@ static void addPayload(json::Object &object, const ProgramCommand &command, cons
   }
 }
 
-static json::Array commandsJson(ArrayRef<ProgramCommand> commands, const Program &program, const llvm::StringMap<Kernel> &kernels,
-                                int64_t &origin) {
+static json::Array commandsJson(ArrayRef<ProgramCommand> commands, const Program &program,
+                                const llvm::StringMap<Kernel> &kernels, int64_t &origin) {
   json::Array array;
   for (const ProgramCommand &command : commands) {
     json::Object object{{"op", str(command.kind)}};
@@ -178,7 +183,8 @@ static json::Array commandsJson(ArrayRef<ProgramCommand> commands, const Program
 }
 
 /// One member a line, and one line an element of the long lists: a person can read it and diff it.
-static void printList(llvm::raw_ostream &os, StringRef name, const json::Array &list, bool isLast = false) {
+static void printList(llvm::raw_ostream &os, StringRef name, const json::Array &list,
+                      bool isLast = false) {
   os << "  \"" << name << "\": [";
   for (size_t i = 0; i < list.size(); ++i)
     os << (i ? ",\n    " : "\n    ") << list[i];
@@ -197,7 +203,9 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
   llvm::raw_string_ostream os(result);
   os << "{\n  \"version\": 2,\n";
   if (program.cuda) {
-    auto range = [](const ArenaRange &range) { return json::Object{{"offset", range.offset}, {"bytes", range.bytes}}; };
+    auto range = [](const ArenaRange &range) {
+      return json::Object{{"offset", range.offset}, {"bytes", range.bytes}};
+    };
     os << "  \"target\": \"cuda\",\n  \"cuda\": "
        << json::Value(json::Object{{"scratch", range(program.cuda->scratch)},
                                    {"workspace", range(program.cuda->workspace)},
@@ -211,47 +219,56 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
   int64_t offset = 0;
   for (const ProgramConstant &constant : program.constants) {
     int64_t bytes = program.buffers[constant.buffer].bytes;
-    constants.push_back(json::Object{{"buffer", constant.buffer}, {"offset", offset}, {"bytes", bytes}});
+    constants.push_back(
+        json::Object{{"buffer", constant.buffer}, {"offset", offset}, {"bytes", bytes}});
     offset += llvm::alignTo(bytes, 64);
   }
   printList(os, "constants", constants);
   printList(os, "axis_indices", mapJson(program.axisIndices, [](const ProgramAxisIndex &index) {
               return json::Object{{"buffer", index.buffer}, {"axes", toJson(index.axes)}};
             }));
-  printList(os, "groups", mapJson(program.groups, [](const AxisList &axes) { return json::Object{{"axes", toJson(axes)}}; }));
+  printList(os, "groups", mapJson(program.groups, [](const AxisList &axes) {
+              return json::Object{{"axes", toJson(axes)}};
+            }));
   if (program.cuda)
     printList(os, "kernels", mapJson(program.cuda->kernels, [](const CudaKernel &kernel) {
                 return json::Object{{"name", kernel.name}, {"calls", callsJson(kernel)}};
               }));
   else
-    printList(os, "kernels", mapJson(program.kernels, [](const std::string &name) { return json::Value(name); }));
+    printList(os, "kernels",
+              mapJson(program.kernels, [](const std::string &name) { return json::Value(name); }));
   int64_t origin = 0;
   printList(os, "init", commandsJson(program.init, program, kernels, origin));
   if (!program.buckets.empty())
     printList(os, "buckets", mapJson(program.buckets, bucketJson));
   if (!program.states.empty())
     printList(os, "states", mapJson(program.states, [](const ProgramState &state) {
-                return json::Object{{"name", state.name},
-                                    {"buffer", state.buffer},
-                                    {"role", state.role},
-                                    {"bucket", state.bucket < 0 ? json::Value(nullptr) : json::Value(state.bucket)},
-                                    {"shard", toJson(state.axes)}};
+                return json::Object{
+                    {"name", state.name},
+                    {"buffer", state.buffer},
+                    {"role", state.role},
+                    {"bucket", state.bucket < 0 ? json::Value(nullptr) : json::Value(state.bucket)},
+                    {"shard", toJson(state.axes)}};
               }));
   os << "  \"entries\": [";
   for (const ProgramEntry &entry : program.entries) {
-    os << (&entry == &program.entries.front() ? "" : ", ") << "{\"name\": " << json::Value(entry.name) << ",\n";
+    os << (&entry == &program.entries.front() ? "" : ", ")
+       << "{\"name\": " << json::Value(entry.name) << ",\n";
     printList(os, "inputs", mapJson(entry.inputs, [](const ProgramValue &value) {
                 json::Object object = valueJson(value);
                 if (value.capacity)
-                  object["cache"] = json::Object{{"capacity", value.capacity}, {"step", value.step}};
+                  object["cache"] =
+                      json::Object{{"capacity", value.capacity}, {"step", value.step}};
                 return object;
               }));
     printList(os, "outputs", mapJson(entry.outputs, [](const ProgramValue &value) {
                 json::Object object = valueJson(value);
-                object["alias"] = value.alias.empty() ? json::Value(nullptr) : json::Value(value.alias);
+                object["alias"] =
+                    value.alias.empty() ? json::Value(nullptr) : json::Value(value.alias);
                 return object;
               }));
-    printList(os, "commands", commandsJson(entry.commands, program, kernels, origin), /*isLast=*/true);
+    printList(os, "commands", commandsJson(entry.commands, program, kernels, origin),
+              /*isLast=*/true);
     os << "  }";
   }
   os << "]\n}\n";

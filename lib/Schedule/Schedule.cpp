@@ -1,4 +1,4 @@
-//===- Schedule.cpp - one command list ------------------------------------===//
+//===- Schedule.cpp - One command list ------------------------------------===//
 #include "dialects/Shard/Shard.h"
 #include "shardc/Lower/CudaKernels.h"
 #include "shardc/Lower/LowerKernels.h"
@@ -51,8 +51,10 @@ struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    int64_t distances[3] = {OverlapOptions::kNotGiven, OverlapOptions::kNotGiven, OverlapOptions::kNotGiven};
-    for (auto [n, name, text] : {std::tuple(0, "forward-prefetch", forwardPrefetch.getValue()), std::tuple(1, "backward-prefetch", backwardPrefetch.getValue()),
+    int64_t distances[3] = {OverlapOptions::kNotGiven, OverlapOptions::kNotGiven,
+                            OverlapOptions::kNotGiven};
+    for (auto [n, name, text] : {std::tuple(0, "forward-prefetch", forwardPrefetch.getValue()),
+                                 std::tuple(1, "backward-prefetch", backwardPrefetch.getValue()),
                                  std::tuple(2, "reductions", reductions.getValue())})
       if (!text.empty() && !parseDistance(text, distances[n])) {
         module.emitError() << name << " \"" << text << "\" is not auto or a number of at least 0";
@@ -60,7 +62,8 @@ struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
       }
     std::optional<bool> splits;
     if (!tensorParallel.empty() && !parseTensorParallel(tensorParallel, splits)) {
-      module.emitError() << "tensor-parallel-overlap \"" << tensorParallel << "\" is not auto or none";
+      module.emitError() << "tensor-parallel-overlap \"" << tensorParallel
+                         << "\" is not auto or none";
       return signalPassFailure();
     }
     llvm::Expected<CostTable> table = costs.empty() ? CostTable() : CostTable::read(costs);
@@ -78,10 +81,11 @@ struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
     for (const ProgramEntry &entry : program->entries)
       commands += entry.commands.size();
     if (report)
-      llvm::outs() << "arena " << program->arenaBytes << " bytes: weights " << program->bytesOf(BufferKind::Parameter) << ", constants "
-                   << program->bytesOf(BufferKind::Constant) << ", temporaries at most " << program->temporaryBytes << "; "
-                   << commands << " commands, " << program->init.size() << " once, " << program->kernels.size()
-                   << " kernels\n";
+      llvm::outs() << "arena " << program->arenaBytes << " bytes: weights "
+                   << program->bytesOf(BufferKind::Parameter) << ", constants "
+                   << program->bytesOf(BufferKind::Constant) << ", temporaries at most "
+                   << program->temporaryBytes << "; " << commands << " commands, "
+                   << program->init.size() << " once, " << program->kernels.size() << " kernels\n";
     for (auto function : llvm::make_early_inc_range(module.getOps<func::FuncOp>()))
       if (!function->hasAttr(kExecKernelAttr))
         function.erase();

@@ -1,12 +1,16 @@
-//===- Storage.cpp - buffers inside of others -------------------------------------------------===//
+//===- Storage.cpp - Buffers inside of others -----------------------------===//
 //
-//   1. Packs: what makes a part of a pack writes it there, if the part is a temporary of its own; else it is copied. What no part
+//   1. Packs: what makes a part of a pack writes it there, if the part is a temporary of its own;
+//   else it is copied. What no part
 //      covers is zeroed before: padding takes part in norms and updates.
-//   2. Updates: the new value of a state is written to the state's buffer, if nobody reads the old value afterwards, and who makes the new one
+//   2. Updates: the new value of a state is written to the state's buffer, if nobody reads the old
+//   value afterwards, and who makes the new one
 //      out of the old one reads each element before it writes it. Else it is copied at the end.
-//   3. A pack that is the new value of a state, and each part of which is made out of the state's own part there in place (gradients that are added
+//   3. A pack that is the new value of a state, and each part of which is made out of the state's
+//   own part there in place (gradients that are added
 //      up), is the state: only that is touched which is computed, and gaps stay zero.
-//   4. A kernel is compiled in place or not (contracts §4): launches that differ from those in place get a copy of the kernel.
+//   4. A kernel is compiled in place or not (contracts §4): launches that differ from those in
+//   place get a copy of the kernel.
 //
 //===----------------------------------------------------------------------===//
 #include "dialects/Shard/Shard.h"
@@ -24,7 +28,8 @@ constexpr int64_t kAlignment = 64;
 
 class StoragePlacer {
 public:
-  StoragePlacer(Program &program, ProgramEntry &entry, SymbolTable &symbols) : program(program), entry(entry), symbols(symbols) {}
+  StoragePlacer(Program &program, ProgramEntry &entry, SymbolTable &symbols)
+      : program(program), entry(entry), symbols(symbols) {}
   void run();
 
 private:
@@ -68,10 +73,12 @@ void StoragePlacer::addCopy(size_t before, int from, int to, int64_t bytes) {
 
 bool StoragePlacer::canLieInside(int part, const ProgramEntry::Pack &pack) const {
   const ProgramBuffer &buffer = program.buffers[part];
-  return buffer.kind == BufferKind::Temporary && buffer.whole < 0 && producer[part] >= 0 && llvm::count(pack.parts, part) == 1;
+  return buffer.kind == BufferKind::Temporary && buffer.whole < 0 && producer[part] >= 0 &&
+         llvm::count(pack.parts, part) == 1;
 }
 
-/// Parts begin at multiples of the alignment, so that only the last block of one is shared with a gap; it is written behind.
+/// Parts begin at multiples of the alignment, so that only the last block of one is shared with a
+/// gap; it is written behind.
 void StoragePlacer::zeroGaps(const ProgramEntry::Pack &pack, size_t before) {
   int64_t total = program.buffers[pack.buffer].bytes, end = 0;
   SmallVector<std::pair<int64_t, int64_t>> gaps;
@@ -84,7 +91,8 @@ void StoragePlacer::zeroGaps(const ProgramEntry::Pack &pack, size_t before) {
   }
   Type byte = IntegerType::get(symbols.getOp()->getContext(), 8);
   for (auto [begin, next] : gaps) {
-    program.buffers.push_back({"gap", RankedTensorType::get({next - begin}, byte), BufferKind::Temporary, next - begin, 0, pack.buffer, begin});
+    program.buffers.push_back({"gap", RankedTensorType::get({next - begin}, byte),
+                               BufferKind::Temporary, next - begin, 0, pack.buffer, begin});
     producer.push_back(-1);
     ProgramCommand zero{CommandKind::Zero};
     zero.buffers = {static_cast<int>(program.buffers.size()) - 1};
@@ -139,7 +147,8 @@ bool StoragePlacer::canUpdateInPlace(int made, int state) {
   auto isState = [&](int b) { return b == state || program.buffers[b].whole == state; };
   for (size_t n = producer[made]; n < entry.commands.size(); ++n) {
     const ProgramCommand &command = entry.commands[n];
-    if (llvm::any_of(command.writes(), isState) || (n != static_cast<size_t>(producer[made]) && llvm::any_of(command.reads(), isState)))
+    if (llvm::any_of(command.writes(), isState) ||
+        (n != static_cast<size_t>(producer[made]) && llvm::any_of(command.reads(), isState)))
       return false;
   }
   ProgramCommand &command = entry.commands[producer[made]];
@@ -198,21 +207,24 @@ void StoragePlacer::placeUpdate(int made, int state) {
   writers[made] = 0;
 }
 
-/// The view of a state that a launch makes a part of a pack out of, if it is the place of that part; -1: there is none.
+/// The view of a state that a launch makes a part of a pack out of, if it is the place of that
+/// part; -1: there is none.
 int StoragePlacer::statePart(int part, int64_t begin, int state) const {
   const ProgramCommand &command = entry.commands[producer[part]];
   if (command.kind != CommandKind::Launch)
     return -1;
   for (int read : command.reads()) {
     const ProgramBuffer &view = program.buffers[read];
-    if (view.whole == state && view.begin == begin && tensorBytes(view.type) == tensorBytes(program.buffers[part].type))
+    if (view.whole == state && view.begin == begin &&
+        tensorBytes(view.type) == tensorBytes(program.buffers[part].type))
       return read;
   }
   return -1;
 }
 
 bool StoragePlacer::accumulate(const ProgramEntry::Pack &pack, int state) {
-  if (program.buffers[pack.buffer].bytes != program.buffers[state].bytes || llvm::any_of(entry.packs, [&](const ProgramEntry::Pack &other) {
+  if (program.buffers[pack.buffer].bytes != program.buffers[state].bytes ||
+      llvm::any_of(entry.packs, [&](const ProgramEntry::Pack &other) {
         return llvm::is_contained(other.parts, pack.buffer);
       }))
     return false;
@@ -226,8 +238,10 @@ bool StoragePlacer::accumulate(const ProgramEntry::Pack &pack, int state) {
   // Nobody else looks at the state as it was.
   for (auto [n, command] : llvm::enumerate(entry.commands))
     for (int read : command.reads())
-      if (read == state || (program.buffers[read].whole == state &&
-                            llvm::none_of(places, [&](auto place) { return place.second == read && producer[place.first] == static_cast<int>(n); })))
+      if (read == state ||
+          (program.buffers[read].whole == state && llvm::none_of(places, [&](auto place) {
+             return place.second == read && producer[place.first] == static_cast<int>(n);
+           })))
         return false;
   for (auto [part, view] : places)
     if (!pairInPlace(entry.commands[producer[part]], part, view))
@@ -267,7 +281,8 @@ static void dropUnused(Program &program) {
   note(program.init);
   for (const ProgramEntry &entry : program.entries)
     note(entry.commands);
-  llvm::erase_if(program.constants, [&](const ProgramConstant &constant) { return !isUsed[constant.buffer]; });
+  llvm::erase_if(program.constants,
+                 [&](const ProgramConstant &constant) { return !isUsed[constant.buffer]; });
   auto forEach = [&](llvm::function_ref<void(int &)> fn) {
     for (auto &list : {&program.init})
       for (ProgramCommand &command : *list)
@@ -310,7 +325,8 @@ static void dropUnused(Program &program) {
   }
 }
 
-/// Launches whose buffers are not those that their kernel has in common go to a copy of it that has only what they have.
+/// Launches whose buffers are not those that their kernel has in common go to a copy of it that has
+/// only what they have.
 static void separateKernels(Program &program, SymbolTable &symbols) {
   llvm::DenseMap<std::pair<int, Attribute>, int> copies;
   auto separate = [&](ProgramCommand &command) {
@@ -329,7 +345,8 @@ static void separateKernels(Program &program, SymbolTable &symbols) {
     if (own.size() == pairs.size())
       return;
     auto ownPairs = ArrayAttr::get(kernel.getContext(), own);
-    auto [copy, isNew] = copies.try_emplace({command.kernel, ownPairs}, static_cast<int>(program.kernels.size()));
+    auto [copy, isNew] =
+        copies.try_emplace({command.kernel, ownPairs}, static_cast<int>(program.kernels.size()));
     if (isNew) {
       func::FuncOp clone = kernel.clone();
       clone->removeAttr(kInPlaceAttr);

@@ -111,7 +111,8 @@ Error ShardingRule::verify(const std::vector<Shape> &operandShapes,
         std::string(shardc::str(factors[f].kind)) + " factor " + factorName(static_cast<int>(f));
     if (inOperands[f] + inResults[f] == 0)
       return name + " occurs in no tensor";
-    if (factors[f].kind == FactorKind::Reduction && inResults[f] == static_cast<int>(results.size()))
+    if (factors[f].kind == FactorKind::Reduction &&
+        inResults[f] == static_cast<int>(results.size()))
       return name + " occurs in every result";
     if (factors[f].kind == FactorKind::PassThrough && !inResults[f])
       return name + " occurs in no result";

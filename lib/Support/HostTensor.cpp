@@ -1,4 +1,4 @@
-//===- HostTensor.cpp - tensor values on the host -------------------------------------------===//
+//===- HostTensor.cpp - Tensor values on the host -------------------------===//
 
 #include "shardc/Support/HostTensor.h"
 
@@ -32,8 +32,8 @@ double roundToType(double value, Type elementType) {
     return static_cast<float>(value);
   llvm::APFloat rounded(value);
   bool lost = false;
-  rounded.convert(cast<FloatType>(elementType).getFloatSemantics(), llvm::APFloat::rmNearestTiesToEven,
-                  &lost);
+  rounded.convert(cast<FloatType>(elementType).getFloatSemantics(),
+                  llvm::APFloat::rmNearestTiesToEven, &lost);
   rounded.convert(llvm::APFloat::IEEEdouble(), llvm::APFloat::rmNearestTiesToEven, &lost);
   return rounded.convertToDouble();
 }
@@ -227,9 +227,9 @@ ElementsAttr HostTensor::toAttr() const {
                     llvm::APFloat::rmNearestTiesToEven, &lost);
       return DenseElementsAttr::get(type, value);
     }
-    return DenseElementsAttr::get(
-        type, llvm::APInt(element.getIntOrFloatBitWidth(), static_cast<uint64_t>(i[0]),
-                          /*isSigned=*/false, /*implicitTrunc=*/true));
+    return DenseElementsAttr::get(type, llvm::APInt(element.getIntOrFloatBitWidth(),
+                                                    static_cast<uint64_t>(i[0]),
+                                                    /*isSigned=*/false, /*implicitTrunc=*/true));
   }
   std::vector<char> bytes = toBytes();
   if (tensorBytes(type) > kInlineAttrBytes)

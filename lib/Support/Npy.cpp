@@ -1,4 +1,4 @@
-//===- Npy.cpp - tensors in numpy's .npy files --------------------------------------------===//
+//===- Npy.cpp - Tensors in numpy's .npy files ----------------------------===//
 //
 // Format: "\x93NUMPY", version, header length, a Python dictionary literal with descr,
 // fortran_order and shape, padded to 64 bytes, then the elements (numpy/lib/format.py).
@@ -132,7 +132,8 @@ Parsed shardc::parseNpy(StringRef bytes, MLIRContext *context, RankedTensorType 
   Type element = typeOf(header->descr, context);
   if (expected && expected.getElementType().isBF16() && header->descr == "<u2")
     element = expected.getElementType();
-  if (expected && isFloat8(expected.getElementType()) && (header->descr == "|u1" || StringRef(header->descr).ends_with("V1")))
+  if (expected && isFloat8(expected.getElementType()) &&
+      (header->descr == "|u1" || StringRef(header->descr).ends_with("V1")))
     element = expected.getElementType(); // which of the 8-bit floats, no header says
   if (!element)
     return Parsed::failure("has elements of type '" + header->descr.str() +

@@ -1,8 +1,8 @@
-//===- Safetensors.cpp - weights from and to safetensors files ---------------------------------===//
+//===- Safetensors.cpp - Weights from and to safetensors files ------------===//
 //
-// Format: u64 header size, JSON header {name: {dtype, shape, data_offsets}}, bytes. A checkpoint of several files has an
-// index `model.safetensors.index.json` with {"weight_map": {name: file}}. Files are mapped, never copied; every offset that
-// is read from one is checked against its size.
+// Format: u64 header size, JSON header {name: {dtype, shape, data_offsets}}, bytes. A checkpoint of
+// several files has an index `model.safetensors.index.json` with {"weight_map": {name: file}}.
+// Files are mapped, never copied; every offset that is read from one is checked against its size.
 //
 //===----------------------------------------------------------------------===//
 
@@ -22,10 +22,13 @@ using namespace llvm;
 
 namespace shardc {
 
-static Error fileError(StringRef path, const Twine &what) { return createStringError(path + ": " + what); }
+static Error fileError(StringRef path, const Twine &what) {
+  return createStringError(path + ": " + what);
+}
 
 /// Reads one header entry; checks it against the file's data section.
-static Error readEntry(StringRef path, StringRef name, const json::Value &value, ArrayRef<char> data, Weight &weight) {
+static Error readEntry(StringRef path, StringRef name, const json::Value &value,
+                       ArrayRef<char> data, Weight &weight) {
   auto bad = [&](const Twine &what) { return fileError(path, "tensor \"" + name + "\": " + what); };
   const json::Object *entry = value.getAsObject();
   if (!entry)
@@ -49,7 +52,8 @@ static Error readEntry(StringRef path, StringRef name, const json::Value &value,
   if (!begin || !end || *begin < 0 || *end < *begin || *end > static_cast<int64_t>(data.size()))
     return bad("data_offsets lie outside the " + Twine(data.size()) + " bytes of data");
   if (*end - *begin != bytes)
-    return bad("shape and dtype take " + Twine(bytes) + " bytes, data_offsets span " + Twine(*end - *begin));
+    return bad("shape and dtype take " + Twine(bytes) + " bytes, data_offsets span " +
+               Twine(*end - *begin));
   weight.bytes = data.slice(*begin, bytes);
   weight.hasValue = true;
   return Error::success();
@@ -67,7 +71,8 @@ static Error readFile(StringRef path, std::vector<std::pair<std::string, Weight>
     return fileError(path, "not a safetensors file: " + Twine(content.size()) + " bytes");
   std::memcpy(&headerSize, content.data(), 8);
   if (headerSize > content.size() - 8)
-    return fileError(path, "header of " + Twine(headerSize) + " bytes exceeds the file's " + Twine(content.size()));
+    return fileError(path, "header of " + Twine(headerSize) + " bytes exceeds the file's " +
+                               Twine(content.size()));
   Expected<json::Value> header = json::parse(content.substr(8, headerSize));
   if (!header)
     return fileError(path, "header is not JSON: " + toString(header.takeError()));
@@ -104,7 +109,8 @@ static Error readIndex(StringRef path, std::vector<std::string> &files) {
   for (const auto &[name, value] : *map) {
     std::optional<StringRef> file = value.getAsString();
     if (!file || file->empty() || file->contains('/') || *file == "..")
-      return fileError(path, "weight_map names a file outside its folder for \"" + StringRef(name) + "\"");
+      return fileError(path, "weight_map names a file outside its folder for \"" + StringRef(name) +
+                                 "\"");
     if (!seen.try_emplace(*file, true).second)
       continue;
     SmallString<256> full(sys::path::parent_path(path));
@@ -187,7 +193,8 @@ Error WeightStore::fillFromSafetensors(StringRef path) {
     }
     Weight &value = *it->second;
     if (value.dtype != weight.dtype || value.shape != weight.shape) {
-      os << "\n  \"" << name << "\" is " << describe(value) << ", the model wants " << describe(weight);
+      os << "\n  \"" << name << "\" is " << describe(value) << ", the model wants "
+         << describe(weight);
       continue;
     }
     weight = value;

@@ -1,4 +1,4 @@
-//===- SortOps.cpp - order of a block ----------------------------------------------------------===//
+//===- SortOps.cpp - Order of a block -------------------------------------===//
 
 #include "shardc/Support/SortOps.h"
 

@@ -1,4 +1,4 @@
-//===- WeightStore.cpp - weights by name, without copies -------------------------------------===//
+//===- WeightStore.cpp - Weights by name, without copies ------------------===//
 
 #include "shardc/Support/WeightStore.h"
 
@@ -19,11 +19,11 @@ struct DTypeRow {
 } // namespace
 
 static constexpr DTypeRow kDTypes[] = {
-    {DType::F64, "F64", 8}, {DType::F32, "F32", 4}, {DType::F16, "F16", 2}, {DType::BF16, "BF16", 2},
-    {DType::F8E4M3, "F8_E4M3", 1}, {DType::F8E5M2, "F8_E5M2", 1},
-    {DType::I64, "I64", 8}, {DType::I32, "I32", 4}, {DType::I16, "I16", 2}, {DType::I8, "I8", 1},
-    {DType::U64, "U64", 8}, {DType::U32, "U32", 4}, {DType::U16, "U16", 2}, {DType::U8, "U8", 1},
-    {DType::Bool, "BOOL", 1}};
+    {DType::F64, "F64", 8},   {DType::F32, "F32", 4},        {DType::F16, "F16", 2},
+    {DType::BF16, "BF16", 2}, {DType::F8E4M3, "F8_E4M3", 1}, {DType::F8E5M2, "F8_E5M2", 1},
+    {DType::I64, "I64", 8},   {DType::I32, "I32", 4},        {DType::I16, "I16", 2},
+    {DType::I8, "I8", 1},     {DType::U64, "U64", 8},        {DType::U32, "U32", 4},
+    {DType::U16, "U16", 2},   {DType::U8, "U8", 1},          {DType::Bool, "BOOL", 1}};
 
 int64_t dtypeBytes(DType dtype) { return kDTypes[static_cast<int>(dtype)].bytes; }
 StringRef dtypeName(DType dtype) { return kDTypes[static_cast<int>(dtype)].name; }
@@ -38,8 +38,8 @@ std::optional<DType> parseDType(StringRef name) {
 mlir::Type dtypeToType(mlir::MLIRContext *context, DType dtype) {
   mlir::Builder b(context);
   auto integer = [&](unsigned width, bool isUnsigned) {
-    return mlir::IntegerType::get(context, width,
-                                  isUnsigned ? mlir::IntegerType::Unsigned : mlir::IntegerType::Signless);
+    return mlir::IntegerType::get(
+        context, width, isUnsigned ? mlir::IntegerType::Unsigned : mlir::IntegerType::Signless);
   };
   switch (dtype) {
   case DType::F64:
@@ -101,7 +101,8 @@ int64_t WeightStore::totalBytes() const {
 }
 
 /// The transpose of `rows` x `columns` elements of `width` bytes, in blocks that stay in the cache.
-static void transposeBytes(const char *from, char *to, int64_t rows, int64_t columns, int64_t width) {
+static void transposeBytes(const char *from, char *to, int64_t rows, int64_t columns,
+                           int64_t width) {
   constexpr int64_t kBlock = 32;
   for (int64_t r0 = 0; r0 < rows; r0 += kBlock)
     for (int64_t c0 = 0; c0 < columns; c0 += kBlock)
@@ -133,8 +134,8 @@ Expected<HostTensor> WeightStore::tensor(mlir::MLIRContext *context, StringRef n
   auto type = mlir::RankedTensorType::get(weight->shape, dtypeToType(context, weight->dtype));
   mlir::FailureOr<HostTensor> tensor = HostTensor::fromBytes(type, *bytes);
   if (mlir::failed(tensor))
-    return createStringError("weight \"" + name + "\" holds " + Twine(bytes->size()) + " bytes, its type " +
-                             Twine(tensorBytes(type)));
+    return createStringError("weight \"" + name + "\" holds " + Twine(bytes->size()) +
+                             " bytes, its type " + Twine(tensorBytes(type)));
   return std::move(*tensor);
 }
 

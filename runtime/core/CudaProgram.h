@@ -30,7 +30,8 @@ struct CudaMatrix {
   DType dtype;
   int64_t row, column;
   std::vector<int64_t> batch;
-  std::optional<CudaArgument> scale = std::nullopt; // of 8-bit floats: what a unit is worth, one f32
+  std::optional<CudaArgument> scale =
+      std::nullopt; // of 8-bit floats: what a unit is worth, one f32
 };
 
 enum class CudaCompute { F32, Tf32, F64 };

@@ -198,9 +198,7 @@ private:
     return matrix;
   }
 
-  static bool isFloat8(DType dtype) {
-    return dtype == SHARDRT_F8E4M3FN || dtype == SHARDRT_F8E5M2;
-  }
+  static bool isFloat8(DType dtype) { return dtype == SHARDRT_F8E4M3FN || dtype == SHARDRT_F8E5M2; }
 
   /// What cuBLASLt takes of 8-bit floats: both factors along k, lines of 16 bytes.
   static void checkFloat8(const JsonNode &node, const CudaGemm &gemm) {

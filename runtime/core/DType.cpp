@@ -10,9 +10,10 @@ struct DTypeInfo {
 };
 } // namespace
 
-static const DTypeInfo infos[] = {{"f64", 8},  {"f32", 4}, {"f16", 2}, {"bf16", 2}, {"i64", 8},
-                                  {"i32", 4},  {"i16", 2}, {"i8", 1},  {"ui64", 8}, {"ui32", 4},
-                                  {"ui16", 2}, {"ui8", 1}, {"i1", 1}, {"f8E4M3FN", 1}, {"f8E5M2", 1}};
+static const DTypeInfo infos[] = {{"f64", 8},  {"f32", 4},      {"f16", 2},   {"bf16", 2},
+                                  {"i64", 8},  {"i32", 4},      {"i16", 2},   {"i8", 1},
+                                  {"ui64", 8}, {"ui32", 4},     {"ui16", 2},  {"ui8", 1},
+                                  {"i1", 1},   {"f8E4M3FN", 1}, {"f8E5M2", 1}};
 
 int64_t shardrt::dtypeSize(DType dtype) { return infos[dtype].size; }
 

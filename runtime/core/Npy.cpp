@@ -9,8 +9,8 @@
 
 using namespace shardrt;
 
-static const char *const descrs[] = {"<f8", "<f4", "<f2", "|V2", "<i8", "<i4", "<i2",
-                                     "|i1", "<u8", "<u4", "<u2", "|u1", "|b1", "|V1", "|V1"};
+static const char *const descrs[] = {"<f8", "<f4", "<f2", "|V2", "<i8", "<i4", "<i2", "|i1",
+                                     "<u8", "<u4", "<u2", "|u1", "|b1", "|V1", "|V1"};
 
 namespace {
 /// A reader for just that literal.

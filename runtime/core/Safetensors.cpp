@@ -25,10 +25,14 @@ size_t shardrt::safetensorsHeaderBytes(std::string_view text, const std::string 
 }
 
 static const std::pair<const char *, DType> dtypeNames[] = {
-    {"F64", SHARDRT_F64},  {"F32", SHARDRT_F32},  {"F16", SHARDRT_F16},  {"BF16", SHARDRT_BF16},
-    {"I64", SHARDRT_I64},  {"I32", SHARDRT_I32},  {"I16", SHARDRT_I16},  {"I8", SHARDRT_I8},
-    {"U64", SHARDRT_UI64}, {"U32", SHARDRT_UI32}, {"U16", SHARDRT_UI16}, {"U8", SHARDRT_UI8},
-    {"BOOL", SHARDRT_BOOL}, {"F8_E4M3", SHARDRT_F8E4M3FN}, {"F8_E5M2", SHARDRT_F8E5M2}};
+    {"F64", SHARDRT_F64},       {"F32", SHARDRT_F32},
+    {"F16", SHARDRT_F16},       {"BF16", SHARDRT_BF16},
+    {"I64", SHARDRT_I64},       {"I32", SHARDRT_I32},
+    {"I16", SHARDRT_I16},       {"I8", SHARDRT_I8},
+    {"U64", SHARDRT_UI64},      {"U32", SHARDRT_UI32},
+    {"U16", SHARDRT_UI16},      {"U8", SHARDRT_UI8},
+    {"BOOL", SHARDRT_BOOL},     {"F8_E4M3", SHARDRT_F8E4M3FN},
+    {"F8_E5M2", SHARDRT_F8E5M2}};
 
 static std::optional<DType> parseSafetensorsDType(const std::string &name) {
   for (const auto &[text, dtype] : dtypeNames)

@@ -62,7 +62,8 @@ static int ncclType(DType dtype) {
     return ncclUint64;
   case SHARDRT_UI32:
     return ncclUint32;
-  default: // ui8, bool, and 8-bit floats, which are only moved; the reader refuses what has no type here
+  default: // ui8, bool, and 8-bit floats, which are only moved; the reader refuses what has no type
+           // here
     return ncclUint8;
   }
 }

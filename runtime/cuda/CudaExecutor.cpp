@@ -81,11 +81,13 @@ std::function<void()> CudaExecutor::makeCall(const CudaCall &call, const Command
     auto optional = [&](const std::optional<CudaArgument> &argument) {
       return argument ? addressOf(*argument, command) : 0;
     };
-    Gemm::Addresses addresses = {
-        addressOf(gemm->a.argument, command), addressOf(gemm->b.argument, command),
-        optional(gemm->c),     addressOf(gemm->d.argument, command),
-        optional(gemm->bias),  optional(gemm->a.scale),
-        optional(gemm->b.scale)};
+    Gemm::Addresses addresses = {addressOf(gemm->a.argument, command),
+                                 addressOf(gemm->b.argument, command),
+                                 optional(gemm->c),
+                                 addressOf(gemm->d.argument, command),
+                                 optional(gemm->bias),
+                                 optional(gemm->a.scale),
+                                 optional(gemm->b.scale)};
     return [plan = machine.gemms.at(gemm).get(), addresses, compute] {
       plan->enqueue(addresses, compute);
     };

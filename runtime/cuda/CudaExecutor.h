@@ -39,7 +39,7 @@ private:
   struct Step {
     const Command *command;
     std::function<void()> enqueue;
-    int calls = 0; // how many things it puts on streams, at most and about
+    int calls = 0;                          // how many things it puts on streams, at most and about
     const Communicator *ticketed = nullptr; // runs on the communicator's stream
     Event started, done;                    // of those
   };

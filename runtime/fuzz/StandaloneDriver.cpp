@@ -1,7 +1,7 @@
-// A mutation driver for compilers without libFuzzer: StandaloneDriver --seconds N [--seed S] FILE ...
-// Each round takes a file, damages a few bytes, cuts or duplicates a piece, or swaps a number, and
-// runs the target. A sequence follows from its seed. When a round crashes, does not end or throws,
-// its number is printed, and its input lies in "finding".
+// A mutation driver for compilers without libFuzzer: StandaloneDriver --seconds N [--seed S] FILE
+// ... Each round takes a file, damages a few bytes, cuts or duplicates a piece, or swaps a number,
+// and runs the target. A sequence follows from its seed. When a round crashes, does not end or
+// throws, its number is printed, and its input lies in "finding".
 #include <algorithm>
 #include <chrono>
 #include <csignal>

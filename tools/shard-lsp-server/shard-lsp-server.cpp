@@ -1,4 +1,4 @@
-//===- shard-lsp-server.cpp - editor support for the dialects -----------------------------------===//
+//===- shard-lsp-server.cpp - Editor support for the dialects -------------===//
 
 #include "shardc/Pipeline/Pipeline.h"
 

@@ -1,4 +1,4 @@
-//===- shard-opt.cpp - every pass and pipeline over .mlir ---------------------------------------===//
+//===- shard-opt.cpp - Every pass and pipeline over .mlir -----------------===//
 
 #include "shardc/Interpret/Command.h"
 #include "shardc/Pipeline/Pipeline.h"

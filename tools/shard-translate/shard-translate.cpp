@@ -1,4 +1,4 @@
-//===- shard-translate.cpp - models of other formats as IR -----------------------------------------===//
+//===- shard-translate.cpp - Models of other formats as IR ----------------===//
 
 #include "shardc/Import/ImportOnnx.h"
 
@@ -13,27 +13,40 @@
 using namespace llvm;
 
 static cl::OptionCategory category("shard-translate");
-static cl::opt<std::string> importOnnxPath("import-onnx", cl::desc("Import an ONNX model"), cl::value_desc("model.onnx"),
-                                           cl::cat(category));
-static cl::list<std::string> dims("dim", cl::desc("Size of a named dimension of the model's inputs (x[0] if it has no name)"),
-                                  cl::value_desc("NAME=N"), cl::cat(category));
-static cl::list<std::string> constants("constant", cl::desc("Import an input as a constant with this value"),
+static cl::opt<std::string> importOnnxPath("import-onnx", cl::desc("Import an ONNX model"),
+                                           cl::value_desc("model.onnx"), cl::cat(category));
+static cl::list<std::string>
+    dims("dim",
+         cl::desc("Size of a named dimension of the model's inputs (x[0] if it has no name)"),
+         cl::value_desc("NAME=N"), cl::cat(category));
+static cl::list<std::string> constants("constant",
+                                       cl::desc("Import an input as a constant with this value"),
                                        cl::value_desc("name=file.npy"), cl::cat(category));
-static cl::opt<std::string> cache("cache", cl::desc("Named dimension that is the length of a cache to which runs append, and its capacity"),
-                                  cl::value_desc("NAME=N"), cl::cat(category));
-static cl::opt<std::string> devices("device-configuration", cl::desc("Read the sharding specs of this device configuration of the file"),
-                                    cl::value_desc("NAME"), cl::cat(category));
-static cl::list<std::string> carried("carry", cl::desc("An output that replaces an input after each run"), cl::value_desc("INPUT=OUTPUT"),
-                                     cl::cat(category));
-static cl::opt<std::string> weightsPath("weights", cl::desc("Take weights from a safetensors file or a folder of them"),
-                                        cl::value_desc("path"), cl::cat(category));
-static cl::opt<std::string> weightsOut("weights-out", cl::desc("Write the weights to a safetensors file"),
+static cl::opt<std::string> cache(
+    "cache",
+    cl::desc(
+        "Named dimension that is the length of a cache to which runs append, and its capacity"),
+    cl::value_desc("NAME=N"), cl::cat(category));
+static cl::opt<std::string>
+    devices("device-configuration",
+            cl::desc("Read the sharding specs of this device configuration of the file"),
+            cl::value_desc("NAME"), cl::cat(category));
+static cl::list<std::string> carried("carry",
+                                     cl::desc("An output that replaces an input after each run"),
+                                     cl::value_desc("INPUT=OUTPUT"), cl::cat(category));
+static cl::opt<std::string>
+    weightsPath("weights", cl::desc("Take weights from a safetensors file or a folder of them"),
+                cl::value_desc("path"), cl::cat(category));
+static cl::opt<std::string> weightsOut("weights-out",
+                                       cl::desc("Write the weights to a safetensors file"),
                                        cl::value_desc("file"), cl::cat(category));
 static cl::opt<cl::boolOrDefault> inlineOption(
-    "inline-weights", cl::desc("Put weights into the IR (default: if they take less than 64 MiB and have values)"),
+    "inline-weights",
+    cl::desc("Put weights into the IR (default: if they take less than 64 MiB and have values)"),
     cl::cat(category));
 static cl::opt<std::string> output("o", cl::desc("Output file"), cl::init("-"), cl::cat(category));
-static cl::opt<bool> debugInfo("locations", cl::desc("Print the ONNX node of each op"), cl::cat(category));
+static cl::opt<bool> debugInfo("locations", cl::desc("Print the ONNX node of each op"),
+                               cl::cat(category));
 
 /// Weights up to this size travel inside the text.
 static constexpr int64_t kMaxInlineBytes = int64_t(64) << 20;
@@ -64,7 +77,8 @@ static bool parseCache(shardc::ImportOptions &options) {
   return true;
 }
 
-static bool parsePairs(const cl::list<std::string> &pairs, StringRef form, StringMap<std::string> &map) {
+static bool parsePairs(const cl::list<std::string> &pairs, StringRef form,
+                       StringMap<std::string> &map) {
   for (StringRef pair : pairs) {
     auto [name, value] = pair.split('=');
     if (name.empty() || value.empty())
@@ -81,7 +95,8 @@ static bool decideInline(const shardc::WeightStore &weights) {
   bool isSmall = weights.totalBytes() < kMaxInlineBytes;
   if (!isSmall && weightsOut.empty())
     errs() << "shard-translate: note: " << weights.totalBytes()
-           << " bytes of weights are not in the output; write them with --weights-out FILE, or force with --inline-weights\n";
+           << " bytes of weights are not in the output; write them with --weights-out FILE, or "
+              "force with --inline-weights\n";
   return isSmall && weightsOut.empty();
 }
 
@@ -103,7 +118,8 @@ int main(int argc, char **argv) {
   options.readDevices = !devices.empty();
   options.deviceConfiguration = devices;
   shardc::WeightStore weights;
-  mlir::FailureOr<mlir::OwningOpRef<mlir::ModuleOp>> module = shardc::importOnnx(context, options, weights);
+  mlir::FailureOr<mlir::OwningOpRef<mlir::ModuleOp>> module =
+      shardc::importOnnx(context, options, weights);
   if (failed(module))
     return 1;
   if (!weightsPath.empty())

@@ -1,4 +1,4 @@
-//===- shardc.cpp - the driver: compile, verify, explain, inspect --------------------------------===//
+//===- shardc.cpp - The driver: compile, verify, explain, inspect ---------===//
 
 #include "shardc/Driver/Driver.h"
 

@@ -1,4 +1,4 @@
-//===- Passes.h - apply plans -----------------------------------------------------------===//
+//===- Passes.h - Apply plans ---------------------------------------------===//
 
 #ifndef SHARDC_ANNOTATE_PASSES_H
 #define SHARDC_ANNOTATE_PASSES_H

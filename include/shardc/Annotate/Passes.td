@@ -1,4 +1,4 @@
-//===- Passes.td - apply plans -----------------------------------------------*- tablegen -*-===//
+//===- Passes.td - Apply plans -----------------------------*- tablegen -*-===//
 
 #ifndef SHARDC_ANNOTATE_PASSES
 #define SHARDC_ANNOTATE_PASSES

@@ -1,7 +1,8 @@
-//===- Plan.h - tensor-parallel plans: which module is cut how --------------------------------===//
+//===- Plan.h - Tensor-parallel plans: which module is cut how ------------===//
 //
-// A plan maps module-path patterns to styles, as Hugging Face's `base_model_tp_plan` does. Styles have the names
-// of transformers 5.23, with those of 4.57 and 5.2 as aliases (they differ in meaning: `gather` is a *sum*).
+// A plan maps module-path patterns to styles, as Hugging Face's `base_model_tp_plan` does. Styles
+// have the names of transformers 5.23, with those of 4.57 and 5.2 as aliases (they differ in
+// meaning: `gather` is a *sum*).
 //
 //===----------------------------------------------------------------------===//
 
@@ -20,7 +21,8 @@
 
 namespace shardc {
 
-/// What a style does to a module's parameters and activations. t is the tp size; a linear weight is [out, in].
+/// What a style does to a module's parameters and activations. t is the tp size; a linear weight is
+/// [out, in].
 enum class Style {
   Colwise,             ///< weight and bias cut along `out`; output cut along features
   ColwiseGatherOutput, ///< the same, then the output is gathered
@@ -32,15 +34,16 @@ enum class Style {
   PackedRowwise,       ///< rowwise inside each segment
   SequenceParallel,    ///< parameters whole, activations cut along the sequence
   Replicate,           ///< parameters whole
-  ReplicatedWithGradAllReduce, ///< whole; its gradient is summed over tp (norms inside cut attention)
-  MlaKvAProj,          ///< whole; the rotary columns' gradient is summed over tp
-  MoeTpExperts,        ///< output of the experts module is summed
-  MoeIdentityExpert,   ///< a replicated contribution, divided so that the later sum restores it
-  AllReduce,           ///< output summed
-  LocalParams,         ///< bare parameters cut with their module (attention sinks)
-  GroupedGemm,         ///< experts cut along the expert dimension
-  EpDispatchExperts,   ///< tokens go to the experts' devices
-  EpRouter             ///< router scores of the device's experts
+  ReplicatedWithGradAllReduce, ///< whole; its gradient is summed over tp (norms inside cut
+                               ///< attention)
+  MlaKvAProj,                  ///< whole; the rotary columns' gradient is summed over tp
+  MoeTpExperts,                ///< output of the experts module is summed
+  MoeIdentityExpert, ///< a replicated contribution, divided so that the later sum restores it
+  AllReduce,         ///< output summed
+  LocalParams,       ///< bare parameters cut with their module (attention sinks)
+  GroupedGemm,       ///< experts cut along the expert dimension
+  EpDispatchExperts, ///< tokens go to the experts' devices
+  EpRouter           ///< router scores of the device's experts
 };
 
 /// Canonical name of a style.
@@ -63,22 +66,25 @@ struct Plan {
 
 /// Styles that speak of experts' own ranks.
 inline bool isExpertStyle(Style style) {
-  return style == Style::GroupedGemm || style == Style::EpDispatchExperts || style == Style::EpRouter;
+  return style == Style::GroupedGemm || style == Style::EpDispatchExperts ||
+         style == Style::EpRouter;
 }
 
-/// The plan with its lines for experts, which displace other lines about the same modules and what is inside of them. An error if there are
-/// none, or if one is no style of expert parallelism.
+/// The plan with its lines for experts, which displace other lines about the same modules and what
+/// is inside of them. An error if there are none, or if one is no style of expert parallelism.
 llvm::Expected<Plan> withExperts(Plan plan, int64_t ep);
 
-/// Whether `path` (of a module or parameter) is what the pattern names. A pattern is relative to the base model: leading
-/// segments of the path may be missing from it as long as none of them is a number.
+/// Whether `path` (of a module or parameter) is what the pattern names. A pattern is relative to
+/// the base model: leading segments of the path may be missing from it as long as none of them is a
+/// number.
 bool matchesPattern(llvm::StringRef pattern, llvm::StringRef path);
 
 /// Whether a line about `pattern` speaks of `path`, or of a module that it is in.
 bool speaksOf(llvm::StringRef pattern, llvm::StringRef path);
 
-/// Plan of a YAML or JSON file: a map from pattern to style, or Hugging Face's plans under `model._tp_plan`,
-/// `base_model_tp_plan` or `tp_plan`, and for experts `base_model_ep_plan` or `ep_plan`. Errors name the file and the entry.
+/// Plan of a YAML or JSON file: a map from pattern to style, or Hugging Face's plans under
+/// `model._tp_plan`, `base_model_tp_plan` or `tp_plan`, and for experts `base_model_ep_plan` or
+/// `ep_plan`. Errors name the file and the entry.
 llvm::Expected<Plan> readPlanFile(llvm::StringRef file);
 
 /// Built-in plan of a model family, by any of its names ("llama", "qwen3_moe").

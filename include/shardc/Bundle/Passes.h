@@ -1,4 +1,4 @@
-//===- Passes.h - bundles -------------------------------------------------------------------===//
+//===- Passes.h - Bundles -------------------------------------------------===//
 
 #ifndef SHARDC_BUNDLE_PASSES_H
 #define SHARDC_BUNDLE_PASSES_H

@@ -1,4 +1,4 @@
-//===- Passes.td - bundles ------------------------------------------------*- tablegen -*-===//
+//===- Passes.td - Bundles ---------------------------------*- tablegen -*-===//
 
 #ifndef SHARDC_BUNDLE_PASSES
 #define SHARDC_BUNDLE_PASSES

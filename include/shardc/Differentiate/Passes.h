@@ -1,4 +1,4 @@
-//===- Passes.h - from a model to its training step   ----------------------------------------------===//
+//===- Passes.h - From a model to its training step   ---------------------===//
 
 #ifndef SHARDC_DIFFERENTIATE_PASSES_H
 #define SHARDC_DIFFERENTIATE_PASSES_H

@@ -1,4 +1,4 @@
-//===- Passes.td - from a model to its training step ---------------------------*- tablegen -*-===//
+//===- Passes.td - From a model to its training step -------*- tablegen -*-===//
 
 #ifndef SHARDC_DIFFERENTIATE_PASSES_TD
 #define SHARDC_DIFFERENTIATE_PASSES_TD

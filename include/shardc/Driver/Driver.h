@@ -1,12 +1,12 @@
-//===- Driver.h - the shardc command -----------------------------------------------------------===//
+//===- Driver.h - The shardc command --------------------------------------===//
 
 #ifndef SHARDC_DRIVER_DRIVER_H
 #define SHARDC_DRIVER_DRIVER_H
 
 #include "shardc/Driver/TrainOptions.h"
 #include "shardc/Import/ImportOnnx.h"
-#include "shardc/Support/CostTable.h"
 #include "shardc/Pipeline/Pipeline.h"
+#include "shardc/Support/CostTable.h"
 
 #include <chrono>
 #include <ctime>
@@ -56,9 +56,10 @@ private:
 /// Context with the compiler's dialects.
 std::unique_ptr<mlir::MLIRContext> makeContext();
 
-/// Imports an .onnx (or parses an .mlir) model and fills its weights. Failure has been reported. `instance`: sizes instead of those
-/// of --dim. `context`: null for one of its own.
-mlir::FailureOr<Model> loadModel(const ModelOptions &options, const ShapeInstance *instance = nullptr,
+/// Imports an .onnx (or parses an .mlir) model and fills its weights. Failure has been reported.
+/// `instance`: sizes instead of those of --dim. `context`: null for one of its own.
+mlir::FailureOr<Model> loadModel(const ModelOptions &options,
+                                 const ShapeInstance *instance = nullptr,
                                  std::shared_ptr<mlir::MLIRContext> context = nullptr);
 
 struct CompileOptions {
@@ -96,8 +97,8 @@ struct ExportPlanOptions {
 };
 int exportPlanCommand(const ExportPlanOptions &options);
 
-/// Every collective of a bundle: why it is there, bytes, time, what would remove it. `costs`: a table of shardc profile; empty: the one that the bundle
-/// was compiled with.
+/// Every collective of a bundle: why it is there, bytes, time, what would remove it. `costs`: a
+/// table of shardc profile; empty: the one that the bundle was compiled with.
 int explainCommand(const std::string &bundle, const std::string &costs, bool json);
 /// A bundle's directory as one zip file.
 struct PackOptions {
@@ -112,7 +113,8 @@ int inspectCommand(const std::string &bundle, bool json);
 /// What a bundle's step needs in memory and time, by a table of costs or a model of the machine.
 struct PlanOptions {
   std::string bundle, entry, html;
-  std::string costs;                                                           ///< table of shardc profile; empty: the bundle's own, unless there are numbers:
+  std::string
+      costs; ///< table of shardc profile; empty: the bundle's own, unless there are numbers:
   std::optional<double> gflops, memoryGigabytes, linkGigabits, latencyMicros; ///< of the model
   bool json = false;
 };
@@ -131,7 +133,8 @@ int profileCommand(const ProfileOptions &options);
 /// The table that a pipeline names, or the default model. What is wrong has been said on stderr.
 mlir::FailureOr<CostTable> readCosts(const PipelineOptions &pipeline);
 /// The table in `file`, or if that is empty the one in a bundle's manifest.
-mlir::FailureOr<CostTable> readCosts(const std::string &file, const llvm::json::Object &manifest, const std::string &bundle);
+mlir::FailureOr<CostTable> readCosts(const std::string &file, const llvm::json::Object &manifest,
+                                     const std::string &bundle);
 
 /// The command line.
 int runDriver(int argc, char **argv);

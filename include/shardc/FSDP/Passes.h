@@ -1,4 +1,4 @@
-//===- Passes.h - parameters and gradients in flat buckets ----------------------------------------------===//
+//===- Passes.h - Parameters and gradients in flat buckets ----------------===//
 
 #ifndef SHARDC_FSDP_PASSES_H
 #define SHARDC_FSDP_PASSES_H
@@ -8,9 +8,11 @@
 
 namespace shardc {
 
-/// Output of the entries that make gradients, if they are checked: of parameter i of the function attribute, an array of names, how many numbers of its
-/// gradient on this rank are not finite, at element i * kCountStride.
-inline constexpr llvm::StringLiteral kNonFiniteOutput = "nonfinite_gradients", kCheckedGradientsAttr = "shard.checked_gradients";
+/// Output of the entries that make gradients, if they are checked: of parameter i of the function
+/// attribute, an array of names, how many numbers of its gradient on this rank are not finite, at
+/// element i * kCountStride.
+inline constexpr llvm::StringLiteral kNonFiniteOutput = "nonfinite_gradients",
+                                     kCheckedGradientsAttr = "shard.checked_gradients";
 inline constexpr int64_t kCountStride = 64;
 
 #define GEN_PASS_DECL

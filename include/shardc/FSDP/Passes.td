@@ -1,4 +1,4 @@
-//===- Passes.td - parameters and gradients in flat buckets --------------------*- tablegen -*-===//
+//===- Passes.td - Parameters and gradients in flat buckets -*- tablegen -*-===//
 
 #ifndef SHARDC_FSDP_PASSES_TD
 #define SHARDC_FSDP_PASSES_TD

@@ -1,4 +1,4 @@
-//===- Passes.h - kernels out of graph ops --------------------------------------------------===//
+//===- Passes.h - Kernels out of graph ops --------------------------------===//
 
 #ifndef SHARDC_FUSE_PASSES_H
 #define SHARDC_FUSE_PASSES_H

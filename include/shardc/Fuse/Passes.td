@@ -1,4 +1,4 @@
-//===- Passes.td - kernels out of graph ops -------------------------------*- tablegen -*-===//
+//===- Passes.td - Kernels out of graph ops ----------------*- tablegen -*-===//
 
 #ifndef SHARDC_FUSE_PASSES
 #define SHARDC_FUSE_PASSES

@@ -1,4 +1,4 @@
-//===- DevicePlan.h - ONNX's own device configurations --------------------------------------------===//
+//===- DevicePlan.h - ONNX's own device configurations --------------------===//
 
 #ifndef SHARDC_IMPORT_DEVICEPLAN_H
 #define SHARDC_IMPORT_DEVICEPLAN_H
@@ -12,8 +12,10 @@
 namespace shardc {
 
 /// On a module, what the file's device configuration says:
-///   {name = "tp2", devices = 2 : i64, parameters = {"w" = [array<i64: axis, blocks, shards, index on device 0, …>, …]}, inputs = {…}, outputs = {…}}
-/// An axis of size n is seen as blocks × n / blocks, and each block cut into `shards`; a device has the shard of its index.
+///   {name = "tp2", devices = 2 : i64, parameters = {"w" = [array<i64: axis, blocks, shards, index
+///   on device 0, …>, …]}, inputs = {…}, outputs = {…}}
+/// An axis of size n is seen as blocks × n / blocks, and each block cut into `shards`; a device has
+/// the shard of its index.
 inline constexpr llvm::StringLiteral kDevicePlanAttr = "shard.device_plan";
 
 /// One dimension of a tensor, cut.
@@ -39,9 +41,10 @@ struct DevicePlan {
   std::vector<DeviceTensor> parameters, inputs;
 };
 
-/// Copies the ONNX file `from` to `to`, with `plan` as its device configuration; one of that name is replaced. Failure has been
-/// reported.
-mlir::LogicalResult writeDevicePlan(mlir::MLIRContext &context, llvm::StringRef from, llvm::StringRef to, const DevicePlan &plan);
+/// Copies the ONNX file `from` to `to`, with `plan` as its device configuration; one of that name
+/// is replaced. Failure has been reported.
+mlir::LogicalResult writeDevicePlan(mlir::MLIRContext &context, llvm::StringRef from,
+                                    llvm::StringRef to, const DevicePlan &plan);
 
 } // namespace shardc
 

@@ -1,4 +1,4 @@
-//===- Command.h - what shard-opt does besides running passes -----------------------------===//
+//===- Command.h - What shard-opt does besides running passes -------------===//
 
 #ifndef SHARDC_INTERPRET_COMMAND_H
 #define SHARDC_INTERPRET_COMMAND_H

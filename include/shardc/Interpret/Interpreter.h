@@ -1,4 +1,4 @@
-//===- Interpreter.h - runs a module on simulated devices ------------------------------------===//
+//===- Interpreter.h - Runs a module on simulated devices -----------------===//
 //
 // Any stage from Import to Fuse. An unpartitioned module runs on one device; a partitioned one
 // (attribute shard.partitioned, or collectives in it) on as many as its mesh has, all in this
@@ -22,7 +22,7 @@ using ParameterSource =
     std::function<Result<HostTensor>(llvm::StringRef name, mlir::RankedTensorType stored)>;
 
 struct InterpretOptions {
-  std::string entry; ///< empty: @main, or the only public function
+  std::string entry;                     ///< empty: @main, or the only public function
   int64_t byteBudget = int64_t(4) << 30; ///< for all devices; an element takes eight bytes
   ParameterSource parameters;            ///< for parameters without an inline value
   /// Called for every value that is computed, arguments of the entry included.

@@ -1,4 +1,4 @@
-//===- Random.h - seeded inputs and weights for runs without data -----------------------------===//
+//===- Random.h - Seeded inputs and weights for runs without data ---------===//
 //
 // An element depends on the seed, the tensor's name and its place in the whole tensor only: every
 // stage and every partition of a model sees the same numbers.

@@ -1,4 +1,4 @@
-//===- Shards.h - tensors between the global view and the devices' parts ----------------------===//
+//===- Shards.h - Tensors between the global view and the devices' parts --===//
 
 #ifndef SHARDC_INTERPRET_SHARDS_H
 #define SHARDC_INTERPRET_SHARDS_H

@@ -1,4 +1,4 @@
-//===- Validate.h - runs the program before and after every pass ------------------------------===//
+//===- Validate.h - Runs the program before and after every pass ----------===//
 
 #ifndef SHARDC_INTERPRET_VALIDATE_H
 #define SHARDC_INTERPRET_VALIDATE_H

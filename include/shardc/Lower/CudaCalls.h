@@ -40,7 +40,8 @@ struct CudaMatrix {
   std::string dtype;
   int64_t row = 1, column = 1;
   llvm::SmallVector<int64_t> batch{};
-  std::optional<CudaArgument> scale = std::nullopt; ///< of 8-bit floats: what a unit is worth, one f32
+  std::optional<CudaArgument> scale =
+      std::nullopt; ///< of 8-bit floats: what a unit is worth, one f32
 };
 
 /// D[b, m, n] = A[b, m, k] · B[b, k, n] (+ C[b, m, n]) by cuBLASLt. C lies as D does; it may be D.

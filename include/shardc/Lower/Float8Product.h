@@ -1,4 +1,4 @@
-//===- Float8Product.h - Products of 8-bit floats on GPUs ---------*- C++ -*-===//
+//===- Float8Product.h - Products of 8-bit floats on GPUs -------*- C++ -*-===//
 #ifndef SHARDC_LOWER_FLOAT8PRODUCT_H
 #define SHARDC_LOWER_FLOAT8PRODUCT_H
 
@@ -7,7 +7,8 @@
 
 namespace shardc {
 
-/// A contraction of 8-bit floats and what cuBLASLt does behind it: the factors' units, the rounding.
+/// A contraction of 8-bit floats and what cuBLASLt does behind it: the factors' units, the
+/// rounding.
 struct Float8Product {
   graph::MulOp unit, scaled; ///< rank 0: lhs's unit times rhs's; and the sums times that
   graph::BroadcastOp spread; ///< between them

@@ -1,4 +1,4 @@
-//===- Passes.h - kernels for targets -------------------------------------------------------===//
+//===- Passes.h - Kernels for targets -------------------------------------===//
 
 #ifndef SHARDC_LOWER_PASSES_H
 #define SHARDC_LOWER_PASSES_H

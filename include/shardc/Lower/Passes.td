@@ -1,4 +1,4 @@
-//===- Passes.td - kernels for targets ------------------------------------*- tablegen -*-===//
+//===- Passes.td - Kernels for targets ---------------------*- tablegen -*-===//
 
 #ifndef SHARDC_LOWER_PASSES
 #define SHARDC_LOWER_PASSES

@@ -1,4 +1,4 @@
-//===- Passes.h - outline layers -----------------------------------------------------------===//
+//===- Passes.h - Outline layers ------------------------------------------===//
 
 #ifndef SHARDC_OUTLINE_PASSES_H
 #define SHARDC_OUTLINE_PASSES_H

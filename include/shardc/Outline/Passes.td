@@ -1,4 +1,4 @@
-//===- Passes.td - outline layers -----------------------------------------*- tablegen -*-===//
+//===- Passes.td - Outline layers --------------------------*- tablegen -*-===//
 
 #ifndef SHARDC_OUTLINE_PASSES
 #define SHARDC_OUTLINE_PASSES

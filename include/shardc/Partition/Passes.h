@@ -1,4 +1,4 @@
-//===- Passes.h - from the global view to one program for every device ------------------------===//
+//===- Passes.h - From the global view to one program for every device ----===//
 
 #ifndef SHARDC_PARTITION_PASSES_H
 #define SHARDC_PARTITION_PASSES_H

@@ -1,4 +1,4 @@
-//===- Passes.td - from the global view to one program for every device -------*- tablegen -*-===//
+//===- Passes.td - From the global view to one program for every device -*- tablegen -*-===//
 
 #ifndef SHARDC_PARTITION_PASSES_TD
 #define SHARDC_PARTITION_PASSES_TD

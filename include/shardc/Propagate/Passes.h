@@ -1,4 +1,4 @@
-//===- Passes.h - spread shardings over a program ----------------------------------------------===//
+//===- Passes.h - Spread shardings over a program -------------------------===//
 
 #ifndef SHARDC_PROPAGATE_PASSES_H
 #define SHARDC_PROPAGATE_PASSES_H

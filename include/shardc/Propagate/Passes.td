@@ -1,4 +1,4 @@
-//===- Passes.td - spread shardings over a program ----------------------------*- tablegen -*-===//
+//===- Passes.td - Spread shardings over a program ---------*- tablegen -*-===//
 
 #ifndef SHARDC_PROPAGATE_PASSES_TD
 #define SHARDC_PROPAGATE_PASSES_TD

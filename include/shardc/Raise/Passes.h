@@ -1,4 +1,4 @@
-//===- Passes.h - Raise: transformer blocks out of primitive ops ------------------------------===//
+//===- Passes.h - Raise: transformer blocks out of primitive ops ----------===//
 
 #ifndef SHARDC_RAISE_PASSES_H
 #define SHARDC_RAISE_PASSES_H

@@ -1,4 +1,4 @@
-//===- Passes.td - Raise: transformer blocks out of primitive ops ---------*- tablegen -*-===//
+//===- Passes.td - Raise: transformer blocks out of primitive ops -*- tablegen -*-===//
 
 #ifndef SHARDC_RAISE_PASSES_TD
 #define SHARDC_RAISE_PASSES_TD

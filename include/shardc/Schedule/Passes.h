@@ -1,4 +1,4 @@
-//===- Passes.h - one command list ----------------------------------------------------------===//
+//===- Passes.h - One command list ----------------------------------------===//
 
 #ifndef SHARDC_SCHEDULE_PASSES_H
 #define SHARDC_SCHEDULE_PASSES_H

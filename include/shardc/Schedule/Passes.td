@@ -1,4 +1,4 @@
-//===- Passes.td - one command list ---------------------------------------*- tablegen -*-===//
+//===- Passes.td - One command list ------------------------*- tablegen -*-===//
 
 #ifndef SHARDC_SCHEDULE_PASSES
 #define SHARDC_SCHEDULE_PASSES

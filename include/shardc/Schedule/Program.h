@@ -1,6 +1,7 @@
 //===- Program.h - One command list for all ranks ---------------*- C++ -*-===//
 //
-// What program.json says (docs/contracts.md §3), as plain data: buffers in one arena, and commands that use them.
+// What program.json says (docs/contracts.md §3), as plain data: buffers in one arena, and commands
+// that use them.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SHARDC_SCHEDULE_PROGRAM_H
@@ -36,14 +37,15 @@ struct ProgramValue {
   int buffer;
   mlir::RankedTensorType type; ///< global
   Sharding sharding;
-  std::string alias{}; ///< of an output: the input whose buffer it has
-  int64_t capacity = 0, step = 0; ///< of an input that is a cache's length: its room, and what a run appends; 0: it is none
+  std::string alias{};            ///< of an output: the input whose buffer it has
+  int64_t capacity = 0, step = 0; ///< of an input that is a cache's length: its room, and what a
+                                  ///< run appends; 0: it is none
 };
 
 struct ProgramParameter {
   int buffer;
   mlir::StringAttr tensor;
-  mlir::RankedTensorType type; ///< global, of the segment
+  mlir::RankedTensorType type;     ///< global, of the segment
   mlir::DenseI64ArrayAttr segment; ///< dim, offset, size; or null
   Sharding sharding;
   mlir::DictionaryAttr panels; ///< `exec.panels`, or null: row-major
@@ -59,28 +61,44 @@ struct ProgramAxisIndex {
   AxisList axes;
 };
 
-enum class CommandKind { Launch, AllReduce, AllGather, ReduceScatter, Slice, AllToAll, Permute, Broadcast, Copy, Zero, Wait };
+enum class CommandKind {
+  Launch,
+  AllReduce,
+  AllGather,
+  ReduceScatter,
+  Slice,
+  AllToAll,
+  Permute,
+  Broadcast,
+  Copy,
+  Zero,
+  Wait
+};
 llvm::StringRef str(CommandKind kind);
 inline bool isCommunication(CommandKind kind) {
-  return kind != CommandKind::Launch && kind != CommandKind::Slice && kind != CommandKind::Copy && kind != CommandKind::Zero && kind != CommandKind::Wait;
+  return kind != CommandKind::Launch && kind != CommandKind::Slice && kind != CommandKind::Copy &&
+         kind != CommandKind::Zero && kind != CommandKind::Wait;
 }
 
 struct ProgramCommand {
   CommandKind kind;
-  llvm::SmallVector<int> buffers; ///< of a launch in the kernel's order; else source and destination
-  unsigned results = 1;           ///< how many of the last buffers are written
+  llvm::SmallVector<int>
+      buffers;          ///< of a launch in the kernel's order; else source and destination
+  unsigned results = 1; ///< how many of the last buffers are written
   int kernel = -1;
   int group = -1;
   ReduceKind reduce = ReduceKind::Sum;
   int64_t count = 0, outer = 0, inner = 0, total = 0; ///< elements
   int64_t splitDim = 0, concatDim = 0, splitTotal = 0, concatTotal = 0;
-  llvm::SmallVector<int64_t> shape; ///< of an all_to_all's source; its buffer may have another, by a reshape
+  llvm::SmallVector<int64_t>
+      shape; ///< of an all_to_all's source; its buffer may have another, by a reshape
   int64_t root = 0;
   llvm::SmallVector<int64_t> pairs;
-  bool canOverlap = false;  ///< of a collective: FSDP asks for it to run behind computation
-  bool isBackward = false;  ///< of a gather: parameters for the backward pass
-  int64_t ticket = -1;      ///< of a collective: it is only started; of a wait: completes it (buffers: those of the collective)
-  int64_t layer = -1;       ///< number of the layer call
+  bool canOverlap = false; ///< of a collective: FSDP asks for it to run behind computation
+  bool isBackward = false; ///< of a gather: parameters for the backward pass
+  int64_t ticket = -1; ///< of a collective: it is only started; of a wait: completes it (buffers:
+                       ///< those of the collective)
+  int64_t layer = -1;  ///< number of the layer call
   std::string origin, path; ///< of a collective: why, and where
 
   llvm::ArrayRef<int> reads() const { return llvm::ArrayRef<int>(buffers).drop_back(results); }
@@ -106,7 +124,7 @@ struct ProgramBucket {
 struct ProgramState {
   std::string name, role;
   int buffer;
-  int bucket; ///< -1: none
+  int bucket;    ///< -1: none
   AxisList axes; ///< it is cut over: the first ones of its bucket's
 };
 
@@ -115,7 +133,8 @@ struct ProgramEntry {
   std::string name;
   std::vector<ProgramValue> inputs, outputs;
   std::vector<ProgramCommand> commands;
-  /// Tensors that shall lie in one buffer (bucket_pack), at byte offsets; `position`: number of the command behind which they are there.
+  /// Tensors that shall lie in one buffer (bucket_pack), at byte offsets; `position`: number of the
+  /// command behind which they are there.
   struct Pack {
     int buffer;
     llvm::SmallVector<int> parts;
@@ -133,9 +152,9 @@ struct ArenaRange {
 
 /// What a program for GPUs has besides (docs/contracts.md §6).
 struct CudaProgram {
-  std::vector<CudaKernel> kernels;             ///< one for each of the program's
-  mlir::OwningOpRef<mlir::ModuleOp> code;      ///< one gpu.module: what is generated of them
-  ArenaRange scratch, workspace, staging;      ///< behind all buffers
+  std::vector<CudaKernel> kernels;        ///< one for each of the program's
+  mlir::OwningOpRef<mlir::ModuleOp> code; ///< one gpu.module: what is generated of them
+  ArenaRange scratch, workspace, staging; ///< behind all buffers
 };
 
 struct Program {
@@ -149,7 +168,8 @@ struct Program {
   std::vector<ProgramAxisIndex> axisIndices;
   std::vector<AxisList> groups;
   std::vector<std::string> kernels;
-  std::vector<ProgramCommand> init; ///< once, when a bundle is loaded: what depends on weights and constants only
+  std::vector<ProgramCommand>
+      init; ///< once, when a bundle is loaded: what depends on weights and constants only
 
   /// The buffer whose place decides where `buffer` lies: itself, or what it is a part of.
   int wholeOf(int buffer) const {
@@ -166,30 +186,37 @@ struct Program {
   int64_t temporaryBytes = 0; ///< the part of the arena that buffers share over time
 };
 
-/// Flattens every public function, an entry, and the functions that it calls. The module went through Fuse.
+/// Flattens every public function, an entry, and the functions that it calls. The module went
+/// through Fuse.
 mlir::FailureOr<Program> flattenProgram(mlir::ModuleOp module);
 
-/// Results take the buffers of arguments that are read for the last time, where kernels may work in place; those are marked. Before placeStorage.
+/// Results take the buffers of arguments that are read for the last time, where kernels may work in
+/// place; those are marked. Before placeStorage.
 void shareTemporaries(Program &program, mlir::ModuleOp module);
 
-/// Decides which buffers lie inside of others: parts of packs, new values of states. What cannot is copied. Kernels that work in
-/// place are marked.
+/// Decides which buffers lie inside of others: parts of packs, new values of states. What cannot is
+/// copied. Kernels that work in place are marked.
 void placeStorage(Program &program, mlir::ModuleOp module);
 
-/// How far collectives may run behind computation; 0: not at all. Each step costs memory: a unit's parameters, or a bucket's gradients. Auto: by the
-/// table of costs, and within the memory limit; what is not given is auto if the table was measured, else 1.
+/// How far collectives may run behind computation; 0: not at all. Each step costs memory: a unit's
+/// parameters, or a bucket's gradients. Auto: by the table of costs, and within the memory limit;
+/// what is not given is auto if the table was measured, else 1.
 struct OverlapOptions {
   static constexpr int64_t kAuto = -1, kNotGiven = -2;
-  int64_t forwardPrefetch = kNotGiven, backwardPrefetch = kNotGiven; ///< units whose parameters are gathered ahead of use
-  int64_t reductions = kNotGiven;                                    ///< gradient reductions that may be under way when the next one starts
-  /// Tensor parallelism's collectives beside products, where the table says that it is faster; not given: if it was measured.
+  int64_t forwardPrefetch = kNotGiven,
+          backwardPrefetch = kNotGiven; ///< units whose parameters are gathered ahead of use
+  int64_t reductions =
+      kNotGiven; ///< gradient reductions that may be under way when the next one starts
+  /// Tensor parallelism's collectives beside products, where the table says that it is faster; not
+  /// given: if it was measured.
   std::optional<bool> tensorParallel;
 };
 
 /// Gives every buffer its place: loaded ones first, then the others by lifetime, best fit.
 void planArena(Program &program);
 
-/// Bytes of the staging area that a collective takes (include/shardrt/staging.h); 0: NCCL takes its data as it lies.
+/// Bytes of the staging area that a collective takes (include/shardrt/staging.h); 0: NCCL takes its
+/// data as it lies.
 int64_t stagingBytes(const Program &program, const ProgramCommand &command);
 
 struct ScheduleOptions {
@@ -197,8 +224,8 @@ struct ScheduleOptions {
   Target target = Target::Cpu;
   int64_t workspaceBytes = int64_t(32) << 20; ///< of cuBLASLt
   CostTable costs;                            ///< the default model, if nothing was measured
-  int64_t memoryLimit = 0;                    ///< bytes of the arena, which overlap by `auto` keeps if it can; 0: any
-  bool allowTf32 = false;                     ///< f32 matrix multiplications with factors of 10 bits
+  int64_t memoryLimit = 0; ///< bytes of the arena, which overlap by `auto` keeps if it can; 0: any
+  bool allowTf32 = false;  ///< f32 matrix multiplications with factors of 10 bits
 };
 /// What `--tensor-parallel-overlap` takes: auto or none; false: neither.
 bool parseTensorParallel(llvm::StringRef text, std::optional<bool> &overlap);
@@ -208,16 +235,20 @@ bool parseDistance(llvm::StringRef text, int64_t &distance);
 void overlapAndPlace(Program &program, mlir::ModuleOp module, const ScheduleOptions &options);
 /// Puts what GPUs need besides behind the planned arena.
 void placeCudaRanges(Program &program);
-/// Lowers the kernels of a program, and finds how much memory they, cuBLASLt and staged collectives need.
-mlir::LogicalResult lowerForCuda(Program &program, mlir::ModuleOp module, const ScheduleOptions &options);
-/// All of it: from a module that went through Fuse to a program with places and times. Marks kernels that work in place.
-mlir::FailureOr<Program> scheduleProgram(mlir::ModuleOp module, const ScheduleOptions &options = {});
+/// Lowers the kernels of a program, and finds how much memory they, cuBLASLt and staged collectives
+/// need.
+mlir::LogicalResult lowerForCuda(Program &program, mlir::ModuleOp module,
+                                 const ScheduleOptions &options);
+/// All of it: from a module that went through Fuse to a program with places and times. Marks
+/// kernels that work in place.
+mlir::FailureOr<Program> scheduleProgram(mlir::ModuleOp module,
+                                         const ScheduleOptions &options = {});
 
 /// The same as one op for each entry at the end of `module`, beside the kernels.
 llvm::SmallVector<exec::ProgramOp> buildExecPrograms(const Program &program, mlir::ModuleOp module);
 
-/// program.json. `kernels`: tiles and scratch by symbol, on CPUs; offsets of constants in constants.bin as in `program.constants`' order,
-/// each aligned to 64.
+/// program.json. `kernels`: tiles and scratch by symbol, on CPUs; offsets of constants in
+/// constants.bin as in `program.constants`' order, each aligned to 64.
 std::string programJson(const Program &program, const llvm::StringMap<Kernel> &kernels);
 
 /// The JSON form of a sharding: per dimension the axes.

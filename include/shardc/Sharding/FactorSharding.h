@@ -102,8 +102,8 @@ PropagateResult propagateOp(const ShardingRule &rule, const Mesh &mesh,
 struct TensorInfo {
   Shape shape; ///< Global.
   int64_t elementBytes = 4;
-  /// Moving it between devices is charged a second more: a weight is cut to save memory, which gathering it
-  /// would give up.
+  /// Moving it between devices is charged a second more: a weight is cut to save memory, which
+  /// gathering it would give up.
   bool isWeight = false;
 };
 

@@ -1,4 +1,4 @@
-//===- ShardingRule.h - Which dimensions of an op's tensors go together --*- C++ -*-===//
+//===- ShardingRule.h - Which dimensions of an op's tensors go together -*- C++ -*-===//
 //
 // The theory of one op without IR: its factors, and for every tensor dimension the ordered list of
 // factors that it is made of. Idea: GSPMD (arXiv 2105.04663); factor form after Shardy's op

@@ -1,4 +1,4 @@
-//===- ElementBytes.h - size of a stored element -----------------*- C++ -*-===//
+//===- ElementBytes.h - Size of a stored element ----------------*- C++ -*-===//
 #ifndef SHARDC_SUPPORT_ELEMENTBYTES_H
 #define SHARDC_SUPPORT_ELEMENTBYTES_H
 
@@ -8,7 +8,9 @@
 namespace shardc {
 
 /// Bytes of one stored element: bool takes one.
-inline int64_t elementBytes(mlir::Type elementType) { return llvm::divideCeil(elementType.getIntOrFloatBitWidth(), 8); }
+inline int64_t elementBytes(mlir::Type elementType) {
+  return llvm::divideCeil(elementType.getIntOrFloatBitWidth(), 8);
+}
 
 } // namespace shardc
 

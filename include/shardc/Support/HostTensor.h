@@ -1,7 +1,8 @@
-//===- HostTensor.h - tensor values on the host, for reference evaluation -------------------===//
+//===- HostTensor.h - Tensor values on the host, for reference evaluation -===//
 //
-// Values are exact: floats are doubles already rounded to the element type, integers and bool are int64
-// (ui64 by bit pattern). One vector of eight-byte elements keeps evaluators one line long; the interpreter has a byte budget.
+// Values are exact: floats are doubles already rounded to the element type, integers and bool are
+// int64 (ui64 by bit pattern). One vector of eight-byte elements keeps evaluators one line long;
+// the interpreter has a byte budget.
 //
 //===----------------------------------------------------------------------===//
 
@@ -19,8 +20,8 @@ namespace shardc {
 
 struct HostTensor {
   mlir::RankedTensorType type; ///< static shape
-  std::vector<double> f;       ///< elements in row-major order if the element type is a float, else empty
-  std::vector<int64_t> i;      ///< elements in row-major order if it is an integer or bool, else empty
+  std::vector<double> f; ///< elements in row-major order if the element type is a float, else empty
+  std::vector<int64_t> i; ///< elements in row-major order if it is an integer or bool, else empty
 
   HostTensor() = default;
   /// Zero-filled tensor.
@@ -45,7 +46,8 @@ struct HostTensor {
   static mlir::FailureOr<HostTensor> fromAttr(mlir::ElementsAttr attr);
   mlir::ElementsAttr toAttr() const;
   /// From and to raw little-endian element bytes (bool: one byte). `bytes` must have storage size.
-  static mlir::FailureOr<HostTensor> fromBytes(mlir::RankedTensorType type, llvm::ArrayRef<char> bytes);
+  static mlir::FailureOr<HostTensor> fromBytes(mlir::RankedTensorType type,
+                                               llvm::ArrayRef<char> bytes);
   std::vector<char> toBytes() const;
 };
 

@@ -1,7 +1,8 @@
-//===- Npy.h - tensors in numpy's .npy files --------------------------------------------------===//
+//===- Npy.h - Tensors in numpy's .npy files ------------------------------===//
 //
 // f64 f32 f16, signed and unsigned integers, bool; bf16 as the two-byte void that ml_dtypes writes
-// (V2), or as uint16 where a bf16 tensor is expected; 8-bit floats as V1 or uint8 where one is expected. Little-endian, C or Fortran order.
+// (V2), or as uint16 where a bf16 tensor is expected; 8-bit floats as V1 or uint8 where one is
+// expected. Little-endian, C or Fortran order.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,4 +1,4 @@
-//===- SortOps.h - order of a block ------------------------------------------------------------===//
+//===- SortOps.h - Order of a block ---------------------------------------===//
 
 #ifndef SHARDC_SUPPORT_SORTOPS_H
 #define SHARDC_SUPPORT_SORTOPS_H
@@ -7,8 +7,9 @@
 
 namespace shardc {
 
-/// Restores dominance after ops became calls that stand later than the ops they replace. Ops keep their order; what one needs is moved up before it
-/// (mlir::sortTopologically moves what is not ready to the end instead, where it keeps everything alive that it reads).
+/// Restores dominance after ops became calls that stand later than the ops they replace. Ops keep
+/// their order; what one needs is moved up before it (mlir::sortTopologically moves what is not
+/// ready to the end instead, where it keeps everything alive that it reads).
 void pullProducersUp(mlir::Block &block);
 
 } // namespace shardc

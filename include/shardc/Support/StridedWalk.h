@@ -1,4 +1,4 @@
-//===- StridedWalk.h - visiting the elements of strided views --------------------------------===//
+//===- StridedWalk.h - Visiting the elements of strided views -------------===//
 //
 // A view is an offset and one stride per dimension (zero repeats, negative reverses). Slicing,
 // transposing, broadcasting and reducing are all walks over one shape with a view per tensor.

@@ -1,4 +1,4 @@
-//===- Target.h - what ranks are --------------------------------*- C++ -*-===//
+//===- Target.h - What ranks are --------------------------------*- C++ -*-===//
 #ifndef SHARDC_SUPPORT_TARGET_H
 #define SHARDC_SUPPORT_TARGET_H
 

@@ -1,8 +1,9 @@
-//===- WeightStore.h - where the bytes of a model's weights lie -------------------------------===//
+//===- WeightStore.h - Where the bytes of a model's weights lie -----------===//
 //
-// The IR holds no weights: `graph.parameter "name"` is looked up here. An entry knows its type and, unless the
-// model came without values, its bytes: a view into a mapped file (ONNX, external data, safetensors) or owned
-// memory, kept alive by `owner`. Nothing is copied until somebody asks for another orientation.
+// The IR holds no weights: `graph.parameter "name"` is looked up here. An entry knows its type and,
+// unless the model came without values, its bytes: a view into a mapped file (ONNX, external data,
+// safetensors) or owned memory, kept alive by `owner`. Nothing is copied until somebody asks for
+// another orientation.
 //
 //===----------------------------------------------------------------------===//
 
@@ -21,7 +22,23 @@
 namespace shardc {
 
 /// Element types of stored tensors, floats first.
-enum class DType : uint8_t { F64, F32, F16, BF16, F8E4M3, F8E5M2, I64, I32, I16, I8, U64, U32, U16, U8, Bool };
+enum class DType : uint8_t {
+  F64,
+  F32,
+  F16,
+  BF16,
+  F8E4M3,
+  F8E5M2,
+  I64,
+  I32,
+  I16,
+  I8,
+  U64,
+  U32,
+  U16,
+  U8,
+  Bool
+};
 
 /// Bytes of one stored element.
 int64_t dtypeBytes(DType dtype);
@@ -35,11 +52,11 @@ std::optional<DType> typeToDType(mlir::Type elementType);
 /// One weight: type, and bytes if known.
 struct Weight {
   DType dtype = DType::F32;
-  llvm::SmallVector<int64_t, 4> shape;    ///< in the weight's own orientation
-  llvm::ArrayRef<char> bytes;             ///< row-major, little-endian
-  bool hasValue = false;                  ///< false: declared only
-  bool isTransposed = false;              ///< `bytes` hold the transpose of this (rank 2) weight
-  std::shared_ptr<const void> owner;      ///< keeps `bytes` alive
+  llvm::SmallVector<int64_t, 4> shape; ///< in the weight's own orientation
+  llvm::ArrayRef<char> bytes;          ///< row-major, little-endian
+  bool hasValue = false;               ///< false: declared only
+  bool isTransposed = false;           ///< `bytes` hold the transpose of this (rank 2) weight
+  std::shared_ptr<const void> owner;   ///< keeps `bytes` alive
 
   int64_t numElements() const;
   int64_t numBytes() const { return numElements() * dtypeBytes(dtype); }
@@ -55,16 +72,20 @@ public:
 
   /// The weight of that name or alias; null if there is none.
   const Weight *find(llvm::StringRef name) const;
-  const llvm::MapVector<std::string, Weight, llvm::StringMap<unsigned>> &all() const { return weights; }
+  const llvm::MapVector<std::string, Weight, llvm::StringMap<unsigned>> &all() const {
+    return weights;
+  }
   int64_t totalBytes() const;
 
-  /// The bytes in the weight's own orientation: a view, or a copy kept in `storage` if they are stored transposed.
+  /// The bytes in the weight's own orientation: a view, or a copy kept in `storage` if they are
+  /// stored transposed.
   llvm::Expected<llvm::ArrayRef<char>> read(llvm::StringRef name, std::vector<char> &storage) const;
   /// The values, for reference evaluation.
   llvm::Expected<HostTensor> tensor(mlir::MLIRContext *context, llvm::StringRef name) const;
 
-  /// Gives declared weights their values from a safetensors file, an index (`*.index.json`), or a directory of such. Names
-  /// that nobody declared are ignored; all missing and all mismatching ones are listed in the error.
+  /// Gives declared weights their values from a safetensors file, an index (`*.index.json`), or a
+  /// directory of such. Names that nobody declared are ignored; all missing and all mismatching
+  /// ones are listed in the error.
   llvm::Error fillFromSafetensors(llvm::StringRef path);
   /// Declares every tensor of a safetensors file (index, directory).
   llvm::Error addFromSafetensors(llvm::StringRef path);

@@ -1,7 +1,8 @@
-//===- ImportFuzzer.cpp - hostile ONNX files must give diagnostics, never crashes ------------------===//
+//===- ImportFuzzer.cpp - Hostile ONNX files must give diagnostics, never crashes -===//
 //
-// With libFuzzer: `import-fuzzer CORPUS -max_total_time=600`. Without: runtime/fuzz/StandaloneDriver.cpp mutates models; test/fuzz gives it
-// those of the lit tests in test/Import.
+// With libFuzzer: `import-fuzzer CORPUS -max_total_time=600`. Without:
+// runtime/fuzz/StandaloneDriver.cpp mutates models; test/fuzz gives it those of the lit tests in
+// test/Import.
 //
 //===----------------------------------------------------------------------===//
 
@@ -40,7 +41,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   options.readDevices = true;
   shardc::WeightStore weights;
   (void)shardc::importOnnx(context, options, weights);
-  if (llvm::StringRef(reinterpret_cast<const char *>(data), size).contains("past")) { // the length of a cache, perhaps
+  if (llvm::StringRef(reinterpret_cast<const char *>(data), size)
+          .contains("past")) { // the length of a cache, perhaps
     options.cacheDim = "past";
     options.cacheCapacity = 8;
     shardc::WeightStore others;

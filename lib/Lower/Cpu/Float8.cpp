@@ -1,4 +1,4 @@
-//===- Float8.cpp - 8-bit floats by bit arithmetic -------------------------===//
+//===- Float8.cpp - 8-bit floats by bit arithmetic ------------------------===//
 //
 // No processor and no GPU before sm_89 converts 8-bit floats, and LLVM has no such types: behind
 // this pass they are only moved, as bytes. Both directions are a dozen integer operations without

@@ -92,7 +92,8 @@ static bool mustPrepareB(const GemmSpec &spec, Type accType, bool dot) {
 /// and what of them is kept for other tiles.
 static void cutRowsAndColumns(const GemmSpec &spec, GemmPlan &plan, bool copyA, bool prepareB) {
   bool tiles = canTile(spec);
-  int64_t rowBytes = (prepareB ? spec.k : plan.kBlock) * elementBytes(tiles ? spec.a.type : plan.accType);
+  int64_t rowBytes =
+      (prepareB ? spec.k : plan.kBlock) * elementBytes(tiles ? spec.a.type : plan.accType);
   const int64_t unit = tiles ? kRowUnitTiles : kRowUnit, minRows = std::max<int64_t>(48, unit),
                 minCopied = tiles ? 2 * unit : kMinCopiedRows;
   int64_t rows = (tiles ? 2 * kBlockBytes : kBlockBytes) / rowBytes / unit * unit;
@@ -222,9 +223,8 @@ GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget 
 
 static bool isSupported(Type type) {
   return type.isF64() || type.isF32() || type.isF16() || type.isBF16() ||
-         isa<Float8E4M3FNType, Float8E5M2Type>(type) ||
-         type.isSignlessInteger(8) || type.isSignlessInteger(16) || type.isSignlessInteger(32) ||
-         type.isSignlessInteger(64);
+         isa<Float8E4M3FNType, Float8E5M2Type>(type) || type.isSignlessInteger(8) ||
+         type.isSignlessInteger(16) || type.isSignlessInteger(32) || type.isSignlessInteger(64);
 }
 
 LogicalResult verifyGemm(ModuleOp module, const GemmSpec &spec) {

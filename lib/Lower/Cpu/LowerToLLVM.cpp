@@ -1,4 +1,4 @@
-//===- LowerToLLVM.cpp - Kernels in upstream dialects to the LLVM dialect --===//
+//===- LowerToLLVM.cpp - Kernels in upstream dialects to the LLVM dialect -===//
 //
 // Input: functions marked `shardc.kernel` (KernelSpec.h) and private helpers. Output: the LLVM
 // dialect with one exported function of the kernel ABI per kernel.

@@ -69,8 +69,9 @@ static std::unique_ptr<llvm::TargetMachine> createMachine(const CpuTarget &targe
   if (!backend)
     return nullptr;
   llvm::TargetOptions options;
-  // A product and a sum are one rounding only where a kernel says so (math.fma): what an op computes must not depend on what it is fused with,
-  // or a recomputed value would differ from the saved one.
+  // A product and a sum are one rounding only where a kernel says so (math.fma): what an op
+  // computes must not depend on what it is fused with, or a recomputed value would differ from the
+  // saved one.
   options.AllowFPOpFusion = llvm::FPOpFusion::Standard;
   options.FunctionSections = true;
   return std::unique_ptr<llvm::TargetMachine>(

@@ -1,4 +1,4 @@
-//===- VectorMath.cpp - Elementary functions as vector code ----------------===//
+//===- VectorMath.cpp - Elementary functions as vector code ---------------===//
 #include "VectorMath.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"

@@ -1,4 +1,4 @@
-//===- AttentionForward.cpp - Attention without the score matrix -----------===//
+//===- AttentionForward.cpp - Attention without the score matrix ----------===//
 //
 // Online softmax over tiles of keys (FlashAttention-2, arXiv:2307.08691). A warp has 16 query rows:
 // their scores with a tile of keys, the running greatest score and sum, and the result so far are

@@ -1,4 +1,4 @@
-//===- AttentionGradKeys.cpp - The keys' and values' gradients -------------===//
+//===- AttentionGradKeys.cpp - The keys' and values' gradients ------------===//
 #include "AttentionGradient.h"
 #include "TilePipeline.h"
 

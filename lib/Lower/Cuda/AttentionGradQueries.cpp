@@ -1,4 +1,4 @@
-//===- AttentionGradQueries.cpp - Statistics, and the queries' gradient ----===//
+//===- AttentionGradQueries.cpp - Statistics, and the queries' gradient ---===//
 #include "AttentionGradient.h"
 #include "TilePipeline.h"
 

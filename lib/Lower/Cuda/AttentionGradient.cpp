@@ -1,4 +1,4 @@
-//===- AttentionGradient.cpp - Kernels of attention's gradient -------------===//
+//===- AttentionGradient.cpp - Kernels of attention's gradient ------------===//
 #include "AttentionGradient.h"
 #include "lib/Lower/Kernels/AttentionOperands.h"
 

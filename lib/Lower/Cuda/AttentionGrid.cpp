@@ -1,4 +1,4 @@
-//===- AttentionGrid.cpp - What attention kernels share --------------------===//
+//===- AttentionGrid.cpp - What attention kernels share -------------------===//
 #include "AttentionGrid.h"
 #include "llvm/Support/FormatVariadic.h"
 #include <cmath>

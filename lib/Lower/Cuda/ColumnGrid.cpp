@@ -1,4 +1,4 @@
-//===- ColumnGrid.cpp - Reductions that keep the last dimension ------------===//
+//===- ColumnGrid.cpp - Reductions that keep the last dimension -----------===//
 //
 // A block has 32 neighbouring columns; its warps take turns on the reduced elements, so that a warp
 // reads neighbours. Their sums meet in shared memory and are added in the warps' order: the result

@@ -1,4 +1,4 @@
-//===- CudaCalls.cpp - Calls as data ---------------------------------------===//
+//===- CudaCalls.cpp - Calls as data --------------------------------------===//
 //
 // The JSON of docs/contracts.md §6.
 //

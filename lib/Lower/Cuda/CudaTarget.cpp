@@ -1,4 +1,4 @@
-//===- CudaTarget.cpp - Architectures and ptxas ----------------------------===//
+//===- CudaTarget.cpp - Architectures and ptxas ---------------------------===//
 #include "shardc/Lower/CudaKernels.h"
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/StringExtras.h"

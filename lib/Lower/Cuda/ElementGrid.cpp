@@ -1,4 +1,4 @@
-//===- ElementGrid.cpp - Index lambdas, a vector a thread ------------------===//
+//===- ElementGrid.cpp - Index lambdas, a vector a thread -----------------===//
 //
 // A thread computes `lanes` neighbouring elements of every result, then stores them all. Written as
 // scalars: LLVM joins the loads and stores of neighbours, since buffers are aligned and rows are

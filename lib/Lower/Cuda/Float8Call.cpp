@@ -1,4 +1,4 @@
-//===- Float8Call.cpp - Products of 8-bit floats by cuBLASLt ---------------===//
+//===- Float8Call.cpp - Products of 8-bit floats by cuBLASLt --------------===//
 //
 // Its kernels for them (sm_89, sm_90) read both factors along the sum. A factor that lies otherwise
 // is transposed into scratch memory first: in a training step the weight for the gradient of the

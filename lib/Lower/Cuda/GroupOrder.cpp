@@ -1,4 +1,4 @@
-//===- GroupOrder.cpp - Rows sorted by group -------------------------------===//
+//===- GroupOrder.cpp - Rows sorted by group ------------------------------===//
 //
 // A counting sort by one block, without atomics: each thread counts the rows of one group in one
 // part of the rows, sums over groups and parts before give it its place, and it goes through its

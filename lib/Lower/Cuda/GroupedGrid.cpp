@@ -1,4 +1,4 @@
-//===- GroupedGrid.cpp - Products of rows by groups ------------------------===//
+//===- GroupedGrid.cpp - Products of rows by groups -----------------------===//
 //
 // Two kernels: rows sorted by group (GroupOrder.cpp), then the products, as a block multiplies a
 // tile of rows of one group by a tile of its matrix:

@@ -1,4 +1,4 @@
-//===- LibraryCalls.cpp - What libraries do on GPUs ------------------------===//
+//===- LibraryCalls.cpp - What libraries do on GPUs -----------------------===//
 //
 // A contraction is described as cuBLASLt sees it: D[b, m, n] = A[b, m, k] · B[b, k, n] under
 // strides in elements, where transposes and reshapes beside it are part of the strides, and a bias,

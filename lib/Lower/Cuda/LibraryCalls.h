@@ -14,7 +14,6 @@ bool isLibraryCall(graph::EinsumOp op);
 mlir::FailureOr<CudaKernel> libraryCall(mlir::func::FuncOp function, graph::EinsumOp op,
                                         mlir::gpu::GPUModuleOp kernels);
 
-
 /// Is it a product of 8-bit floats that cuBLASLt takes, with scales?
 bool isFloat8Call(graph::EinsumOp op);
 mlir::FailureOr<CudaKernel> float8Call(mlir::func::FuncOp function, graph::EinsumOp op,

@@ -1,4 +1,4 @@
-//===- LowerCudaPass.cpp - Kernels of a fused module for NVIDIA GPUs -------===//
+//===- LowerCudaPass.cpp - Kernels of a fused module for NVIDIA GPUs ------===//
 #include "shardc/Lower/CudaKernels.h"
 #include "shardc/Lower/LowerKernels.h"
 #include "shardc/Lower/Passes.h"

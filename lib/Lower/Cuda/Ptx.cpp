@@ -1,4 +1,4 @@
-//===- Ptx.cpp - gpu.func to PTX -------------------------------------------===//
+//===- Ptx.cpp - Gpu.func to PTX ------------------------------------------===//
 //
 //   1. Elementary functions on f32 become the same polynomials as on CPUs: nothing of a CUDA
 //   toolkit is needed for PTX, and both targets round alike. Powers, remainders, and what there is

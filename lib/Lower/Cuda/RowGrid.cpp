@@ -1,4 +1,4 @@
-//===- RowGrid.cpp - Rows on warps and blocks ------------------------------===//
+//===- RowGrid.cpp - Rows on warps and blocks -----------------------------===//
 //
 // A short row is a warp's, a longer one a block's. A thread has some vectors of the row, always the
 // same ones:

@@ -1,4 +1,4 @@
-//===- ScatterGrid.cpp - Scatters, every update at once --------------------===//
+//===- ScatterGrid.cpp - Scatters, every update at once -------------------===//
 //
 // Updates that meet have one order, the one of their places, and nothing is added atomically:
 //

@@ -1,4 +1,4 @@
-//===- TilePipeline.cpp - Tiles that arrive while others are used ----------===//
+//===- TilePipeline.cpp - Tiles that arrive while others are used ---------===//
 #include "TilePipeline.h"
 
 using namespace mlir;

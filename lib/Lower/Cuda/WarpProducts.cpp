@@ -1,4 +1,4 @@
-//===- WarpProducts.cpp - Products and rows of sums ------------------------===//
+//===- WarpProducts.cpp - Products and rows of sums -----------------------===//
 #include "WarpTile.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"

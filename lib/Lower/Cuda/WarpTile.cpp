@@ -1,4 +1,4 @@
-//===- WarpTile.cpp - Tiles and fragments of warps -------------------------===//
+//===- WarpTile.cpp - Tiles and fragments of warps ------------------------===//
 #include "WarpTile.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"

@@ -1,4 +1,4 @@
-//===- WideMath.cpp - Elementary functions that want f64 -------------------===//
+//===- WideMath.cpp - Elementary functions that want f64 ------------------===//
 //
 // exp(x) = 2^n · e^r with n = round(x / ln 2) and a polynomial of r; log(x) = e ln 2 + 2 artanh((m
 // - 1) / (m + 1)) as the sum of two f64, so that a power exp(y log |x|) has its digits when y log

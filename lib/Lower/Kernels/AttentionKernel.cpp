@@ -11,7 +11,8 @@ namespace shardc {
 
 /// The kernel is built over buffers in an order of its own.
 template <typename Op>
-static KernelResult finish(CpuLowering &lowering, AttentionOperands<Op> &attention, llvm::function_ref<KernelResult()> build) {
+static KernelResult finish(CpuLowering &lowering, AttentionOperands<Op> &attention,
+                           llvm::function_ref<KernelResult()> build) {
   if (failed(attention.check()))
     return failure();
   KernelResult kernel = build();
@@ -23,7 +24,9 @@ static KernelResult finish(CpuLowering &lowering, AttentionOperands<Op> &attenti
 static KernelResult lowerForward(CpuLowering &lowering, graph::AttentionOp op) {
   AttentionOperands<graph::AttentionOp> attention(lowering, op);
   attention.spec.out = attention.write(op.getResult());
-  return finish(lowering, attention, [&] { return buildAttention(lowering.builder, lowering.module, attention.spec, lowering.target); });
+  return finish(lowering, attention, [&] {
+    return buildAttention(lowering.builder, lowering.module, attention.spec, lowering.target);
+  });
 }
 
 static KernelResult lowerGradient(CpuLowering &lowering, graph::AttentionGradOp op) {
@@ -36,7 +39,9 @@ static KernelResult lowerGradient(CpuLowering &lowering, graph::AttentionGradOp 
   if (op.getDsinks())
     attention.writePlain(op.getDsinks());
   spec.attention = attention.spec;
-  return finish(lowering, attention, [&] { return buildAttentionGrad(lowering.builder, lowering.module, spec, lowering.target); });
+  return finish(lowering, attention, [&] {
+    return buildAttentionGrad(lowering.builder, lowering.module, spec, lowering.target);
+  });
 }
 
 KernelResult lowerAttentionKernel(CpuLowering &lowering) {

@@ -7,7 +7,8 @@ namespace shardc {
 
 Type memoryType(Type elementType) {
   if (auto integer = dyn_cast<IntegerType>(elementType))
-    return IntegerType::get(elementType.getContext(), integer.getWidth() == 1 ? 8 : integer.getWidth());
+    return IntegerType::get(elementType.getContext(),
+                            integer.getWidth() == 1 ? 8 : integer.getWidth());
   return elementType;
 }
 
@@ -17,7 +18,9 @@ MemRefType bufferType(RankedTensorType type) {
 
 void BodyEmitter::bindBuffer(Value tensor, Value buffer) {
   auto type = cast<RankedTensorType>(tensor.getType());
-  bind(tensor, [=](ArrayRef<Value> indices) { return load(buffer, type.getElementType(), offset(type.getShape(), indices)); });
+  bind(tensor, [=](ArrayRef<Value> indices) {
+    return load(buffer, type.getElementType(), offset(type.getShape(), indices));
+  });
 }
 
 Value BodyEmitter::element(Value tensor, ArrayRef<Value> indices) {
@@ -39,7 +42,8 @@ Value BodyEmitter::element(Value tensor, ArrayRef<Value> indices) {
   return result;
 }
 
-/// Code is only appended, so that a value is usable wherever its block encloses the insertion point.
+/// Code is only appended, so that a value is usable wherever its block encloses the insertion
+/// point.
 bool BodyEmitter::isVisible(Value value) const {
   for (Block *block = builder.getInsertionBlock(); block;) {
     if (block == value.getParentBlock())
@@ -58,7 +62,8 @@ unsigned BodyEmitter::idOf(Value index) {
   Operation *op = index.getDefiningOp();
   if (std::optional<int64_t> constant = Emitter::constant(index)) {
     structure = {0, *constant};
-  } else if (op && isa<arith::AddIOp, arith::MulIOp, arith::DivUIOp, arith::RemUIOp, arith::SubIOp>(op)) {
+  } else if (op &&
+             isa<arith::AddIOp, arith::MulIOp, arith::DivUIOp, arith::RemUIOp, arith::SubIOp>(op)) {
     structure = {1, int64_t(reinterpret_cast<intptr_t>(op->getName().getAsOpaquePointer()))};
     for (Value operand : op->getOperands())
       structure.push_back(idOf(operand));
@@ -72,7 +77,8 @@ unsigned BodyEmitter::idOf(Value index) {
 Value BodyEmitter::load(Value buffer, Type elementType, Value at) {
   Value value = e.loadScalar(buffer, at);
   if (elementType.isInteger(1))
-    return arith::CmpIOp::create(e.b, e.loc, arith::CmpIPredicate::ne, value, e.scalar(value.getType(), 0));
+    return arith::CmpIOp::create(e.b, e.loc, arith::CmpIPredicate::ne, value,
+                                 e.scalar(value.getType(), 0));
   return e.convert(value, graph::computeType(elementType));
 }
 

@@ -1,8 +1,9 @@
 //===- BodyEmitter.h - Scalars of fused graph ops ---------------*- C++ -*-===//
 //
-// Composes the index lambdas of the ops of one kernel: asked for an element of a tensor, it either reads it (a buffer, a scratch row,
-// a statistic of the current row) or asks the defining op, which asks for elements of its operands. Values that were computed
-// for the same indices are reused as long as they are in scope.
+// Composes the index lambdas of the ops of one kernel: asked for an element of a tensor, it either
+// reads it (a buffer, a scratch row, a statistic of the current row) or asks the defining op, which
+// asks for elements of its operands. Values that were computed for the same indices are reused as
+// long as they are in scope.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SHARDC_LIB_LOWER_KERNELS_BODYEMITTER_H
@@ -25,7 +26,8 @@ class BodyEmitter : public graph::ElementEmitter {
 public:
   using Reader = std::function<mlir::Value(llvm::ArrayRef<mlir::Value> indices)>;
 
-  BodyEmitter(mlir::OpBuilder &builder, mlir::Location loc) : ElementEmitter(builder), e{builder, loc} {}
+  BodyEmitter(mlir::OpBuilder &builder, mlir::Location loc)
+      : ElementEmitter(builder), e{builder, loc} {}
 
   /// From now on elements of `tensor` come from `reader`.
   void bind(mlir::Value tensor, Reader reader) { readers[tensor] = std::move(reader); }
@@ -60,7 +62,9 @@ private:
   struct Key {
     void *tensor;
     llvm::SmallVector<unsigned> indices;
-    bool operator<(const Key &other) const { return std::tie(tensor, indices) < std::tie(other.tensor, other.indices); }
+    bool operator<(const Key &other) const {
+      return std::tie(tensor, indices) < std::tie(other.tensor, other.indices);
+    }
   };
   std::map<Key, mlir::Value> known;
   // Index expressions by structure, so that the same arithmetic done twice has one number.

@@ -1,13 +1,15 @@
 //===- ColumnKernel.cpp - Reductions that keep the last dimension ---------===//
 //
-// The gradient of a bias or of a norm's weight: sums over all tokens, for each feature. A tile has a block of neighbouring results. It goes
-// through the reduced elements in memory order, and adds a piece of each to a block of sums, which stays in cache. Sums of a few elements are
-// made first and then added up, so that rounding errors do not grow with the number of tokens:
+// The gradient of a bias or of a norm's weight: sums over all tokens, for each feature. A tile has
+// a block of neighbouring results. It goes through the reduced elements in memory order, and adds a
+// piece of each to a block of sums, which stays in cache. Sums of a few elements are made first and
+// then added up, so that rounding errors do not grow with the number of tokens:
 //
-//     for i in reduced by 64: part = 0; for j in i .. i + 64: for c in block: part[c] += x[j, c]; sums += part
+//     for i in reduced by 64: part = 0; for j in i .. i + 64: for c in block: part[c] += x[j, c];
+//     sums += part
 //
-// A result's order of summation does not depend on the number of threads. Elementwise ops behind it are done on each sum (a gradient that is
-// widened, or added to what is there).
+// A result's order of summation does not depend on the number of threads. Elementwise ops behind it
+// are done on each sum (a gradient that is widened, or added to what is there).
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
@@ -30,7 +32,8 @@ int64_t lastDim(ArrayRef<int64_t> shape) {
 
 bool isColumnReduction(Operation *op) {
   auto reduce = dyn_cast<ReduceOp>(op);
-  if (!reduce || reduce.getType().getElementType().isInteger(1)) // bits have no accumulator in memory
+  if (!reduce ||
+      reduce.getType().getElementType().isInteger(1)) // bits have no accumulator in memory
     return false;
   int64_t last = lastDim(reduce.getInput().getType().getShape());
   return last >= 0 && !reduce.getDims().empty() && !llvm::is_contained(reduce.getDims(), last);
@@ -41,8 +44,8 @@ namespace {
 class ColumnBuilder {
 public:
   ColumnBuilder(KernelLowering &lowering, ReduceOp op)
-      : lowering(lowering), op(op), emitter(lowering.builder, lowering.loc()), e(emitter.e), shape(op.getInput().getType().getShape()),
-        last(lastDim(shape)) {
+      : lowering(lowering), op(op), emitter(lowering.builder, lowering.loc()), e(emitter.e),
+        shape(op.getInput().getType().getShape()), last(lastDim(shape)) {
     for (int64_t d = 0, rank = shape.size(); d < rank; ++d)
       if (llvm::is_contained(op.getDims(), d))
         reduced.push_back(d);
@@ -69,7 +72,8 @@ private:
   Emitter &e;
   ArrayRef<int64_t> shape;
   int64_t last;
-  SmallVector<int64_t> outer, reduced; ///< kept dimensions before the last, and those that disappear
+  SmallVector<int64_t> outer,
+      reduced; ///< kept dimensions before the last, and those that disappear
   KernelBody body;
   Value sums, part;
   Values at; ///< indices of the current element
@@ -105,7 +109,8 @@ void ColumnBuilder::emitBlock(Value item) {
   auto add = [&](Value x, Value to, Value c) {
     e.storeScalar(reduceScalars(e, op.getKind(), e.loadScalar(to, c), x, isUnsigned), to, c);
   };
-  Value neutral = neutralScalar(e, op.getKind(), computed, isUnsigned), depth = e.index(shape[reduced.back()]);
+  Value neutral = neutralScalar(e, op.getKind(), computed, isUnsigned),
+        depth = e.index(shape[reduced.back()]);
   forBlock([&](Value c) { e.storeScalar(neutral, sums, c); });
   forReduced(ArrayRef(reduced).drop_back(), [&] {
     e.loop(e.index(0), depth, kDepth, [&](Value first) {
@@ -128,8 +133,8 @@ void ColumnBuilder::emitBlock(Value item) {
         kept.push_back(index);
     Value sum = emitter.round(type, e.loadScalar(sums, c)), result = lowering.results()[0];
     emitter.bind(op.getResult(), [=](ArrayRef<Value>) { return sum; });
-    emitter.store(emitter.element(result, kept), lowering.resultBuffer(body, 0), tensorType(result).getElementType(),
-                  emitter.offset(type.getShape(), kept));
+    emitter.store(emitter.element(result, kept), lowering.resultBuffer(body, 0),
+                  tensorType(result).getElementType(), emitter.offset(type.getShape(), kept));
   });
 }
 
@@ -140,7 +145,8 @@ Kernel ColumnBuilder::build() {
   lowering.bindArguments(emitter, body);
   sums = e.view(body.scratch, 0, computed, kBlock);
   part = e.view(body.scratch, rowBytes, computed, kBlock);
-  int64_t items = count(outer) * llvm::divideCeil(shape[last], kBlock), work = count(reduced) * std::min(shape[last], kBlock);
+  int64_t items = count(outer) * llvm::divideCeil(shape[last], kBlock),
+          work = count(reduced) * std::min(shape[last], kBlock);
   Kernel kernel = lowering.forEach(e, body, items, work, [&](Value item) { emitBlock(item); });
   kernel.scratchBytes = scratchBytes;
   return kernel;

@@ -1,7 +1,8 @@
 //===- EinsumKernel.cpp - Kernels of contractions -------------------------===//
 //
-// A contraction that is a matrix multiplication under strides (EinsumPlan.h) uses the generated kernel; transposes and reshapes in front
-// and behind are part of the strides. Anything else is summed by plain loops.
+// A contraction that is a matrix multiplication under strides (EinsumPlan.h) uses the generated
+// kernel; transposes and reshapes in front and behind are part of the strides. Anything else is
+// summed by plain loops.
 //
 //===----------------------------------------------------------------------===//
 #include "EpilogueEmitter.h"
@@ -14,7 +15,8 @@ using namespace mlir;
 namespace shardc {
 
 /// The sum for one result element, by loops over the letters that disappear.
-static Value sumOver(BodyEmitter &emitter, graph::EinsumOp op, std::map<char, Value> &at, StringRef letters, Value acc) {
+static Value sumOver(BodyEmitter &emitter, graph::EinsumOp op, std::map<char, Value> &at,
+                     StringRef letters, Value acc) {
   Emitter &e = emitter.e;
   auto text = op.getLetters();
   if (letters.empty()) {
@@ -24,13 +26,16 @@ static Value sumOver(BodyEmitter &emitter, graph::EinsumOp op, std::map<char, Va
         indices.push_back(at[letter]);
       return emitter.operand(operand, indices);
     };
-    Value product = graph::scalar::mul(e.b, e.loc, element(op.getLhsMutable(), text.lhs), element(op.getRhsMutable(), text.rhs));
+    Value product = graph::scalar::mul(e.b, e.loc, element(op.getLhsMutable(), text.lhs),
+                                       element(op.getRhsMutable(), text.rhs));
     return graph::scalar::add(e.b, e.loc, acc, product);
   }
-  return e.loop(e.index(0), e.index(op.getLetterSize(letters.front())), 1, acc, [&](Value i, ValueRange carried) {
-    at[letters.front()] = i;
-    return Emitter::Values{sumOver(emitter, op, at, letters.drop_front(), carried[0])};
-  })[0];
+  return e.loop(e.index(0), e.index(op.getLetterSize(letters.front())), 1, acc,
+                [&](Value i, ValueRange carried) {
+                  at[letters.front()] = i;
+                  return Emitter::Values{
+                      sumOver(emitter, op, at, letters.drop_front(), carried[0])};
+                })[0];
 }
 
 Kernel lowerEinsumBySums(KernelLowering &lowering, graph::EinsumOp op) {
@@ -65,7 +70,8 @@ Kernel lowerEinsumBySums(KernelLowering &lowering, graph::EinsumOp op) {
 static SmallVector<Value> extraTensors(CpuLowering &lowering, graph::EinsumOp op) {
   DenseSet<Operation *> front = {op};
   for (Value operand : op->getOperands())
-    for (Operation *at = operand.getDefiningOp(); at; at = at->getNumOperands() ? at->getOperand(0).getDefiningOp() : nullptr)
+    for (Operation *at = operand.getDefiningOp(); at;
+         at = at->getNumOperands() ? at->getOperand(0).getDefiningOp() : nullptr)
       front.insert(at);
   SmallVector<Value> extra;
   for (BlockArgument argument : lowering.function.getArguments())
@@ -93,12 +99,14 @@ KernelResult lowerEinsumKernel(CpuLowering &lowering) {
     plan = planEinsum(op, lhs.strides, rhs.strides, *stored, packed);
   if (!plan && packed)
     return op.emitOpError() << "has a packed operand but is no matrix multiplication";
-  if (!plan || plan->spec.m * plan->spec.n * plan->spec.k == 0 || (hasEpilogue && plan->n.size() != 1))
+  if (!plan || plan->spec.m * plan->spec.n * plan->spec.k == 0 ||
+      (hasEpilogue && plan->n.size() != 1))
     return lowerEinsumBySums(lowering, op);
 
   GemmSpec &spec = plan->spec;
   spec.symbol = lowering.function.getSymName().str();
-  SmallVector<Value> extra, buffers = {plan->swapped ? rhs.base : lhs.base, plan->swapped ? lhs.base : rhs.base};
+  SmallVector<Value> extra,
+      buffers = {plan->swapped ? rhs.base : lhs.base, plan->swapped ? lhs.base : rhs.base};
   if (hasEpilogue) {
     extra = extraTensors(lowering, op);
     for (Value tensor : extra)
@@ -109,7 +117,9 @@ KernelResult lowerEinsumKernel(CpuLowering &lowering) {
   FailureOr<Kernel> kernel = buildGemm(lowering.builder, lowering.module, spec, lowering.target);
   if (succeeded(kernel)) {
     llvm::append_range(buffers, extra);
-    buffers.push_back(lowering.inPlace.empty() ? result : Value(lowering.function.getArgument(lowering.inPlace.begin()->first)));
+    buffers.push_back(lowering.inPlace.empty()
+                          ? result
+                          : Value(lowering.function.getArgument(lowering.inPlace.begin()->first)));
     lowering.adoptBuffers(buffers);
   }
   return kernel;

@@ -1,8 +1,11 @@
 //===- EinsumPlan.cpp - A contraction as a matrix multiplication ----------===//
 //
-// 1. The letter that is contiguous in the result decides which operand is B: the one that alone has it.
-// 2. Letters are in the order of the result's memory. Rows and columns are the innermost run of their letters that is one dimension
-//    in memory; what is left outside of the run becomes batch, with stride zero in the other operand.
+// 1. The letter that is contiguous in the result decides which operand is B: the one that alone has
+// it.
+// 2. Letters are in the order of the result's memory. Rows and columns are the innermost run of
+// their letters that is one dimension
+//    in memory; what is left outside of the run becomes batch, with stride zero in the other
+//    operand.
 // 3. The sum must be one run, in some order.
 //
 //===----------------------------------------------------------------------===//
@@ -15,7 +18,8 @@ namespace {
 
 struct Letters {
   std::map<char, int64_t> size, lhs, rhs, result; ///< size, and stride where it occurs
-  void add(graph::EinsumOp op, StringRef text, ArrayRef<int64_t> strides, std::map<char, int64_t> &to) {
+  void add(graph::EinsumOp op, StringRef text, ArrayRef<int64_t> strides,
+           std::map<char, int64_t> &to) {
     for (auto [letter, stride] : llvm::zip(text, strides)) {
       int64_t extent = op.getLetterSize(letter);
       if (extent == 1)
@@ -27,7 +31,8 @@ struct Letters {
 };
 
 /// Is `outer` followed by `inner` one dimension of this memory?
-bool isOneRun(const std::map<char, int64_t> &strides, const std::map<char, int64_t> &size, char outer, char inner) {
+bool isOneRun(const std::map<char, int64_t> &strides, const std::map<char, int64_t> &size,
+              char outer, char inner) {
   return strides.at(outer) == strides.at(inner) * size.at(inner);
 }
 
@@ -44,13 +49,14 @@ EinsumPlan::Panels EinsumPlan::panels(StringRef letters) const {
   dimsOf(n, result.nDims);
   dimsOf(k, result.kDims);
   for (int64_t d = 0; d < static_cast<int64_t>(letters.size()); ++d) // of size one
-    if (!llvm::is_contained(result.batchDims, d) && !llvm::is_contained(result.nDims, d) && !llvm::is_contained(result.kDims, d))
+    if (!llvm::is_contained(result.batchDims, d) && !llvm::is_contained(result.nDims, d) &&
+        !llvm::is_contained(result.kDims, d))
       result.batchDims.push_back(d);
   return result;
 }
 
-std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, ArrayRef<int64_t> lhs, ArrayRef<int64_t> rhs, ArrayRef<int64_t> result,
-                                     bool packed) {
+std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, ArrayRef<int64_t> lhs,
+                                     ArrayRef<int64_t> rhs, ArrayRef<int64_t> result, bool packed) {
   Letters letters;
   auto text = op.getLetters();
   letters.add(op, text.lhs, lhs, letters.lhs);
@@ -67,7 +73,8 @@ std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, ArrayRef<int64_t> lhs, 
   auto inRhs = [&](char c) { return letters.rhs.count(c) != 0; };
   char last = order.empty() ? 0 : order.back();
   plan.swapped = last && inLhs(last) && !inRhs(last);
-  const auto &a = plan.swapped ? letters.rhs : letters.lhs, &b = plan.swapped ? letters.lhs : letters.rhs;
+  const auto &a = plan.swapped ? letters.rhs : letters.lhs,
+             &b = plan.swapped ? letters.lhs : letters.rhs;
   const auto &c = letters.result, &size = letters.size;
 
   std::string rows, columns, sum;
@@ -95,11 +102,14 @@ std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, ArrayRef<int64_t> lhs, 
   takeRun(columns, plan.n, [&](char outer, char inner) {
     return isOneRun(c, size, outer, inner) && (packed || isOneRun(b, size, outer, inner));
   });
-  takeRun(rows, plan.m, [&](char outer, char inner) { return isOneRun(c, size, outer, inner) && isOneRun(a, size, outer, inner); });
+  takeRun(rows, plan.m, [&](char outer, char inner) {
+    return isOneRun(c, size, outer, inner) && isOneRun(a, size, outer, inner);
+  });
   llvm::stable_sort(plan.batch, [&](char x, char y) { return c.at(x) > c.at(y); });
   llvm::stable_sort(sum, [&](char x, char y) { return a.at(x) > a.at(y); });
   for (size_t i = 0; i + 1 < sum.size(); ++i)
-    if (!isOneRun(a, size, sum[i], sum[i + 1]) || (!packed && !isOneRun(b, size, sum[i], sum[i + 1])))
+    if (!isOneRun(a, size, sum[i], sum[i + 1]) ||
+        (!packed && !isOneRun(b, size, sum[i], sum[i + 1])))
       return std::nullopt;
   plan.k = sum;
 
@@ -121,14 +131,17 @@ std::optional<EinsumPlan> planEinsum(graph::EinsumOp op, ArrayRef<int64_t> lhs, 
     auto integer = dyn_cast<IntegerType>(type);
     return integer ? IntegerType::get(type.getContext(), integer.getWidth()) : type;
   };
-  Value left = plan.swapped ? op.getRhs() : op.getLhs(), right = plan.swapped ? op.getLhs() : op.getRhs();
+  Value left = plan.swapped ? op.getRhs() : op.getLhs(),
+        right = plan.swapped ? op.getLhs() : op.getRhs();
   spec.a = {typeOf(left), strideOf(a, plan.m, 0), strideOf(a, plan.k, 1), {}};
-  spec.b = {typeOf(right), packed ? 0 : strideOf(b, plan.k, 0), packed ? 1 : strideOf(b, plan.n, 1), {}};
+  spec.b = {
+      typeOf(right), packed ? 0 : strideOf(b, plan.k, 0), packed ? 1 : strideOf(b, plan.n, 1), {}};
   spec.c = {typeOf(op.getResult()), strideOf(c, plan.m, 0), 1, {}};
   spec.packedB = packed;
   spec.nTile = preferredNTile(spec.n);
   int64_t sets = 1;
-  SmallVector<int64_t> setStride(plan.batch.size(), 0); // of packed B: letters that it has, the last fastest
+  SmallVector<int64_t> setStride(plan.batch.size(),
+                                 0); // of packed B: letters that it has, the last fastest
   for (int64_t i = plan.batch.size() - 1; i >= 0; --i)
     if (b.count(plan.batch[i])) {
       setStride[i] = sets;
@@ -154,7 +167,8 @@ Value biasOf(graph::AddOp op, Value product) {
     return {};
   auto type = cast<RankedTensorType>(broadcast.getInput().getType());
   int64_t last = broadcast.getType().getRank() - 1;
-  bool isAlongRows = type.getRank() == 1 && broadcast.getDims().front() == last && type.getDimSize(0) == broadcast.getType().getDimSize(last);
+  bool isAlongRows = type.getRank() == 1 && broadcast.getDims().front() == last &&
+                     type.getDimSize(0) == broadcast.getType().getDimSize(last);
   return isAlongRows ? Value(broadcast.getInput()) : Value();
 }
 
@@ -188,8 +202,8 @@ static bool fixStrides(int64_t rows, int64_t columns, GemmOperand &matrix) {
 }
 
 bool fitBlas(GemmSpec &spec) {
-  return spec.m * spec.n * spec.k > 0 && fixStrides(spec.m, spec.k, spec.a) && fixStrides(spec.k, spec.n, spec.b) &&
-         fixStrides(spec.m, spec.n, spec.c);
+  return spec.m * spec.n * spec.k > 0 && fixStrides(spec.m, spec.k, spec.a) &&
+         fixStrides(spec.k, spec.n, spec.b) && fixStrides(spec.m, spec.n, spec.c);
 }
 
 } // namespace shardc

@@ -1,9 +1,11 @@
 //===- ElementKernel.cpp - Kernels of index lambdas -----------------------===//
 //
-// One loop nest over the results' shape: tiles over the outer dimensions (or over pieces of the last one, if it is long), the last
-// dimension innermost and free of divisions, so that LLVM vectorises it. Ops that treat all elements alike are done on the flat
-// buffers as one long dimension. Where an op changes its rule along the last dimension (the halves of a rotary embedding, the pieces of a
-// concatenation) the inner loop is cut, so that the choice has one outcome in each piece and goes away.
+// One loop nest over the results' shape: tiles over the outer dimensions (or over pieces of the
+// last one, if it is long), the last dimension innermost and free of divisions, so that LLVM
+// vectorises it. Ops that treat all elements alike are done on the flat buffers as one long
+// dimension. Where an op changes its rule along the last dimension (the halves of a rotary
+// embedding, the pieces of a concatenation) the inner loop is cut, so that the choice has one
+// outcome in each piece and goes away.
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
@@ -24,10 +26,14 @@ void bindFlat(KernelLowering &lowering, BodyEmitter &emitter, const KernelBody &
   for (BlockArgument argument : lowering.function.getArguments()) {
     Value buffer = body.buffers[argument.getArgNumber()];
     Type element = tensorType(argument).getElementType();
-    emitter.bind(argument, [=, &emitter](ArrayRef<Value> indices) { return emitter.load(buffer, element, indices[0]); });
+    emitter.bind(argument, [=, &emitter](ArrayRef<Value> indices) {
+      return emitter.load(buffer, element, indices[0]);
+    });
   }
   lowering.function.walk([&](graph::ReshapeOp op) {
-    emitter.bind(op.getResult(), [=, &emitter](ArrayRef<Value> indices) mutable { return emitter.element(op.getInput(), indices); });
+    emitter.bind(op.getResult(), [=, &emitter](ArrayRef<Value> indices) mutable {
+      return emitter.element(op.getInput(), indices);
+    });
   });
 }
 
@@ -38,7 +44,8 @@ SmallVector<int64_t> cutsOf(KernelLowering &lowering, int64_t inner) {
       cuts.insert(at);
   };
   lowering.function.walk([&](Operation *op) {
-    auto type = op->getNumResults() ? dyn_cast<RankedTensorType>(op->getResult(0).getType()) : RankedTensorType();
+    auto type = op->getNumResults() ? dyn_cast<RankedTensorType>(op->getResult(0).getType())
+                                    : RankedTensorType();
     if (!type || type.getRank() == 0 || type.getShape().back() != inner)
       return;
     int64_t last = type.getRank() - 1;
@@ -87,11 +94,13 @@ KernelResult lowerElementKernel(KernelLowering &lowering) {
     Value at = emitter.offset(shape, indices);
     if (tensorType(lowering.results()[0]).getRank() == 0 && !flat)
       indices.clear();
-    Emitter::Values elements; // all of them before the first is stored: it may be in place of an argument
+    Emitter::Values
+        elements; // all of them before the first is stored: it may be in place of an argument
     for (Value result : lowering.results())
       elements.push_back(emitter.element(result, indices));
     for (auto [n, result] : llvm::enumerate(lowering.results()))
-      emitter.store(elements[n], lowering.resultBuffer(body, n), tensorType(result).getElementType(), at);
+      emitter.store(elements[n], lowering.resultBuffer(body, n),
+                    tensorType(result).getElementType(), at);
   };
   auto row = [&](Value r, Value begin, Value end) {
     Emitter::Values outer = emitter.delinearize(r, ArrayRef<int64_t>(shape).drop_back());
@@ -116,8 +125,10 @@ KernelResult lowerElementKernel(KernelLowering &lowering) {
   }
   int64_t rowsPerTile = std::clamp<int64_t>(kTileElements / inner, 1, rows);
   Value end = e.min(e.mul(body.tileEnd, rowsPerTile), e.index(rows));
-  e.loop(e.mul(body.tileBegin, rowsPerTile), end, 1, [&](Value r) { row(r, e.index(0), e.index(inner)); });
-  return Kernel{lowering.function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(rows, rowsPerTile)), 0};
+  e.loop(e.mul(body.tileBegin, rowsPerTile), end, 1,
+         [&](Value r) { row(r, e.index(0), e.index(inner)); });
+  return Kernel{lowering.function.getSymName().str(),
+                static_cast<int64_t>(llvm::divideCeil(rows, rowsPerTile)), 0};
 }
 
 } // namespace shardc

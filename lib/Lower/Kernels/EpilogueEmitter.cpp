@@ -1,8 +1,10 @@
 //===- EpilogueEmitter.cpp - Elementwise ops on accumulators --------------===//
 //
-// Index lambdas give scalar code. Here they are emitted once, for the first lane, into a block of their own, where accumulators and loads
-// are only marked; then the block is copied as vector code: marks become the accumulators, vector loads or broadcast scalars, constants
-// become splats, index arithmetic stays as it is, and everything else has vector operands (arith and math ops are elementwise).
+// Index lambdas give scalar code. Here they are emitted once, for the first lane, into a block of
+// their own, where accumulators and loads are only marked; then the block is copied as vector code:
+// marks become the accumulators, vector loads or broadcast scalars, constants become splats, index
+// arithmetic stays as it is, and everything else has vector operands (arith and math ops are
+// elementwise).
 //
 //===----------------------------------------------------------------------===//
 #include "EpilogueEmitter.h"
@@ -12,8 +14,10 @@ using namespace mlir;
 
 namespace shardc {
 
-EpilogueEmitter::EpilogueEmitter(graph::EinsumOp op, const EinsumPlan &plan, Value result, ArrayRef<Value> extra)
-    : op(op), result(result), extra(extra), columnDim(op.getLetters().result.find(plan.n.back())), batch(plan.spec.batch) {
+EpilogueEmitter::EpilogueEmitter(graph::EinsumOp op, const EinsumPlan &plan, Value result,
+                                 ArrayRef<Value> extra)
+    : op(op), result(result), extra(extra), columnDim(op.getLetters().result.find(plan.n.back())),
+      batch(plan.spec.batch) {
   for (int64_t stride : plan.spec.c.batch)
     batchRows.push_back(stride / plan.spec.n);
   rowStep = plan.spec.c.rowStride / plan.spec.n;
@@ -33,7 +37,8 @@ Emitter::Values EpilogueEmitter::indicesAt(BodyEmitter &emitter, const EpilogueP
   return indices;
 }
 
-Value EpilogueEmitter::operator()(OpBuilder &builder, Location loc, Value accumulator, const EpiloguePoint &point) const {
+Value EpilogueEmitter::operator()(OpBuilder &builder, Location loc, Value accumulator,
+                                  const EpiloguePoint &point) const {
   Block scalars;
   OpBuilder scalarBuilder(builder.getContext());
   scalarBuilder.setInsertionPointToEnd(&scalars);
@@ -47,7 +52,8 @@ Value EpilogueEmitter::operator()(OpBuilder &builder, Location loc, Value accumu
     return UnrealizedConversionCastOp::create(scalarBuilder, loc, type, operands);
   };
   Value contraction = graph::EinsumOp(op).getResult();
-  Type computed = graph::computeType(cast<RankedTensorType>(contraction.getType()).getElementType());
+  Type computed =
+      graph::computeType(cast<RankedTensorType>(contraction.getType()).getElementType());
   Operation *accumulatorMark = nullptr;
   emitter.bind(contraction, [&](ArrayRef<Value>) {
     auto marked = mark(computed, {});
@@ -58,7 +64,8 @@ Value EpilogueEmitter::operator()(OpBuilder &builder, Location loc, Value accumu
     Value source = tensor, memory = buffer;
     emitter.bind(source, [&, source, memory](ArrayRef<Value> indices) {
       auto type = cast<RankedTensorType>(source.getType());
-      auto marked = mark(graph::computeType(type.getElementType()), emitter.offset(type.getShape(), indices));
+      auto marked =
+          mark(graph::computeType(type.getElementType()), emitter.offset(type.getShape(), indices));
       bool isVector = false;
       for (auto [index, size] : llvm::zip(indices, type.getShape()))
         isVector |= index == point.n && size != 1;
@@ -76,12 +83,18 @@ Value EpilogueEmitter::operator()(OpBuilder &builder, Location loc, Value accumu
     } else if (auto load = loads.find(&op); load != loads.end()) {
       Value at = map.lookupOrDefault(op.getOperand(0));
       Type type = op.getResult(0).getType();
-      Value vector = load->second.isVector ? e.convert(point.load(builder, loc, load->second.buffer, at), type)
-                                           : e.broadcast(point.lanes, e.convert(e.loadScalar(load->second.buffer, at), type));
+      Value vector =
+          load->second.isVector
+              ? e.convert(point.load(builder, loc, load->second.buffer, at), type)
+              : e.broadcast(point.lanes, e.convert(e.loadScalar(load->second.buffer, at), type));
       map.map(op.getResult(0), vector);
-    } else if (auto constant = dyn_cast<arith::ConstantOp>(op); constant && isa<FloatType>(constant.getType())) {
-      map.map(op.getResult(0), e.splat(point.lanes, constant.getType(), cast<FloatAttr>(constant.getValue()).getValueAsDouble()));
-    } else if (llvm::any_of(op.getOperands(), [&](Value v) { return isa<VectorType>(map.lookupOrDefault(v).getType()); })) {
+    } else if (auto constant = dyn_cast<arith::ConstantOp>(op);
+               constant && isa<FloatType>(constant.getType())) {
+      map.map(op.getResult(0), e.splat(point.lanes, constant.getType(),
+                                       cast<FloatAttr>(constant.getValue()).getValueAsDouble()));
+    } else if (llvm::any_of(op.getOperands(), [&](Value v) {
+                 return isa<VectorType>(map.lookupOrDefault(v).getType());
+               })) {
       OperationState state(loc, op.getName());
       for (Value operand : op.getOperands())
         state.addOperands(map.lookupOrDefault(operand));

@@ -1,4 +1,4 @@
-//===- Float8Product.cpp - Products of 8-bit floats on GPUs ----------------===//
+//===- Float8Product.cpp - Products of 8-bit floats on GPUs ---------------===//
 #include "shardc/Lower/Float8Product.h"
 
 using namespace mlir;

@@ -1,12 +1,11 @@
 //===- InPlace.cpp - Results in the buffers of arguments ------------------===//
 //
 // A kernel of index lambdas computes element i of all its results before it stores them, and tiles
-// are ranges of i: an argument that is read at i only may hold a result. A scatter copies its data and
-// changes some of the copy: in place it leaves out the copy. In such a kernel the
-// argument's pointer stands for both, so that nothing is said to LLVM that is not true and loops
-// are vectorised without checks at run time.
-// What is behind a contraction, or a reduction over columns, reads accumulators in storage of their
-// own, then its element of the argument.
+// are ranges of i: an argument that is read at i only may hold a result. A scatter copies its data
+// and changes some of the copy: in place it leaves out the copy. In such a kernel the argument's
+// pointer stands for both, so that nothing is said to LLVM that is not true and loops are
+// vectorised without checks at run time. What is behind a contraction, or a reduction over columns,
+// reads accumulators in storage of their own, then its element of the argument.
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
@@ -47,9 +46,8 @@ bool canRunInPlace(func::FuncOp kernel, unsigned argument, unsigned result) {
     return kernel.getArgument(argument) == target && target.hasOneUse() && from == to;
   for (Operation &op : kernel.getBody().front().without_terminator()) {
     auto lowerable = dyn_cast<graph::LoweringOpInterface>(&op);
-    if (!lowerable ||
-        (lowerable.getLoweringClass() > graph::LoweringClass::Element &&
-         !isa<graph::EinsumOp>(op) && !isColumnReduction(&op)))
+    if (!lowerable || (lowerable.getLoweringClass() > graph::LoweringClass::Element &&
+                       !isa<graph::EinsumOp>(op) && !isColumnReduction(&op)))
       return false;
   }
   llvm::SmallPtrSet<Operation *, 16> seen;

@@ -7,7 +7,8 @@
 
 namespace shardc {
 
-/// What every kind of kernel starts from. Targets differ in how a kernel begins and in who does which part of its work.
+/// What every kind of kernel starts from. Targets differ in how a kernel begins and in who does
+/// which part of its work.
 struct KernelLowering {
   KernelLowering(mlir::func::FuncOp function, mlir::OpBuilder &builder, mlir::ModuleOp module)
       : function(function), builder(builder), module(module) {}
@@ -25,9 +26,11 @@ struct KernelLowering {
   /// Appends the kernel over all buffers.
   virtual KernelBody begin(int64_t scratchBytes) = 0;
   /// Does `count` independent items of about `work` elements each, this call's share of them.
-  virtual Kernel forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work, llvm::function_ref<void(mlir::Value)> item) = 0;
+  virtual Kernel forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work,
+                         llvm::function_ref<void(mlir::Value)> item) = 0;
 
-  /// The op whose class of lowering decides how the kernel is made, the first of the strongest; null without any op.
+  /// The op whose class of lowering decides how the kernel is made, the first of the strongest;
+  /// null without any op.
   struct Anchor {
     graph::LoweringClass kind;
     mlir::Operation *op;
@@ -46,14 +49,17 @@ struct KernelLowering {
 };
 
 struct CpuLowering : KernelLowering {
-  CpuLowering(mlir::func::FuncOp function, mlir::OpBuilder &builder, mlir::ModuleOp module, const CpuTarget &target)
+  CpuLowering(mlir::func::FuncOp function, mlir::OpBuilder &builder, mlir::ModuleOp module,
+              const CpuTarget &target)
       : KernelLowering(function, builder, module), target(target) {}
 
   /// A function over a range of tiles; results are marked as not aliased.
   KernelBody begin(int64_t scratchBytes) override;
-  Kernel forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work, llvm::function_ref<void(mlir::Value)> item) override;
-  /// A generated kernel is the last function of the module, with buffers in an order of its own: makes them this function's arguments
-  /// and results. `buffers`: for each of its buffers the argument, or the value that is a result.
+  Kernel forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work,
+                 llvm::function_ref<void(mlir::Value)> item) override;
+  /// A generated kernel is the last function of the module, with buffers in an order of its own:
+  /// makes them this function's arguments and results. `buffers`: for each of its buffers the
+  /// argument, or the value that is a result.
   void adoptBuffers(llvm::ArrayRef<mlir::Value> buffers);
   /// Gives a kernel scratch whose size was not known when it began.
   static void setScratch(KernelBody &body, int64_t bytes);
@@ -69,7 +75,8 @@ KernelResult lowerElementKernel(KernelLowering &lowering);
 bool isPositionFree(KernelLowering &lowering);
 /// In flat form a tensor has one dimension and a reshape is its input.
 void bindFlat(KernelLowering &lowering, BodyEmitter &emitter, const KernelBody &body);
-/// Where along the last dimension an op of the kernel may change its rule: 0, …, `inner`. A guess is enough: cutting is always correct.
+/// Where along the last dimension an op of the kernel may change its rule: 0, …, `inner`. A guess
+/// is enough: cutting is always correct.
 llvm::SmallVector<int64_t> cutsOf(KernelLowering &lowering, int64_t inner);
 /// Reductions and normalisations with what is fused around them.
 KernelResult lowerRowKernel(KernelLowering &lowering);
@@ -90,7 +97,9 @@ KernelResult lowerLoopKernel(KernelLowering &lowering);
 /// Sums of slices into rows.
 KernelResult lowerScatterSum(CpuLowering &lowering, graph::ScatterSumOp op);
 
-inline mlir::RankedTensorType tensorType(mlir::Value value) { return mlir::cast<mlir::RankedTensorType>(value.getType()); }
+inline mlir::RankedTensorType tensorType(mlir::Value value) {
+  return mlir::cast<mlir::RankedTensorType>(value.getType());
+}
 
 /// Elements of work that are worth a tile of their own.
 inline constexpr int64_t kTileElements = 8192;

@@ -1,7 +1,8 @@
 //===- LowerKernel.cpp - Kernel functions of graph ops to code ------------===//
 //
-// Input: a function of graph ops that Fuse made one kernel. Output: the same as loops over flat buffers. The kind follows from the
-// strongest op inside: a contraction or attention, else an op that fills buffers, else a row op, else index lambdas only.
+// Input: a function of graph ops that Fuse made one kernel. Output: the same as loops over flat
+// buffers. The kind follows from the strongest op inside: a contraction or attention, else an op
+// that fills buffers, else a row op, else index lambdas only.
 //
 //===----------------------------------------------------------------------===//
 #include "KernelLowering.h"
@@ -25,8 +26,10 @@ KernelBody CpuLowering::begin(int64_t scratchBytes) {
   return body;
 }
 
-Kernel CpuLowering::forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work, llvm::function_ref<void(Value)> item) {
-  int64_t perTile = std::clamp<int64_t>(kTileElements / std::max<int64_t>(work, 1), 1, std::max<int64_t>(count, 1));
+Kernel CpuLowering::forEach(Emitter &e, KernelBody &body, int64_t count, int64_t work,
+                            llvm::function_ref<void(Value)> item) {
+  int64_t perTile = std::clamp<int64_t>(kTileElements / std::max<int64_t>(work, 1), 1,
+                                        std::max<int64_t>(count, 1));
   Value end = e.min(e.mul(body.tileEnd, perTile), e.index(count));
   e.loop(e.mul(body.tileBegin, perTile), end, 1, item);
   return {function.getSymName().str(), static_cast<int64_t>(llvm::divideCeil(count, perTile)), 0};
@@ -34,7 +37,8 @@ Kernel CpuLowering::forEach(Emitter &e, KernelBody &body, int64_t count, int64_t
 
 void CpuLowering::setScratch(KernelBody &body, int64_t bytes) {
   MLIRContext *context = body.function.getContext();
-  body.scratch.setType(MemRefType::get({std::max<int64_t>(bytes, 1)}, IntegerType::get(context, 8)));
+  body.scratch.setType(
+      MemRefType::get({std::max<int64_t>(bytes, 1)}, IntegerType::get(context, 8)));
   SmallVector<Type> inputs(body.function.getArgumentTypes());
   inputs.back() = body.scratch.getType();
   body.function.setType(FunctionType::get(context, inputs, {}));

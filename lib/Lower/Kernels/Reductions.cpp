@@ -11,7 +11,9 @@ Value neutralScalar(Emitter &e, Reduction kind, Type type, bool isUnsigned) {
   bool isFloat = isa<FloatType>(type);
   double infinity = std::numeric_limits<double>::infinity();
   unsigned width = type.getIntOrFloatBitWidth();
-  auto integer = [&](llvm::APInt value) { return arith::ConstantOp::create(e.b, e.loc, e.b.getIntegerAttr(type, value)); };
+  auto integer = [&](llvm::APInt value) {
+    return arith::ConstantOp::create(e.b, e.loc, e.b.getIntegerAttr(type, value));
+  };
   switch (kind) {
   case Reduction::Sum:
   case Reduction::Or:
@@ -25,7 +27,8 @@ Value neutralScalar(Emitter &e, Reduction kind, Type type, bool isUnsigned) {
   case Reduction::Min:
     if (isFloat)
       return e.scalar(type, infinity);
-    return integer(isUnsigned ? llvm::APInt::getMaxValue(width) : llvm::APInt::getSignedMaxValue(width));
+    return integer(isUnsigned ? llvm::APInt::getMaxValue(width)
+                              : llvm::APInt::getSignedMaxValue(width));
   case Reduction::And:
     return integer(llvm::APInt::getAllOnes(width));
   }
@@ -75,9 +78,11 @@ Value reduceLanes(Emitter &e, Reduction kind, Value vector, bool isUnsigned) {
   return e.reduce(vector, [&](Value x, Value y) -> Value {
     switch (kind) {
     case Reduction::Sum:
-      return isFloat ? Value(arith::AddFOp::create(e.b, e.loc, x, y)) : Value(arith::AddIOp::create(e.b, e.loc, x, y));
+      return isFloat ? Value(arith::AddFOp::create(e.b, e.loc, x, y))
+                     : Value(arith::AddIOp::create(e.b, e.loc, x, y));
     case Reduction::Prod:
-      return isFloat ? Value(arith::MulFOp::create(e.b, e.loc, x, y)) : Value(arith::MulIOp::create(e.b, e.loc, x, y));
+      return isFloat ? Value(arith::MulFOp::create(e.b, e.loc, x, y))
+                     : Value(arith::MulIOp::create(e.b, e.loc, x, y));
     case Reduction::Max:
       return isFloat      ? Value(arith::MaximumFOp::create(e.b, e.loc, x, y))
              : isUnsigned ? Value(arith::MaxUIOp::create(e.b, e.loc, x, y))

@@ -11,10 +11,12 @@ namespace shardc {
 mlir::Value neutralScalar(Emitter &e, graph::Reduction kind, mlir::Type type, bool isUnsigned);
 
 /// One step of a reduction.
-mlir::Value reduceScalars(Emitter &e, graph::Reduction kind, mlir::Value acc, mlir::Value x, bool isUnsigned);
+mlir::Value reduceScalars(Emitter &e, graph::Reduction kind, mlir::Value acc, mlir::Value x,
+                          bool isUnsigned);
 
 /// What a scatter's update makes of the element that is there.
-mlir::Value combineScalars(Emitter &e, graph::Combine how, mlir::Value old, mlir::Value update, mlir::Type element);
+mlir::Value combineScalars(Emitter &e, graph::Combine how, mlir::Value old, mlir::Value update,
+                           mlir::Type element);
 
 /// The lanes of a vector reduced to one.
 mlir::Value reduceLanes(Emitter &e, graph::Reduction kind, mlir::Value vector, bool isUnsigned);

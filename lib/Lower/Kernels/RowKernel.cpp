@@ -1,8 +1,9 @@
 //===- RowKernel.cpp - Row kernels of CPUs --------------------------------===//
 //
-// A tile is some rows, a pass a loop over the columns (RowEmitter.h). A row's sum has 32 partial sums, of every 32nd column, that are added
-// up at the end: the order does not depend on what the op is fused with, or a recomputed value would differ from the saved one, and each
-// step on all of them is vector code, whatever LLVM thinks of the loop around.
+// A tile is some rows, a pass a loop over the columns (RowEmitter.h). A row's sum has 32 partial
+// sums, of every 32nd column, that are added up at the end: the order does not depend on what the
+// op is fused with, or a recomputed value would differ from the saved one, and each step on all of
+// them is vector code, whatever LLVM thinks of the loop around.
 //
 //===----------------------------------------------------------------------===//
 #include "Reductions.h"
@@ -24,7 +25,8 @@ private:
   /// Loops over the innermost of the column dimensions, which has this size.
   using InnerLoop = llvm::function_ref<void(int64_t size, llvm::function_ref<void(Value)> body)>;
 
-  Value reducePass(Value full, Reduction kind, Type type, bool isUnsigned, llvm::function_ref<Value(ArrayRef<Value>, Value)> term) override;
+  Value reducePass(Value full, Reduction kind, Type type, bool isUnsigned,
+                   llvm::function_ref<Value(ArrayRef<Value>, Value)> term) override;
   void eachPass(Value full, PassBody body) override;
   Value newScratchRow(Type type) override { return newScratch(type, columns); }
   Value newScratch(Type type, int64_t count);
@@ -45,7 +47,8 @@ static size_t innerColumn(ArrayRef<int64_t> sizes) {
 
 void RowBuilder::forColumns(Value full, InnerLoop loop, PassBody body) {
   RowSpace own = spaceFor(full);
-  indicesOf(own, Values(own.columnDims.size(), e.index(0))); // the row's digits, outside of the loop
+  indicesOf(own,
+            Values(own.columnDims.size(), e.index(0))); // the row's digits, outside of the loop
   SmallVector<int64_t> sizes = own.sizes(own.columnDims);
   size_t inner = innerColumn(sizes);
   Values at(sizes.size(), e.index(0));
@@ -75,12 +78,16 @@ void RowBuilder::eachPass(Value full, PassBody body) {
   forColumns(full, loop, body);
 }
 
-Value RowBuilder::reducePass(Value full, Reduction kind, Type type, bool isUnsigned, llvm::function_ref<Value(ArrayRef<Value>, Value)> term) {
+Value RowBuilder::reducePass(Value full, Reduction kind, Type type, bool isUnsigned,
+                             llvm::function_ref<Value(ArrayRef<Value>, Value)> term) {
   RowSpace own = spaceFor(full);
   SmallVector<int64_t> sizes = own.sizes(own.columnDims);
-  int64_t size = sizes.empty() ? 1 : sizes[innerColumn(sizes)], lanes = size >= 64 ? 32 : size >= 16 ? 8 : 1;
+  int64_t size = sizes.empty() ? 1 : sizes[innerColumn(sizes)], lanes = size >= 64   ? 32
+                                                                        : size >= 16 ? 8
+                                                                                     : 1;
   Value sums = newScratch(memoryType(type), lanes), lane;
-  e.loop(e.index(0), e.index(lanes), 1, [&](Value l) { emitter.store(neutralScalar(e, kind, type, isUnsigned), sums, type, l); });
+  e.loop(e.index(0), e.index(lanes), 1,
+         [&](Value l) { emitter.store(neutralScalar(e, kind, type, isUnsigned), sums, type, l); });
   auto loop = [&](int64_t size, llvm::function_ref<void(Value)> each) {
     Value whole = e.index(size / lanes * lanes);
     e.loop(e.index(0), whole, lanes, [&](Value first) {
@@ -96,12 +103,15 @@ Value RowBuilder::reducePass(Value full, Reduction kind, Type type, bool isUnsig
   };
   forColumns(full, loop, [&](ArrayRef<Value> indices, Value column) {
     Value at = lane, x = term(indices, column);
-    emitter.store(reduceScalars(e, kind, emitter.load(sums, type, at), x, isUnsigned), sums, type, at);
+    emitter.store(reduceScalars(e, kind, emitter.load(sums, type, at), x, isUnsigned), sums, type,
+                  at);
   });
   if (lanes == 1)
     return emitter.load(sums, type, e.index(0));
   Value result = reduceLanes(e, kind, e.load(sums, e.index(0), lanes), isUnsigned);
-  return type.isInteger(1) ? e.compare(arith::CmpIPredicate::ne, result, e.scalar(result.getType(), 0)) : result;
+  return type.isInteger(1)
+             ? e.compare(arith::CmpIPredicate::ne, result, e.scalar(result.getType(), 0))
+             : result;
 }
 
 Value RowBuilder::newScratch(Type type, int64_t count) {

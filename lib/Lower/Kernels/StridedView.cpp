@@ -6,7 +6,9 @@ using namespace mlir;
 
 namespace shardc {
 
-static ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
+static ArrayRef<int64_t> shapeOf(Value value) {
+  return cast<RankedTensorType>(value.getType()).getShape();
+}
 
 Strides contiguousStrides(ArrayRef<int64_t> shape) {
   Strides strides(shape.size());
@@ -18,7 +20,8 @@ Strides contiguousStrides(ArrayRef<int64_t> shape) {
   return strides;
 }
 
-std::optional<Strides> reshapeStrides(ArrayRef<int64_t> from, ArrayRef<int64_t> strides, ArrayRef<int64_t> to) {
+std::optional<Strides> reshapeStrides(ArrayRef<int64_t> from, ArrayRef<int64_t> strides,
+                                      ArrayRef<int64_t> to) {
   Strides result(to.size(), 0);
   if (llvm::is_contained(from, 0))
     return result;
@@ -46,7 +49,8 @@ std::optional<Strides> reshapeStrides(ArrayRef<int64_t> from, ArrayRef<int64_t> 
 }
 
 StridedView viewOf(Value value, llvm::function_ref<bool(Operation *)> mayCross) {
-  // Collect the chain, then apply it from the base on; stop before the first op that strides cannot say.
+  // Collect the chain, then apply it from the base on; stop before the first op that strides cannot
+  // say.
   SmallVector<Operation *> chain;
   Value base = value;
   while (Operation *op = base.getDefiningOp()) {

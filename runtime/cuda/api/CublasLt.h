@@ -31,8 +31,8 @@ constexpr int CUBLASLT_MATMUL_DESC_TRANSA = 3, CUBLASLT_MATMUL_DESC_TRANSB = 4; 
 constexpr int CUBLASLT_MATMUL_DESC_EPILOGUE = 7;                                // uint32_t
 constexpr int CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8;                            // void *
 constexpr int CUBLASLT_MATMUL_DESC_A_SCALE_POINTER = 17,
-              CUBLASLT_MATMUL_DESC_B_SCALE_POINTER = 18;        // void *
-constexpr int CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26;         // int32_t
+              CUBLASLT_MATMUL_DESC_B_SCALE_POINTER = 18; // void *
+constexpr int CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26;  // int32_t
 constexpr uint32_t CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_RELU = 2,
                    CUBLASLT_EPILOGUE_BIAS = 4, CUBLASLT_EPILOGUE_GELU = 32;
 constexpr int CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1;   // uint64_t

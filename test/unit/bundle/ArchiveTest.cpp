@@ -53,7 +53,8 @@ TEST_F(ArchiveTest, ReaderFindsAlignedMembers) {
   // From 0 on all numbers, from 200 on those of the second half, are 64 bits wide.
   for (uint64_t zip64From : {uint64_t(0), uint64_t(200), uint64_t(4000), uint64_t(UINT32_MAX)}) {
     ASSERT_EQ(pack("a.zip", /*force=*/true, zip64From), "");
-    auto buffer = llvm::MemoryBuffer::getFile(path("a.zip"), /*IsText=*/false, /*RequiresNullTerminator=*/false);
+    auto buffer = llvm::MemoryBuffer::getFile(path("a.zip"), /*IsText=*/false,
+                                              /*RequiresNullTerminator=*/false);
     ASSERT_TRUE(bool(buffer));
     StringRef bytes = (*buffer)->getBuffer();
     std::vector<shardrt::ArchiveMember> members;
@@ -75,12 +76,15 @@ TEST_F(ArchiveTest, ReaderFindsAlignedMembers) {
 TEST_F(ArchiveTest, EqualBundlesGiveEqualFiles) {
   ASSERT_EQ(pack("a.zip"), "");
   ASSERT_EQ(pack("b.zip"), "");
-  auto a = llvm::MemoryBuffer::getFile(path("a.zip")), b = llvm::MemoryBuffer::getFile(path("b.zip"));
+  auto a = llvm::MemoryBuffer::getFile(path("a.zip")),
+       b = llvm::MemoryBuffer::getFile(path("b.zip"));
   EXPECT_EQ((*a)->getBuffer(), (*b)->getBuffer());
 }
 
 TEST_F(ArchiveTest, Refusals) {
-  auto expect = [](const std::string &text, StringRef part) { EXPECT_TRUE(StringRef(text).contains(part)) << text; };
+  auto expect = [](const std::string &text, StringRef part) {
+    EXPECT_TRUE(StringRef(text).contains(part)) << text;
+  };
   ASSERT_EQ(pack("a.zip"), "");
   expect(pack("a.zip"), "a.zip: exists; remove it or use force");
   std::error_code code;

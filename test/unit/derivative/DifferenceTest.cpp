@@ -1,4 +1,4 @@
-//===- DifferenceTest.cpp - every vector-Jacobian product against central differences --------===//
+//===- DifferenceTest.cpp - Every vector-Jacobian product against central differences -===//
 //
 // For every op of the graph dialect with float operands: a function of this one op, its VJP with
 // random cotangents, interpreted in f64, and for every element of every float argument the

@@ -1,4 +1,4 @@
-//===- KinkTest.cpp - where the derivative is a convention -----------------------------------===//
+//===- KinkTest.cpp - Where the derivative is a convention ----------------===//
 //
 // The expected values are PyTorch's (2.x, CPU).
 //

@@ -1,4 +1,4 @@
-//===- PartitionTest.cpp - vector-Jacobian products, cut over devices ------------------------===//
+//===- PartitionTest.cpp - Vector-Jacobian products, cut over devices -----===//
 //
 // For every case and every factor that its op may be cut along: the VJP alone, with operands and
 // cotangents cut that way, is propagated and partitioned over two devices and interpreted. The

@@ -1,4 +1,4 @@
-//===- Testing.h - one op and its vector-Jacobian product, as functions ----------------------===//
+//===- Testing.h - One op and its vector-Jacobian product, as functions ---===//
 
 #ifndef SHARDC_TEST_DERIVATIVE_TESTING_H
 #define SHARDC_TEST_DERIVATIVE_TESTING_H

@@ -1,4 +1,4 @@
-//===- FolderTest.cpp - values of the graph that do not depend on the model's inputs ----------------===//
+//===- FolderTest.cpp - Values of the graph that do not depend on the model's inputs -===//
 
 #include "GraphBuilder.h"
 
@@ -14,12 +14,15 @@ namespace {
 
 class FolderTest : public ::testing::Test {
 protected:
-  FolderTest() : builder(&context), folder(/*maxElements=*/64), g(builder, folder, builder.getUnknownLoc(), StringAttr()) {
+  FolderTest()
+      : builder(&context), folder(/*maxElements=*/64),
+        g(builder, folder, builder.getUnknownLoc(), StringAttr()) {
     context.loadDialect<graph::GraphDialect, func::FuncDialect>();
     module = ModuleOp::create(builder.getUnknownLoc());
     builder.setInsertionPointToEnd(module->getBody());
     auto type = RankedTensorType::get({2, 3}, builder.getF32Type());
-    auto func = func::FuncOp::create(builder, builder.getUnknownLoc(), "main", builder.getFunctionType({type}, {}));
+    auto func = func::FuncOp::create(builder, builder.getUnknownLoc(), "main",
+                                     builder.getFunctionType({type}, {}));
     block = func.addEntryBlock();
     builder.setInsertionPointToStart(block);
   }
@@ -68,7 +71,8 @@ TEST_F(FolderTest, ResultsAboveTheLimitStayOps) {
 }
 
 TEST_F(FolderTest, MaterializesOnlyWhatIsUsed) {
-  Value row = g.cast(g.create<graph::AddOp>(g.ints({1, 2, 3}), g.ints({1, 1, 1})), builder.getF32Type());
+  Value row =
+      g.cast(g.create<graph::AddOp>(g.ints({1, 2, 3}), g.ints({1, 1, 1})), builder.getF32Type());
   finish(g.create<graph::AddOp>(argument(), g.broadcastTo(row, {2, 3})));
   // constant, broadcast, add, return
   EXPECT_EQ(numOps(), 4u);
@@ -91,7 +95,8 @@ TEST_F(FolderTest, EinsumFoldsTransposesIntoItsLetters) {
 }
 
 TEST_F(FolderTest, MatmulDropsRepeatedBatchDimensions) {
-  Value a = g.reshape(argument(), {1, 2, 3}), b = g.splat(RankedTensorType::get({4, 3, 5}, builder.getF32Type()), 1);
+  Value a = g.reshape(argument(), {1, 2, 3}),
+        b = g.splat(RankedTensorType::get({4, 3, 5}, builder.getF32Type()), 1);
   Value y = g.matmul(a, b);
   EXPECT_EQ(y.getDefiningOp<graph::EinsumOp>().getSpec(), "mk,akn->amn");
   EXPECT_EQ(shapeOf(y), (ArrayRef<int64_t>{4, 2, 5}));

@@ -1,4 +1,4 @@
-//===- WeightStoreTest.cpp - weights by name, to and from safetensors ------------------------------===//
+//===- WeightStoreTest.cpp - Weights by name, to and from safetensors -----===//
 
 #include "shardc/Support/WeightStore.h"
 
@@ -13,11 +13,13 @@ using llvm::StringRef;
 
 namespace {
 
-Weight weightOf(std::vector<float> values, llvm::ArrayRef<int64_t> shape, bool isTransposed = false) {
+Weight weightOf(std::vector<float> values, llvm::ArrayRef<int64_t> shape,
+                bool isTransposed = false) {
   auto owner = std::make_shared<std::vector<float>>(std::move(values));
   Weight weight;
   weight.shape.assign(shape.begin(), shape.end());
-  weight.bytes = llvm::ArrayRef<char>(reinterpret_cast<const char *>(owner->data()), owner->size() * 4);
+  weight.bytes =
+      llvm::ArrayRef<char>(reinterpret_cast<const char *>(owner->data()), owner->size() * 4);
   weight.owner = owner;
   weight.hasValue = true;
   weight.isTransposed = isTransposed;
@@ -55,11 +57,14 @@ std::string withHeader(StringRef header, StringRef data) {
   return content + header.str() + data.str();
 }
 
-std::string messageOf(llvm::Error error) { return error ? llvm::toString(std::move(error)) : "success"; }
+std::string messageOf(llvm::Error error) {
+  return error ? llvm::toString(std::move(error)) : "success";
+}
 
 TEST(WeightStore, ReadsATransposedWeightInItsOwnOrientation) {
   WeightStore store;
-  store.add("w", weightOf({1, 2, 3, 4, 5, 6}, {3, 2}, /*isTransposed=*/true)); // the bytes are [2, 3]
+  store.add("w",
+            weightOf({1, 2, 3, 4, 5, 6}, {3, 2}, /*isTransposed=*/true)); // the bytes are [2, 3]
   EXPECT_EQ(floats(store, "w"), (std::vector<float>{1, 4, 2, 5, 3, 6}));
 }
 
@@ -124,11 +129,13 @@ TEST(WeightStore, ReadsAnIndex) {
   two.add("b", weightOf({2}, {1}));
   ASSERT_EQ(messageOf(one.writeSafetensors(folder.file("1.safetensors"))), "success");
   ASSERT_EQ(messageOf(two.writeSafetensors(folder.file("2.safetensors"))), "success");
-  folder.write("model.safetensors.index.json", R"({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}})");
+  folder.write("model.safetensors.index.json",
+               R"({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}})");
   ASSERT_EQ(messageOf(store.addFromSafetensors(folder.path)), "success");
   EXPECT_EQ(floats(store, "b"), (std::vector<float>{2}));
   folder.write("model.safetensors.index.json", R"({"weight_map": {"a": "../1.safetensors"}})");
-  EXPECT_NE(messageOf(WeightStore().addFromSafetensors(folder.path)).find("outside its folder"), std::string::npos);
+  EXPECT_NE(messageOf(WeightStore().addFromSafetensors(folder.path)).find("outside its folder"),
+            std::string::npos);
 }
 
 TEST(WeightStore, RefusesDamagedFiles) {
@@ -139,15 +146,23 @@ TEST(WeightStore, RefusesDamagedFiles) {
       {withHeader("{", ""), "header is not JSON"},
       {withHeader("[]", ""), "header is not an object"},
       {withHeader(R"({"a": 1})", ""), "tensor \"a\": entry is not an object"},
-      {withHeader(R"({"a": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}})", "1"), "dtype F8_E4M3 is not supported"},
-      {withHeader(R"({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}})", "1234"), "shape is not a list of sizes"},
-      {withHeader(R"({"a": {"dtype": "F32", "shape": [4611686018427387904, 4], "data_offsets": [0, 4]}})", "1234"),
+      {withHeader(R"({"a": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}})", "1"),
+       "dtype F8_E4M3 is not supported"},
+      {withHeader(R"({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}})", "1234"),
        "shape is not a list of sizes"},
-      {withHeader(R"({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}})", "1234"), "lie outside the 4 bytes"},
-      {withHeader(R"({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}})", "1234"), "take 8 bytes, data_offsets span 4"}};
+      {withHeader(
+           R"({"a": {"dtype": "F32", "shape": [4611686018427387904, 4], "data_offsets": [0, 4]}})",
+           "1234"),
+       "shape is not a list of sizes"},
+      {withHeader(R"({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}})", "1234"),
+       "lie outside the 4 bytes"},
+      {withHeader(R"({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}})", "1234"),
+       "take 8 bytes, data_offsets span 4"}};
   for (auto &[content, expected] : cases) {
-    std::string message = messageOf(WeightStore().addFromSafetensors(folder.write("x.safetensors", content)));
-    EXPECT_NE(StringRef(message).find(expected), StringRef::npos) << message << "\ninstead of " << expected.str();
+    std::string message =
+        messageOf(WeightStore().addFromSafetensors(folder.write("x.safetensors", content)));
+    EXPECT_NE(StringRef(message).find(expected), StringRef::npos)
+        << message << "\ninstead of " << expected.str();
   }
 }
 

@@ -1,4 +1,4 @@
-//===- ShardsTest.cpp - cutting, putting together, rank-order reduction -------------------===//
+//===- ShardsTest.cpp - Cutting, putting together, rank-order reduction ---===//
 
 #include "shardc/Interpret/Shards.h"
 #include "Testing.h"

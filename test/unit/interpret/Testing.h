@@ -1,4 +1,4 @@
-//===- Testing.h - programs from text, for tests of the interpreter ---------------------------===//
+//===- Testing.h - Programs from text, for tests of the interpreter -------===//
 
 #ifndef SHARDC_TEST_INTERPRET_TESTING_H
 #define SHARDC_TEST_INTERPRET_TESTING_H

@@ -1,4 +1,4 @@
-//===- ValidateTest.cpp - the first pass that changes the numbers is found ----------------===//
+//===- ValidateTest.cpp - The first pass that changes the numbers is found -===//
 
 #include "shardc/Interpret/Validate.h"
 #include "Testing.h"

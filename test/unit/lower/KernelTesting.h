@@ -153,10 +153,10 @@ inline std::string levelName(const ::testing::TestParamInfo<const char *> &info)
 }
 
 #define INSTANTIATE_LEVELS(SUITE)                                                                  \
-  INSTANTIATE_TEST_SUITE_P(Levels, SUITE,                                                          \
-                           ::testing::Values("x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16",     \
-                                             "x86-64-v4+amx-bf16"),                                \
-                           levelName)
+  INSTANTIATE_TEST_SUITE_P(                                                                        \
+      Levels, SUITE,                                                                               \
+      ::testing::Values("x86-64-v3", "x86-64-v4", "x86-64-v4+avx512bf16", "x86-64-v4+amx-bf16"),   \
+      levelName)
 
 } // namespace shardc::testing
 

@@ -1,4 +1,4 @@
-//===- KernelsTest.cpp - Single kernel functions, run on buffers -----------===//
+//===- KernelsTest.cpp - Single kernel functions, run on buffers ----------===//
 #include "dialects/Graph/Graph.h"
 #include "mlir/Parser/Parser.h"
 #include "shardc/Lower/LowerKernels.h"
@@ -162,7 +162,8 @@ TEST_P(KernelsTest, ScatterInPlace) {
       lowerKernel(parse(scatter(", exec.in_place = [array<i64: 0, 0>]")), *module, target);
   ASSERT_TRUE(succeeded(kernel));
   KernelLibrary library = compile();
-  Tensor data(builder.getF32Type(), 15), at(builder.getI64Type(), 6), fresh(builder.getF32Type(), 6);
+  Tensor data(builder.getF32Type(), 15), at(builder.getI64Type(), 6),
+      fresh(builder.getF32Type(), 6);
   data.randomise(1);
   fresh.randomise(2);
   std::vector<double> before = data.values();

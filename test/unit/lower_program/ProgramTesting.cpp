@@ -1,12 +1,12 @@
 //===- ProgramTesting.cpp - Compile, run, compare with the interpreter ----===//
 #include "ProgramTesting.h"
 #include "dialects/Graph/Graph.h"
+#include "mlir/Parser/Parser.h"
 #include "shardc/Bundle/Bundle.h"
 #include "shardc/Interpret/Random.h"
 #include "shardc/Interpret/Shards.h"
 #include "shardc/Lower/KernelSpec.h"
 #include "shardrt/runtime.h"
-#include "mlir/Parser/Parser.h"
 #include "llvm/Support/FileSystem.h"
 #include <thread>
 
@@ -73,8 +73,9 @@ struct RankRun {
       return shardrt_channel_abort(channel, error.c_str());
     for (auto [value, input] : llvm::zip(entry.inputs, inputs)) {
       std::vector<char> bytes = input.toBytes();
-      if (!ok(shardrt_session_set_input(session, value.name.c_str(), dtypeOf(value.type.getElementType()), value.type.getShape().data(),
-                                        value.type.getRank(), bytes.data())))
+      if (!ok(shardrt_session_set_input(
+              session, value.name.c_str(), dtypeOf(value.type.getElementType()),
+              value.type.getShape().data(), value.type.getRank(), bytes.data())))
         return shardrt_channel_abort(channel, error.c_str());
     }
     // Twice: what the first run leaves in the arena must not matter.
@@ -83,7 +84,9 @@ struct RankRun {
         return shardrt_channel_abort(channel, error.c_str());
     for (const InterfaceValue &value : entry.outputs) {
       outputs.emplace_back(tensorBytes(value.type));
-      if (!ok(shardrt_session_get_output(session, value.name.c_str(), isRoot ? outputs.back().data() : nullptr, outputs.back().size())))
+      if (!ok(shardrt_session_get_output(session, value.name.c_str(),
+                                         isRoot ? outputs.back().data() : nullptr,
+                                         outputs.back().size())))
         return shardrt_channel_abort(channel, error.c_str());
     }
     shardrt_session_release(session);
@@ -91,10 +94,12 @@ struct RankRun {
 };
 } // namespace
 
-static std::vector<std::vector<char>> runBundle(const std::string &path, const EntryInterface &entry, ArrayRef<HostTensor> inputs) {
+static std::vector<std::vector<char>>
+runBundle(const std::string &path, const EntryInterface &entry, ArrayRef<HostTensor> inputs) {
   shardrt_bundle bundle;
   shardrt_bundle_facts facts;
-  if (shardrt_bundle_open(path.c_str(), nullptr, &bundle) != SHARDRT_OK || shardrt_bundle_info(bundle, &facts) != SHARDRT_OK) {
+  if (shardrt_bundle_open(path.c_str(), nullptr, &bundle) != SHARDRT_OK ||
+      shardrt_bundle_info(bundle, &facts) != SHARDRT_OK) {
     ADD_FAILURE() << shardrt_last_error();
     return {};
   }
@@ -131,7 +136,8 @@ static double roundoff(Type type) {
   return floating ? std::ldexp(1.0, -int(floating.getFPMantissaWidth())) : 0;
 }
 
-static void compare(const InterfaceValue &value, const HostTensor &expected, ArrayRef<char> bytes, double tolerance) {
+static void compare(const InterfaceValue &value, const HostTensor &expected, ArrayRef<char> bytes,
+                    double tolerance) {
   FailureOr<HostTensor> actual = HostTensor::fromBytes(value.type, bytes);
   ASSERT_TRUE(succeeded(actual));
   double unit = roundoff(value.type.getElementType()), scale = 0;
@@ -141,13 +147,16 @@ static void compare(const InterfaceValue &value, const HostTensor &expected, Arr
   int wrong = 0;
   for (int64_t i = 0; i < expected.size() && wrong < 3; ++i) {
     double x = expected.isFloat() ? expected.f[i] : 0, y = expected.isFloat() ? actual->f[i] : 0;
-    bool isEqual = expected.isFloat() ? x == y || (std::isnan(x) && std::isnan(y)) || std::abs(x - y) <= tolerance * unit * (32 * std::abs(x) + 8 * scale)
-                                      : expected.i[i] == actual->i[i];
+    bool isEqual = expected.isFloat()
+                       ? x == y || (std::isnan(x) && std::isnan(y)) ||
+                             std::abs(x - y) <= tolerance * unit * (32 * std::abs(x) + 8 * scale)
+                       : expected.i[i] == actual->i[i];
     if (isEqual)
       continue;
     ++wrong;
-    ADD_FAILURE() << "output \"" << value.name << "\" at " << formatIndex(value.type.getShape(), i) << ": "
-                  << (expected.isFloat() ? y : double(actual->i[i])) << ", expected " << (expected.isFloat() ? x : double(expected.i[i]));
+    ADD_FAILURE() << "output \"" << value.name << "\" at " << formatIndex(value.type.getShape(), i)
+                  << ": " << (expected.isFloat() ? y : double(actual->i[i])) << ", expected "
+                  << (expected.isFloat() ? x : double(expected.i[i]));
   }
 }
 
@@ -180,7 +189,9 @@ void ProgramTest::check(StringRef text, double tolerance) {
     llvm::sys::fs::remove_directories(path);
 }
 
-void ProgramTest::checkOps(StringRef arguments, StringRef body, ArrayRef<std::pair<const char *, const char *>> results, double tolerance) {
+void ProgramTest::checkOps(StringRef arguments, StringRef body,
+                           ArrayRef<std::pair<const char *, const char *>> results,
+                           double tolerance) {
   std::string text = "func.func @main(" + arguments.str() + ") -> (", names, types;
   for (auto [i, result] : llvm::enumerate(results)) {
     std::string comma = i ? ", " : "";

@@ -64,30 +64,53 @@ TEST_F(ProgramsTest, InitListAndReturnedValues) {
 TEST_F(ProgramsTest, Epilogues) {
   for (std::string e : {"f32", "bf16"}) {
     auto t = [&](std::string shape) { return "tensor<" + shape + "x" + e + ">"; };
-    check("func.func @main(%x: " + t("2x5x18") + R"( {graph.name = "x"}) -> ()" + t("2x5x18") + R"( {graph.name = "y"}, )" + t("2x3x5x5") +
-          R"( {graph.name = "s"}) {
-      %g = graph.parameter "g" : )" + t("40x18") + R"(
-      %u = graph.parameter "u" : )" + t("40x18") + R"(
-      %d = graph.parameter "d" : )" + t("18x40") + R"(
-      %b = graph.parameter "b" : )" + t("40") + R"(
-      %gate = graph.einsum "bsk,nk->bsn" %x, %g : )" + t("2x5x18") + ", " + t("40x18") + " -> " + t("2x5x40") + R"(
-      %bb = graph.broadcast %b [2] : )" + t("40") + " -> " + t("2x5x40") + R"(
-      %gb = graph.add %gate, %bb : )" + t("2x5x40") + R"(
-      %a = graph.silu %gb : )" + t("2x5x40") + R"(
-      %up = graph.einsum "bsk,nk->bsn" %x, %u : )" + t("2x5x18") + ", " + t("40x18") + " -> " + t("2x5x40") + R"(
-      %m = graph.mul %a, %up : )" + t("2x5x40") + R"(
-      %down = graph.einsum "bsk,nk->bsn" %m, %d : )" + t("2x5x40") + ", " + t("18x40") + " -> " + t("2x5x18") + R"(
-      %y = graph.add %x, %down : )" + t("2x5x18") + R"(
-      %h = graph.reshape %x : )" + t("2x5x18") + " -> " + t("2x5x3x6") + R"(
-      %t = graph.transpose %h [0, 2, 1, 3] : )" + t("2x5x3x6") + " -> " + t("2x3x5x6") + R"(
-      %scores = graph.einsum "bhsd,bhtd->bhst" %t, %t : )" + t("2x3x5x6") + ", " + t("2x3x5x6") + " -> " + t("2x3x5x5") + R"(
-      %c = graph.constant dense<0.25> : )" + t("2x3x5x5") + R"(
-      %scaled = graph.mul %scores, %c : )" + t("2x3x5x5") + R"(
-      %rows = graph.slice %x [0, 0, 0] step [1, 1, 1] : )" + t("2x5x18") + " -> " + t("2x5x1") + R"(
-      %r5 = graph.reshape %rows : )" + t("2x5x1") + " -> " + t("2x1x5x1") + R"(
-      %rb = graph.broadcast %r5 [0, 1, 2, 3] : )" + t("2x1x5x1") + " -> " + t("2x3x5x5") + R"(
-      %s = graph.add %scaled, %rb : )" + t("2x3x5x5") + R"(
-      return %y, %s : )" + t("2x5x18") + ", " + t("2x3x5x5") + "\n}\n",
+    check("func.func @main(%x: " + t("2x5x18") + R"( {graph.name = "x"}) -> ()" + t("2x5x18") +
+              R"( {graph.name = "y"}, )" + t("2x3x5x5") +
+              R"( {graph.name = "s"}) {
+      %g = graph.parameter "g" : )" +
+              t("40x18") + R"(
+      %u = graph.parameter "u" : )" +
+              t("40x18") + R"(
+      %d = graph.parameter "d" : )" +
+              t("18x40") + R"(
+      %b = graph.parameter "b" : )" +
+              t("40") + R"(
+      %gate = graph.einsum "bsk,nk->bsn" %x, %g : )" +
+              t("2x5x18") + ", " + t("40x18") + " -> " + t("2x5x40") + R"(
+      %bb = graph.broadcast %b [2] : )" +
+              t("40") + " -> " + t("2x5x40") + R"(
+      %gb = graph.add %gate, %bb : )" +
+              t("2x5x40") + R"(
+      %a = graph.silu %gb : )" +
+              t("2x5x40") + R"(
+      %up = graph.einsum "bsk,nk->bsn" %x, %u : )" +
+              t("2x5x18") + ", " + t("40x18") + " -> " + t("2x5x40") + R"(
+      %m = graph.mul %a, %up : )" +
+              t("2x5x40") + R"(
+      %down = graph.einsum "bsk,nk->bsn" %m, %d : )" +
+              t("2x5x40") + ", " + t("18x40") + " -> " + t("2x5x18") + R"(
+      %y = graph.add %x, %down : )" +
+              t("2x5x18") + R"(
+      %h = graph.reshape %x : )" +
+              t("2x5x18") + " -> " + t("2x5x3x6") + R"(
+      %t = graph.transpose %h [0, 2, 1, 3] : )" +
+              t("2x5x3x6") + " -> " + t("2x3x5x6") + R"(
+      %scores = graph.einsum "bhsd,bhtd->bhst" %t, %t : )" +
+              t("2x3x5x6") + ", " + t("2x3x5x6") + " -> " + t("2x3x5x5") + R"(
+      %c = graph.constant dense<0.25> : )" +
+              t("2x3x5x5") + R"(
+      %scaled = graph.mul %scores, %c : )" +
+              t("2x3x5x5") + R"(
+      %rows = graph.slice %x [0, 0, 0] step [1, 1, 1] : )" +
+              t("2x5x18") + " -> " + t("2x5x1") + R"(
+      %r5 = graph.reshape %rows : )" +
+              t("2x5x1") + " -> " + t("2x1x5x1") + R"(
+      %rb = graph.broadcast %r5 [0, 1, 2, 3] : )" +
+              t("2x1x5x1") + " -> " + t("2x3x5x5") + R"(
+      %s = graph.add %scaled, %rb : )" +
+              t("2x3x5x5") + R"(
+      return %y, %s : )" +
+              t("2x5x18") + ", " + t("2x3x5x5") + "\n}\n",
           8);
   }
 }
@@ -97,36 +120,65 @@ TEST_F(ProgramsTest, RowGroups) {
   for (std::string e : {"f32", "bf16"}) {
     auto t = [&](std::string shape) { return "tensor<" + shape + "x" + e + ">"; };
     std::string full = t("3x5x19"), row = t("3x5"), one = t("3x5x1");
-    check("func.func @main(%x: " + full + R"( {graph.name = "x"}, %y: )" + full + R"( {graph.name = "y"}) -> ()" + full + R"( {graph.name = "sum"}, )" +
-          full + R"( {graph.name = "soft"}, )" + full + R"( {graph.name = "norm"}) {
-      %g = graph.parameter "g" : )" + t("19") + R"(
-      %h = graph.add %x, %y : )" + full + R"(
-      %n = graph.rms_norm %h, %g : )" + t("19") + " epsilon 1.0e-5 : " + full + R"(
-      %nn = graph.tanh %n : )" + full + R"(
-      %carried = graph.mul %h, %nn : )" + full + R"(
-      %max = graph.reduce max %x [2] : )" + full + " -> " + row + R"(
-      %maxr = graph.reshape %max : )" + row + " -> " + one + R"(
-      %maxb = graph.broadcast %maxr [0, 1, 2] : )" + one + " -> " + full + R"(
-      %shifted = graph.sub %x, %maxb : )" + full + R"(
-      %exp = graph.exp %shifted : )" + full + R"(
-      %total = graph.reduce sum %exp [2] : )" + full + " -> " + row + R"(
-      %inverse = graph.reciprocal %total : )" + row + R"(
-      %invb = graph.broadcast %inverse [0, 1] : )" + row + " -> " + full + R"(
-      %soft = graph.mul %exp, %invb : )" + full + R"(
-      %mean0 = graph.reduce sum %y [2] : )" + full + " -> " + row + R"(
-      %c = graph.constant dense<0.0526315789> : )" + row + R"(
-      %mean = graph.mul %mean0, %c : )" + row + R"(
-      %meanb = graph.broadcast %mean [0, 1] : )" + row + " -> " + full + R"(
-      %centered = graph.sub %y, %meanb : )" + full + R"(
-      %square = graph.mul %centered, %centered : )" + full + R"(
-      %var0 = graph.reduce sum %square [2] : )" + full + " -> " + row + R"(
-      %var = graph.mul %var0, %c : )" + row + R"(
-      %eps = graph.constant dense<1.0e-2> : )" + row + R"(
-      %var1 = graph.add %var, %eps : )" + row + R"(
-      %scale = graph.rsqrt %var1 : )" + row + R"(
-      %scaleb = graph.broadcast %scale [0, 1] : )" + row + " -> " + full + R"(
-      %norm = graph.mul %centered, %scaleb : )" + full + R"(
-      return %carried, %soft, %norm : )" + full + ", " + full + ", " + full + "\n}\n",
+    check("func.func @main(%x: " + full + R"( {graph.name = "x"}, %y: )" + full +
+              R"( {graph.name = "y"}) -> ()" + full + R"( {graph.name = "sum"}, )" + full +
+              R"( {graph.name = "soft"}, )" + full + R"( {graph.name = "norm"}) {
+      %g = graph.parameter "g" : )" +
+              t("19") + R"(
+      %h = graph.add %x, %y : )" +
+              full + R"(
+      %n = graph.rms_norm %h, %g : )" +
+              t("19") + " epsilon 1.0e-5 : " + full + R"(
+      %nn = graph.tanh %n : )" +
+              full + R"(
+      %carried = graph.mul %h, %nn : )" +
+              full + R"(
+      %max = graph.reduce max %x [2] : )" +
+              full + " -> " + row + R"(
+      %maxr = graph.reshape %max : )" +
+              row + " -> " + one + R"(
+      %maxb = graph.broadcast %maxr [0, 1, 2] : )" +
+              one + " -> " + full + R"(
+      %shifted = graph.sub %x, %maxb : )" +
+              full + R"(
+      %exp = graph.exp %shifted : )" +
+              full + R"(
+      %total = graph.reduce sum %exp [2] : )" +
+              full + " -> " + row + R"(
+      %inverse = graph.reciprocal %total : )" +
+              row + R"(
+      %invb = graph.broadcast %inverse [0, 1] : )" +
+              row + " -> " + full + R"(
+      %soft = graph.mul %exp, %invb : )" +
+              full + R"(
+      %mean0 = graph.reduce sum %y [2] : )" +
+              full + " -> " + row + R"(
+      %c = graph.constant dense<0.0526315789> : )" +
+              row + R"(
+      %mean = graph.mul %mean0, %c : )" +
+              row + R"(
+      %meanb = graph.broadcast %mean [0, 1] : )" +
+              row + " -> " + full + R"(
+      %centered = graph.sub %y, %meanb : )" +
+              full + R"(
+      %square = graph.mul %centered, %centered : )" +
+              full + R"(
+      %var0 = graph.reduce sum %square [2] : )" +
+              full + " -> " + row + R"(
+      %var = graph.mul %var0, %c : )" +
+              row + R"(
+      %eps = graph.constant dense<1.0e-2> : )" +
+              row + R"(
+      %var1 = graph.add %var, %eps : )" +
+              row + R"(
+      %scale = graph.rsqrt %var1 : )" +
+              row + R"(
+      %scaleb = graph.broadcast %scale [0, 1] : )" +
+              row + " -> " + full + R"(
+      %norm = graph.mul %centered, %scaleb : )" +
+              full + R"(
+      return %carried, %soft, %norm : )" +
+              full + ", " + full + ", " + full + "\n}\n",
           16);
   }
 }
@@ -159,32 +211,43 @@ TEST_F(ProgramsTest, AttentionBlock) {
       %y = graph.add %x, %o : tensor<2x5x24xf32>
       return %y : tensor<2x5x24xf32>
     }
-  )mlir", 4);
+  )mlir",
+        4);
 }
 
 /// The gradients' transposes are strides too; sinks, masks and heads without partner.
 TEST_F(ProgramsTest, AttentionGradients) {
   for (std::string e : {"f32", "bf16"}) {
     auto t = [&](const char *shape) { return "tensor<" + std::string(shape) + "x" + e + ">"; };
-    std::string query = t("2x4x5x6"), key = t("2x2x7x6"), value = t("2x2x7x3"), out = t("2x4x5x3"), sinks = t("4");
-    std::string types = query + ", " + key + ", " + value + ", " + out + " -> " + query + ", " + key + ", " + value;
-    checkOps("%x: " + t("2x5x4x6") + " {graph.name = \"x\"}, %k: " + key + " {graph.name = \"k\"}, %v: " + value +
-                 " {graph.name = \"v\"}, %g: " + t("2x5x12") + " {graph.name = \"g\"}, %s: " + sinks +
-                 " {graph.name = \"s\"}, %m: tensor<1x4x1x7xi1> {graph.name = \"m\"}",
-             "  %q = graph.transpose %x [0, 2, 1, 3] : " + t("2x5x4x6") + " -> " + query +
-                 "\n  %gr = graph.reshape %g : " + t("2x5x12") + " -> " + t("2x5x4x3") +
-                 "\n  %gt = graph.transpose %gr [0, 2, 1, 3] : " + t("2x5x4x3") + " -> " + out +
-                 "\n  %a:3 = graph.attention_grad %q, %k, %v cotangent %gt scale 0.4 {causal = true, causalOffset = 2 : i64} : " + types +
-                 "\n  %dqt = graph.transpose %a#0 [0, 2, 1, 3] : " + query + " -> " + t("2x5x4x6") +
-                 "\n  %dq = graph.reshape %dqt : " + t("2x5x4x6") + " -> " + t("2x5x24") +
-                 "\n  %dkt = graph.transpose %a#1 [0, 2, 1, 3] : " + key + " -> " + t("2x7x2x6") +
-                 "\n  %dk = graph.reshape %dkt : " + t("2x7x2x6") + " -> " + t("2x7x12") +
-                 "\n  %dv = graph.neg %a#2 : " + value +
-                 "\n  %b:4 = graph.attention_grad %q, %k, %v mask %m : tensor<1x4x1x7xi1> sinks %s : " + sinks +
-                 " cotangent %gt scale 0.4 {softcap = 2.0} : " + types + ", " + sinks +
-                 "\n  %only = graph.transpose %b#1 [0, 2, 1, 3] : " + key + " -> " + t("2x7x2x6") +
-                 "\n  %ds = graph.neg %b#3 : " + sinks,
-             {{"%dq", t("2x5x24").c_str()}, {"%dk", t("2x7x12").c_str()}, {"%dv", value.c_str()}, {"%only", t("2x7x2x6").c_str()}, {"%ds", sinks.c_str()}}, 16);
+    std::string query = t("2x4x5x6"), key = t("2x2x7x6"), value = t("2x2x7x3"), out = t("2x4x5x3"),
+                sinks = t("4");
+    std::string types =
+        query + ", " + key + ", " + value + ", " + out + " -> " + query + ", " + key + ", " + value;
+    checkOps(
+        "%x: " + t("2x5x4x6") + " {graph.name = \"x\"}, %k: " + key +
+            " {graph.name = \"k\"}, %v: " + value + " {graph.name = \"v\"}, %g: " + t("2x5x12") +
+            " {graph.name = \"g\"}, %s: " + sinks +
+            " {graph.name = \"s\"}, %m: tensor<1x4x1x7xi1> {graph.name = \"m\"}",
+        "  %q = graph.transpose %x [0, 2, 1, 3] : " + t("2x5x4x6") + " -> " + query +
+            "\n  %gr = graph.reshape %g : " + t("2x5x12") + " -> " + t("2x5x4x3") +
+            "\n  %gt = graph.transpose %gr [0, 2, 1, 3] : " + t("2x5x4x3") + " -> " + out +
+            "\n  %a:3 = graph.attention_grad %q, %k, %v cotangent %gt scale 0.4 {causal = true, "
+            "causalOffset = 2 : i64} : " +
+            types + "\n  %dqt = graph.transpose %a#0 [0, 2, 1, 3] : " + query + " -> " +
+            t("2x5x4x6") + "\n  %dq = graph.reshape %dqt : " + t("2x5x4x6") + " -> " + t("2x5x24") +
+            "\n  %dkt = graph.transpose %a#1 [0, 2, 1, 3] : " + key + " -> " + t("2x7x2x6") +
+            "\n  %dk = graph.reshape %dkt : " + t("2x7x2x6") + " -> " + t("2x7x12") +
+            "\n  %dv = graph.neg %a#2 : " + value +
+            "\n  %b:4 = graph.attention_grad %q, %k, %v mask %m : tensor<1x4x1x7xi1> sinks %s : " +
+            sinks + " cotangent %gt scale 0.4 {softcap = 2.0} : " + types + ", " + sinks +
+            "\n  %only = graph.transpose %b#1 [0, 2, 1, 3] : " + key + " -> " + t("2x7x2x6") +
+            "\n  %ds = graph.neg %b#3 : " + sinks,
+        {{"%dq", t("2x5x24").c_str()},
+         {"%dk", t("2x7x12").c_str()},
+         {"%dv", value.c_str()},
+         {"%only", t("2x7x2x6").c_str()},
+         {"%ds", sinks.c_str()}},
+        16);
   }
 }
 

@@ -262,7 +262,7 @@ TEST(Bundle, MissingAndChangedFiles) {
 }
 
 TEST(Bundle, BestLevelIsChosen) {
-  const std::vector<std::string> offered = {"riscv64", "x86-64", "x86-64-v4+avx512bf16",
+  const std::vector<std::string> offered = {"riscv64",   "x86-64",    "x86-64-v4+avx512bf16",
                                             "x86-64-v4", "x86-64-v3", "x86-64-v4+amx-bf16"};
   const std::string best = offered[chooseIsaLevel(offered, "")];
   EXPECT_TRUE(cpuRuns(best));

@@ -21,9 +21,9 @@ struct Failure {
   std::string message;
 };
 
-const DType dtypes[] = {SHARDRT_F64, SHARDRT_F32, SHARDRT_F16, SHARDRT_BF16, SHARDRT_I64,
-                        SHARDRT_I32, SHARDRT_I8,  SHARDRT_UI8, SHARDRT_UI16, SHARDRT_BOOL,
-                        SHARDRT_F8E4M3FN, SHARDRT_F8E5M2};
+const DType dtypes[] = {SHARDRT_F64,  SHARDRT_F32,  SHARDRT_F16,      SHARDRT_BF16,
+                        SHARDRT_I64,  SHARDRT_I32,  SHARDRT_I8,       SHARDRT_UI8,
+                        SHARDRT_UI16, SHARDRT_BOOL, SHARDRT_F8E4M3FN, SHARDRT_F8E5M2};
 
 struct Group {
   int id;

@@ -99,9 +99,7 @@ const Damage damages[] = {
     {"result of 8 bits", [](BundleBuilder &b) { call(b, 1)["d"]["dtype"] = "f8E4M3FN"; },
      "d.dtype: a result is not of 8-bit floats"},
     {"lines of 8 bits",
-     [](BundleBuilder &b) {
-       call(b, 1)["a"]["dtype"] = call(b, 1)["b"]["dtype"] = "f8E4M3FN";
-     },
+     [](BundleBuilder &b) { call(b, 1)["a"]["dtype"] = call(b, 1)["b"]["dtype"] = "f8E4M3FN"; },
      "n, k and lines along k are multiples of 16"},
     {"compute", [](BundleBuilder &b) { call(b, 1)["compute"] = "f64"; },
      "f32 by f32 to f32 is not computed in f64"},

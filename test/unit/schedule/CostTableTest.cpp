@@ -1,4 +1,4 @@
-//===- CostTableTest.cpp - machine.json, and what follows from it ----------===//
+//===- CostTableTest.cpp - Machine.json, and what follows from it ---------===//
 #include "shardc/Support/CostTable.h"
 #include <cmath>
 #include <gtest/gtest.h>

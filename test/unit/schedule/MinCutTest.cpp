@@ -1,4 +1,4 @@
-//===- MinCutTest.cpp - The smallest cut, against all cuts ------------------===//
+//===- MinCutTest.cpp - The smallest cut, against all cuts ----------------===//
 #include "lib/Differentiate/MinCut.h"
 #include <gtest/gtest.h>
 #include <random>

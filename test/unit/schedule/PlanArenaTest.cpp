@@ -1,4 +1,4 @@
-//===- PlanArenaTest.cpp - Places of buffers that live at the same time ----===//
+//===- PlanArenaTest.cpp - Places of buffers that live at the same time ---===//
 #include "mlir/IR/Builders.h"
 #include "shardc/Schedule/Program.h"
 #include <gtest/gtest.h>

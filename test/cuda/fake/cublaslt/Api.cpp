@@ -1,4 +1,4 @@
-//===- Api.cpp - libcublasLt.so.13 -------------------------------------------===//
+//===- Api.cpp - LibcublasLt.so.13 ----------------------------------------===//
 #include "CublasLt.h"
 #include <cstring>
 

@@ -1,4 +1,4 @@
-//===- CublasLt.h - Descriptors of the fake cuBLASLt -----------------------===//
+//===- CublasLt.h - Descriptors of the fake cuBLASLt ----------------------===//
 #pragma once
 #include "driver/Extension.h"
 #include "driver/Log.h"
@@ -45,7 +45,7 @@ struct MatmulDesc {
   int32_t transposeA = 0, transposeB = 0;
   uint32_t epilogue = 1;
   uint64_t bias = 0;
-  int32_t biasType = -1; // as D
+  int32_t biasType = -1;           // as D
   uint64_t aScale = 0, bScale = 0; // of 8-bit floats: addresses of an f32, none: 1
 };
 

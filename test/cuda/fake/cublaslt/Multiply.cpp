@@ -1,4 +1,4 @@
-//===- Multiply.cpp - The products themselves -------------------------------===//
+//===- Multiply.cpp - The products themselves -----------------------------===//
 //
 // Sums are in f32 (f64 for f64) in ascending order of k; tf32 rounds the factors to 10 bits first.
 //
@@ -33,7 +33,8 @@ std::string Product::name() const {
 }
 
 /// What the library's documentation demands of 8-bit floats on sm_89 and sm_90: A transposed and B
-/// not, so that both lie along k; lines, sizes and results of 16 bytes; a product of two E5M2 is none.
+/// not, so that both lie along k; lines, sizes and results of 16 bytes; a product of two E5M2 is
+/// none.
 static std::optional<std::string> refusalOfFloat8(const Product &p) {
   if (uint64_t arch = setting("FAKE_CUDA_ARCH", 80); arch < 89)
     return "8-bit floats on sm_" + std::to_string(arch);
@@ -95,8 +96,9 @@ static double loadFloat8(uint8_t byte, int type) {
   int mantissaBits = type == E4M3 ? 3 : 2, bias = type == E4M3 ? 7 : 15;
   int magnitude = byte & 0x7f, exponent = magnitude >> mantissaBits,
       mantissa = magnitude & ((1 << mantissaBits) - 1);
-  double value = exponent ? std::ldexp((1 << mantissaBits) + mantissa, exponent - bias - mantissaBits)
-                          : std::ldexp(mantissa, 1 - bias - mantissaBits);
+  double value = exponent
+                     ? std::ldexp((1 << mantissaBits) + mantissa, exponent - bias - mantissaBits)
+                     : std::ldexp(mantissa, 1 - bias - mantissaBits);
   if (type == E4M3 ? magnitude == 0x7f : magnitude > 0x7c)
     value = NAN;
   else if (type == E5M2 && magnitude == 0x7c)

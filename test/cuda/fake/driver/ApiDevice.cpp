@@ -1,4 +1,4 @@
-//===- ApiDevice.cpp - Initialisation, devices, contexts, errors -----------===//
+//===- ApiDevice.cpp - Initialisation, devices, contexts, errors ----------===//
 //
 //   FAKE_CUDA_DEVICES (8)              how many there are; 0: none
 //   FAKE_CUDA_ARCH (80)                compute capability of all of them

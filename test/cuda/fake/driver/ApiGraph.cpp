@@ -1,4 +1,4 @@
-//===- ApiGraph.cpp - Capture and replay -------------------------------------===//
+//===- ApiGraph.cpp - Capture and replay ----------------------------------===//
 #include "Driver.h"
 #include <algorithm>
 

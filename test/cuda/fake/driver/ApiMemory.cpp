@@ -1,4 +1,4 @@
-//===- ApiMemory.cpp - Memory, copies, memset -------------------------------===//
+//===- ApiMemory.cpp - Memory, copies, memset -----------------------------===//
 #include "Driver.h"
 #include <cstring>
 #include <stdexcept>

@@ -1,4 +1,4 @@
-//===- ApiModule.cpp - Modules of PTX, launches ------------------------------===//
+//===- ApiModule.cpp - Modules of PTX, launches ---------------------------===//
 //
 // Code is PTX text; a cubin cannot be executed here, and is refused as code for another device.
 //

@@ -1,4 +1,4 @@
-//===- ApiStream.cpp - Streams, events, host functions ----------------------===//
+//===- ApiStream.cpp - Streams, events, host functions --------------------===//
 #include "Driver.h"
 #include <algorithm>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-//===- Driver.h - State of the fake driver ---------------------------------===//
+//===- Driver.h - State of the fake driver --------------------------------===//
 //
 // A device is a thread that executes what lies in its streams, one operation at a time. A lane is a
 // queue: a stream's, or that of a graph's nodes that came from one stream. The head of a lane may

@@ -1,4 +1,4 @@
-//===- Extension.h - What the other fake libraries ask of the driver -------===//
+//===- Extension.h - What the other fake libraries ask of the driver ------===//
 //
 // libcublasLt.so.13 and libnccl.so.2 put their work into the driver's streams through this; it is
 // no part of CUDA.

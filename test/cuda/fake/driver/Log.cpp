@@ -1,4 +1,4 @@
-//===- Log.cpp - The call log -----------------------------------------------===//
+//===- Log.cpp - The call log ---------------------------------------------===//
 #include "Log.h"
 #include "Extension.h"
 #include <cstdio>

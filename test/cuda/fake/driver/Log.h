@@ -1,4 +1,4 @@
-//===- Log.h - The call log -------------------------------------------------===//
+//===- Log.h - The call log -----------------------------------------------===//
 //
 // FAKE_CUDA_LOG names a file; every process appends JSON lines to it. What is wrong is said on
 // stderr too, and in the log as {"error": …}.

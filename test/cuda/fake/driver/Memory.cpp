@@ -1,4 +1,4 @@
-//===- Memory.cpp - Device memory ------------------------------------------===//
+//===- Memory.cpp - Device memory -----------------------------------------===//
 //
 // A device address is reserved, but cannot be touched by the host: the bytes lie elsewhere. New
 // memory is filled with a pattern that is no number in any float type.

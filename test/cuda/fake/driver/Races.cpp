@@ -1,4 +1,4 @@
-//===- Races.cpp - Operations on the same bytes that nothing orders --------===//
+//===- Races.cpp - Operations on the same bytes that nothing orders -------===//
 //
 // For every stretch of memory: who wrote it last, and who has read it since. An operation that does
 // not come behind those, by streams, events and what the host has waited for, races with them.

@@ -1,4 +1,4 @@
-//===- Scheduler.cpp - Which operation runs when ----------------------------===//
+//===- Scheduler.cpp - Which operation runs when --------------------------===//
 #include "Driver.h"
 #include <algorithm>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-//===- Api.cpp - libnccl.so.2: communicators, memory, registration --------------===//
+//===- Api.cpp - Libnccl.so.2: communicators, memory, registration --------===//
 #include "Nccl.h"
 #include <cstring>
 #include <stdexcept>

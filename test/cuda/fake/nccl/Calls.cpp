@@ -1,4 +1,4 @@
-//===- Calls.cpp - libnccl.so.2: collectives and groups ---------------------------===//
+//===- Calls.cpp - Libnccl.so.2: collectives and groups -------------------===//
 #include "Nccl.h"
 
 using namespace fake;

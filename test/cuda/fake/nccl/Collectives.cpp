@@ -1,4 +1,4 @@
-//===- Collectives.cpp - What ranks do together, piece by piece -----------------===//
+//===- Collectives.cpp - What ranks do together, piece by piece -----------===//
 //
 // A rank posts a piece of what it sends as soon as all have taken its last one, and takes the
 // pieces of all others when they are there. If the calls of two ranks are different, both are

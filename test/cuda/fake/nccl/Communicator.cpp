@@ -1,4 +1,4 @@
-//===- Communicator.cpp - Joining, registration, errors ------------------------===//
+//===- Communicator.cpp - Joining, registration, errors -------------------===//
 #include "Nccl.h"
 #include <unistd.h>
 

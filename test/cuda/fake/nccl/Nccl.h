@@ -1,4 +1,4 @@
-//===- Nccl.h - Communicators of the fake NCCL ------------------------------===//
+//===- Nccl.h - Communicators of the fake NCCL ----------------------------===//
 //
 // Ranks meet in a piece of memory that the creator of the unique id holds open and others map
 // through /proc: threads and processes of one machine alike, and nothing is left behind if all die.

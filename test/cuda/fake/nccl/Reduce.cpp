@@ -1,4 +1,4 @@
-//===- Reduce.cpp - Sums, products, extremes over ranks -------------------------===//
+//===- Reduce.cpp - Sums, products, extremes over ranks -------------------===//
 #include "Nccl.h"
 #include "ptx/Numbers.h"
 #include <algorithm>

@@ -1,4 +1,4 @@
-//===- Segment.cpp - Memory that ranks share -----------------------------------===//
+//===- Segment.cpp - Memory that ranks share ------------------------------===//
 #include "Nccl.h"
 #include <cstring>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-//===- AccessRecorder.cpp - Which bytes a launch touched -------------------===//
+//===- AccessRecorder.cpp - Which bytes a launch touched ------------------===//
 #include "AccessRecorder.h"
 #include <algorithm>
 

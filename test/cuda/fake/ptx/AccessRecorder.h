@@ -1,4 +1,4 @@
-//===- AccessRecorder.h - Which bytes a launch touched ---------------------===//
+//===- AccessRecorder.h - Which bytes a launch touched --------------------===//
 //
 // Bytes read and written, and who did it last: two threads of one launch that use a word, one of
 // them writing, with nothing between them that orders them, are a race.

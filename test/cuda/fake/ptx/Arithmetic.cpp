@@ -1,4 +1,4 @@
-//===- Arithmetic.cpp - Sums, products, quotients, elementary functions ----===//
+//===- Arithmetic.cpp - Sums, products, quotients, elementary functions ---===//
 #include "Handlers.h"
 #include <limits>
 

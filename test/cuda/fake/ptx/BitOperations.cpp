@@ -1,4 +1,4 @@
-//===- BitOperations.cpp - Logic, shifts, fields, bytes --------------------===//
+//===- BitOperations.cpp - Logic, shifts, fields, bytes -------------------===//
 #include "Handlers.h"
 
 namespace fake {

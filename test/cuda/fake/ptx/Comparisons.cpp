@@ -1,4 +1,4 @@
-//===- Comparisons.cpp - Predicates and selections -------------------------===//
+//===- Comparisons.cpp - Predicates and selections ------------------------===//
 #include "Handlers.h"
 
 namespace fake {

@@ -1,4 +1,4 @@
-//===- Conversions.cpp - Moves and conversions -----------------------------===//
+//===- Conversions.cpp - Moves and conversions ----------------------------===//
 #include "Handlers.h"
 #include <limits>
 

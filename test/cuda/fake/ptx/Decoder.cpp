@@ -1,4 +1,4 @@
-//===- Decoder.cpp - Statements of PTX to instructions ---------------------===//
+//===- Decoder.cpp - Statements of PTX to instructions --------------------===//
 #include "Decoder.h"
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-//===- Decoder.h - Statements of PTX to instructions -----------------------===//
+//===- Decoder.h - Statements of PTX to instructions ----------------------===//
 #pragma once
 #include "Kernel.h"
 #include <unordered_map>

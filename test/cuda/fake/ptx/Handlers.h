@@ -1,4 +1,4 @@
-//===- Handlers.h - Loops over lanes ---------------------------------------===//
+//===- Handlers.h - Loops over lanes --------------------------------------===//
 #pragma once
 #include "Decoder.h"
 

@@ -1,4 +1,4 @@
-//===- Kernel.h - Decoded kernels and what executes them -------------------===//
+//===- Kernel.h - Decoded kernels and what executes them ------------------===//
 //
 // A warp is 32 lanes in step. Registers are arrays of 32 lanes in one block of memory; constants
 // and special registers lie there too, so that every operand is an offset and an instruction a loop

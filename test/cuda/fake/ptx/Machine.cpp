@@ -1,4 +1,4 @@
-//===- Machine.cpp - Blocks and warps --------------------------------------===//
+//===- Machine.cpp - Blocks and warps -------------------------------------===//
 #include "Kernel.h"
 #include <algorithm>
 #include <cinttypes>

@@ -1,4 +1,4 @@
-//===- MatrixOperations.cpp - mma.sync, ldmatrix ---------------------------===//
+//===- MatrixOperations.cpp - Mma.sync, ldmatrix --------------------------===//
 //
 // A warp multiplies a 16 x k matrix by a k x 8 one; who holds which element is the PTX manual's
 // layout: with g = lane / 4 and t = lane % 4, results are rows g and g + 8, columns 2t and 2t + 1.

@@ -1,4 +1,4 @@
-//===- MemoryOperations.cpp - Loads, stores, asynchronous copies -----------===//
+//===- MemoryOperations.cpp - Loads, stores, asynchronous copies ----------===//
 #include "Handlers.h"
 
 namespace fake {

@@ -1,4 +1,4 @@
-//===- Numbers.cpp - The number types of PTX -------------------------------===//
+//===- Numbers.cpp - The number types of PTX ------------------------------===//
 #include "Numbers.h"
 #include <iterator>
 

@@ -1,4 +1,4 @@
-//===- Numbers.h - The number types of PTX ---------------------------------===//
+//===- Numbers.h - The number types of PTX --------------------------------===//
 #pragma once
 #include <cmath>
 #include <cstdint>

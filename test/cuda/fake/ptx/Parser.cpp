@@ -1,4 +1,4 @@
-//===- Parser.cpp - PTX text to statements ---------------------------------===//
+//===- Parser.cpp - PTX text to statements --------------------------------===//
 #include "Decoder.h"
 #include <regex>
 

@@ -1,4 +1,4 @@
-//===- WarpOperations.cpp - Barriers, shuffles, votes ----------------------===//
+//===- WarpOperations.cpp - Barriers, shuffles, votes ---------------------===//
 #include "Handlers.h"
 
 namespace fake {

@@ -1,4 +1,4 @@
-//===- CollectiveTest.cpp - NCCL over threads and processes ---------------------===//
+//===- CollectiveTest.cpp - NCCL over threads and processes ---------------===//
 #include "Gpu.h"
 #include <sys/wait.h>
 #include <thread>

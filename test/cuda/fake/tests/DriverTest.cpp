@@ -1,4 +1,4 @@
-//===- DriverTest.cpp - Memory, streams, events, graphs, races ---------------===//
+//===- DriverTest.cpp - Memory, streams, events, graphs, races ------------===//
 #include "Gpu.h"
 
 using namespace fake::tests;

@@ -1,4 +1,4 @@
-//===- Gpu.h - The fake libraries through the runtime's own loader -----------===//
+//===- Gpu.h - The fake libraries through the runtime's own loader --------===//
 //
 // A test's body runs in a process of its own: settings are read when the driver starts, and a
 // device that has failed stays so.

@@ -1,4 +1,4 @@
-//===- MatmulTest.cpp - cuBLASLt ----------------------------------------------===//
+//===- MatmulTest.cpp - CuBLASLt ------------------------------------------===//
 #include "Gpu.h"
 
 using namespace fake::tests;

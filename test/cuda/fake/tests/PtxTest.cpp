@@ -1,4 +1,4 @@
-//===- PtxTest.cpp - What the interpreter of PTX does and finds ----------------===//
+//===- PtxTest.cpp - What the interpreter of PTX does and finds -----------===//
 #include "Gpu.h"
 #include <numeric>
 
