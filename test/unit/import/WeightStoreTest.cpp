@@ -146,8 +146,8 @@ TEST(WeightStore, RefusesDamagedFiles) {
       {withHeader("{", ""), "header is not JSON"},
       {withHeader("[]", ""), "header is not an object"},
       {withHeader(R"({"a": 1})", ""), "tensor \"a\": entry is not an object"},
-      {withHeader(R"({"a": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}})", "1"),
-       "dtype F8_E4M3 is not supported"},
+      {withHeader(R"({"a": {"dtype": "F8_E8M0", "shape": [1], "data_offsets": [0, 1]}})", "1"),
+       "dtype F8_E8M0 is not supported"},
       {withHeader(R"({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}})", "1234"),
        "shape is not a list of sizes"},
       {withHeader(
