@@ -32,7 +32,7 @@ def test_recipes_differ(trained):  # noqa: F811
 
 
 # A cut tensor's scale is that of the whole one: the first step differs by f32's rounding, and later ones by what that tips over in 8 bits.
-@pytest.mark.parametrize("mesh", [mesh for mesh in MESHES if mesh != "1"])
+@pytest.mark.parametrize("mesh", [mesh for mesh in MESHES if mesh != "1" and "ep" not in mesh])
 def test_meshes_agree(trained, mesh):  # noqa: F811
     result, expected = trained(case(mesh, "hybrid")), trained(case("1", "hybrid"))
     np.testing.assert_allclose(result.losses[0], expected.losses[0], rtol=1e-5)
