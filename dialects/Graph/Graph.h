@@ -76,6 +76,10 @@ mlir::Operation *cloneLocal(mlir::OpBuilder &builder, mlir::Operation *op,
 mlir::Value broadcastScalar(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value scalar,
                             llvm::ArrayRef<int64_t> shape);
 
+/// `value` with elements of `elementType`: itself, if it has them.
+mlir::Value castTo(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value value,
+                   mlir::Type elementType);
+
 /// The type that scalars of `elementType` are computed in (narrow floats: f32; ui32: i32; …).
 mlir::Type computeType(mlir::Type elementType);
 

@@ -1,5 +1,4 @@
-//===- GraphDerivative.cpp - formulas of cotangents, and the elementwise ops without a line in the
-// table --===//
+//===- GraphDerivative.cpp - Formulas of cotangents, and ops outside of the table -===//
 //
 // The table is GraphElementwise.td.
 //

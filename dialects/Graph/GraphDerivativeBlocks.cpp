@@ -1,5 +1,4 @@
-//===- GraphDerivativeBlocks.cpp - vector-Jacobian products: normalisation, rope, attention, loss
-//-----===//
+//===- GraphDerivativeBlocks.cpp - Cotangents of norms, rope, attention, loss ===//
 //
 // Statistics are computed again from the input rather than kept: that costs a pass over rows which
 // the derivative reads anyway. Everything here is per row of the last dimensions, which Fuse makes

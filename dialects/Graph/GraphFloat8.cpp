@@ -1,5 +1,4 @@
-//===- GraphFloat8.cpp - tensors of 8-bit floats with a scale
-//----------------------------------===//
+//===- GraphFloat8.cpp - Tensors of 8-bit floats with a scale -------------===//
 //
 // Current scaling, the recipe of NVIDIA's Transformer Engine for one scale a tensor:
 //
@@ -34,8 +33,7 @@ Quantized graph::quantize(OpBuilder &b, Location loc, Value value, Type element)
       b, loc, Reduction::Max, amax,
       llvm::to_vector(llvm::seq<int64_t>(0, cast<RankedTensorType>(amax.getType()).getRank())));
   auto scalar = RankedTensorType::get({}, b.getF32Type());
-  if (!type.getElementType().isF32())
-    amax = CastOp::create(b, loc, amax, b.getF32Type());
+  amax = castTo(b, loc, amax, b.getF32Type());
   amax = MaxOp::create(b, loc, amax, ConstantOp::splat(b, loc, scalar, kLeastMaximum));
   Value scale = DivOp::create(b, loc, ConstantOp::splat(b, loc, scalar, largestOf(element)), amax);
   Value unit = ReciprocalOp::create(b, loc, scale);

@@ -18,7 +18,7 @@ Value graph::broadcastScalar(OpBuilder &b, Location loc, Value scalar, ArrayRef<
   return BroadcastOp::create(b, loc, type.clone(shape), scalar, b.getDenseI64ArrayAttr({}));
 }
 
-static Value castTo(OpBuilder &b, Location loc, Value value, Type elementType) {
+Value graph::castTo(OpBuilder &b, Location loc, Value value, Type elementType) {
   if (cast<RankedTensorType>(value.getType()).getElementType() == elementType)
     return value;
   return CastOp::create(b, loc, value, elementType);

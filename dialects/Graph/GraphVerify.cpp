@@ -1,6 +1,7 @@
 //===- GraphVerify.cpp - Verifiers of the graph dialect, in the order of the ODS constraints -===//
 
 #include "dialects/Graph/Graph.h"
+#include "shardc/Support/ElementBytes.h"
 
 #include "llvm/ADT/StringSet.h"
 
@@ -322,10 +323,6 @@ static LogicalResult checkBlocks(Operation *op, int64_t blocks, int64_t rows, in
     return op->emitOpError() << "has " << blocks << " blocks, which do not divide " << rows
                              << " rows and " << experts << " experts";
   return success();
-}
-
-static bool isFloat8(Type tensor) {
-  return isa<Float8E4M3FNType, Float8E5M2Type>(getElementTypeOrSelf(tensor));
 }
 
 LogicalResult EinsumOp::verify() {

@@ -7,9 +7,9 @@
 //         otherwise).
 //
 // 1. Make the mesh. 2. Select the plan. 3. Match every parameter: by its own name, its module's
-// path, or the role that Raise found; the first matching line wins. 4. Apply styles; experts that
-// are cut get their tokens (ExpertDispatch.h). 5. Inputs and outputs. 6. Report lines that match
-// nothing.
+//    path, or the role that Raise found; the first matching line wins. 4. Apply styles; experts
+//    that are cut get their tokens (ExpertDispatch.h). 5. Inputs and outputs. 6. Report lines that
+//    match nothing.
 //
 //===----------------------------------------------------------------------===//
 

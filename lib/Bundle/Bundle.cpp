@@ -1,9 +1,9 @@
 //===- Bundle.cpp - A partitioned module to a directory on disk -----------===//
 //
 // 1. Fuse. 2. Flatten to a command list, plan the arena. 3. For each ISA level, lower the kernels
-// that the list launches and emit a shared object; for GPUs, compile what was lowered to an image
-// for each architecture. 4. Write everything into a temporary sibling directory, the manifest last,
-// and rename it.
+//    that the list launches and emit a shared object; for GPUs, compile what was lowered to an
+//    image for each architecture. 4. Write everything into a temporary sibling directory, the
+//    manifest last, and rename it.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Bundle/Bundle.h"

@@ -128,17 +128,9 @@ static RankedTensorType withSize(Type type, int64_t dim, int64_t size) {
 }
 
 /// Sums of many terms are not kept in 16 bits.
-static RankedTensorType sumType(Type type) {
-  auto tensor = cast<RankedTensorType>(type);
-  Type element = tensor.getElementType();
-  return tensor.clone(element.isF64() ? element : Type(Float32Type::get(type.getContext())));
-}
-
-static Value castTo(OpBuilder &builder, Value value, RankedTensorType type) {
-  return value.getType() == type
-             ? value
-             : graph::CastOp::create(builder, value.getLoc(), value, type.getElementType())
-                   .getResult();
+static Type sumElement(Type type) {
+  Type element = cast<RankedTensorType>(type).getElementType();
+  return element.isF64() ? element : Type(Float32Type::get(type.getContext()));
 }
 
 namespace {
@@ -259,7 +251,7 @@ LogicalResult ChunkBuilder::addChunk(int64_t number) {
     hidden.push_back(gradient);
   for (auto [value, sum] : llvm::zip(head.shared, sums))
     if (Value gradient = cotangents.get(value)) {
-      gradient = castTo(builder, gradient, sumType(value.getType()));
+      gradient = graph::castTo(builder, gradient.getLoc(), gradient, sumElement(value.getType()));
       sum = sum ? graph::AddOp::create(builder, loc, sum, gradient).getResult() : gradient;
     }
   return success();
@@ -282,7 +274,8 @@ FailureOr<ChunkedLoss> ChunkBuilder::run() {
   for (auto [value, sum] : llvm::zip(head.shared, sums))
     if (sum)
       result.cotangents.push_back(
-          {value, castTo(builder, sum, cast<RankedTensorType>(value.getType()))});
+          {value, graph::castTo(builder, sum.getLoc(), sum,
+                                cast<RankedTensorType>(value.getType()).getElementType())});
   return result;
 }
 

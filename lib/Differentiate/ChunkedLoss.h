@@ -1,5 +1,4 @@
-//===- ChunkedLoss.h - the loss without all logits at once
-//--------------------------------------===//
+//===- ChunkedLoss.h - The loss without all logits at once ----------------===//
 
 #ifndef SHARDC_LIB_DIFFERENTIATE_CHUNKEDLOSS_H
 #define SHARDC_LIB_DIFFERENTIATE_CHUNKEDLOSS_H

@@ -2,7 +2,7 @@
 //
 //   1. Forward over the block: which values depend on a leaf.
 //   2. Backward over it: an op whose results have a cotangent gives its operands theirs
-//   (DerivativeOpInterface).
+//      (DerivativeOpInterface).
 //
 // A layout constraint holds for the cotangent too: what lies along the sequence on the way there
 // comes back so (GSPMD does the same).

@@ -5,11 +5,10 @@
 //         gradients…) and for each layer function the pair that LayerSplit makes.
 //
 //   1. The loss is appended, with the cotangent of the output that it is of, or, chunk by chunk, of
-//   what the logits are made of.
+//      what the logits are made of.
 //   2. The entry's ops are visited in reverse; a call becomes a call of the layer's forward
-//   function, and calls of its recompute and
-//      backward functions are appended. Calls that differ in what is active (frozen parameters,
-//      first layer) have functions of their own.
+//      function, and calls of its recompute and backward functions are appended. Calls that differ
+//      in what is active (frozen parameters, first layer) have functions of their own.
 //   3. Outputs are replaced by loss, counted tokens and one gradient for each trained parameter.
 //
 //===----------------------------------------------------------------------===//
@@ -20,9 +19,9 @@
 #include "LayerSplit.h"
 #include "Loss.h"
 #include "shardc/Sharding/Sharding.h"
+#include "shardc/Support/NamePattern.h"
 
 #include "llvm/ADT/MapVector.h"
-#include "llvm/Support/Regex.h"
 
 using namespace mlir;
 
@@ -115,16 +114,15 @@ LogicalResult Entry::chooseOutput(StringRef wanted) {
 }
 
 LogicalResult Entry::chooseParameters(StringRef frozen) {
-  llvm::Regex pattern(frozen);
-  std::string error;
-  if (!frozen.empty() && !pattern.isValid(error))
-    return function.emitError() << "frozen: \"" << frozen
-                                << "\" is not a regular expression: " << error;
+  FailureOr<NamePattern> pattern =
+      NamePattern::parse("frozen", frozen, [&] { return function.emitError(); });
+  if (failed(pattern))
+    return failure();
   bool anyFrozen = false;
   for (auto parameter : function.getBody().getOps<graph::ParameterOp>()) {
     if (!isDifferentiable(parameter.getType()))
       continue;
-    if (!frozen.empty() && pattern.match(parameter.getName())) {
+    if (pattern->matches(parameter.getName())) {
       anyFrozen = true;
       continue;
     }
@@ -174,9 +172,7 @@ LogicalResult Entry::buildLoss(int64_t chunks) {
                      : graph::ReshapeOp::create(
                            builder, loc, RankedTensorType::get({}, type.getElementType()), value)
                            .getResult();
-    loss = type.getElementType() == builder.getF32Type()
-               ? flat
-               : graph::CastOp::create(builder, loc, flat, builder.getF32Type()).getResult();
+    loss = graph::castTo(builder, loc, flat, builder.getF32Type());
     tokens = graph::ConstantOp::splat(builder, loc, scalar, 1);
     seeds.push_back({value, graph::ConstantOp::splat(builder, loc, type, 1)});
     return success();

@@ -2,12 +2,11 @@
 //
 //   1. Joint: the layer's ops, then their derivatives in reverse, in one block.
 //   2. Cut: which values of the forward part to keep, so that the backward part follows from them
-//   by cheap ops alone and as few bytes
-//      as possible are kept. Minimum cut from what must be kept or is an argument to what the
-//      backward part reads; an edge inside a value weighs its bytes, one through a cheap op (it can
-//      be repeated) is free. Weights weigh nothing: they are there.
+//      by cheap ops alone and as few bytes as possible are kept. Minimum cut from what must be kept
+//      or is an argument to what the backward part reads; an edge inside a value weighs its bytes,
+//      one through a cheap op (it can be repeated) is free. Weights weigh nothing: they are there.
 //   3. Policy: of the kept values some are recomputed instead; the function `recompute` makes them
-//   from arguments and kept values.
+//      from arguments and kept values.
 //   4. Functions: forward with the kept values as more results; recompute; backward.
 //
 //===----------------------------------------------------------------------===//

@@ -56,9 +56,7 @@ CrossEntropy buildCrossEntropy(OpBuilder &builder, Location loc, Value logits, V
   Scribe s{builder, loc};
   auto outputType = cast<RankedTensorType>(logits.getType());
   Type f32 = builder.getF32Type();
-  Value x = outputType.getElementType() == f32
-                ? logits
-                : graph::CastOp::create(builder, loc, logits, f32).getResult();
+  Value x = graph::castTo(builder, loc, logits, f32);
   auto type = cast<RankedTensorType>(x.getType());
   auto labelType = cast<RankedTensorType>(labels.getType());
   int64_t vocabulary = type.getShape().back();
@@ -88,10 +86,7 @@ CrossEntropy buildCrossEntropy(OpBuilder &builder, Location loc, Value logits, V
                              s.binary<graph::MulOp>(s.binary<graph::SubOp>(softmax, onehot),
                                                     s.splat(type, 1.0 / positions)),
                              s.splat(type, 0));
-  result.cotangent =
-      outputType == type
-          ? cotangent
-          : graph::CastOp::create(builder, loc, cotangent, outputType.getElementType()).getResult();
+  result.cotangent = graph::castTo(builder, loc, cotangent, outputType.getElementType());
   return result;
 }
 

@@ -7,14 +7,13 @@
 //
 // Walks the ops once, in order, with type promotion as in torch:
 //   1. What does not depend on a parameter (masks, rope tables) is computed as it was, and narrowed
-//   where it is read.
+//      where it is read.
 //   2. Contractions, attention and convolutions are narrow unless all that they read is wide.
 //   3. Pointwise arithmetic, norms, activations, lookups and movement are narrow if every
-//   activation that they read is; they keep their
-//      statistics in f32 inside.
+//      activation that they read is; they keep their statistics in f32 inside.
 //   4. All else is wide (exponentials, sums, softmax, running sums, routing scores): its narrow
-//   operands are widened. This is what models
-//      do by hand (`.float()`), and what an f32 export does not show any more.
+//      operands are widened. This is what models do by hand (`.float()`), and what an f32 export
+//      does not show any more.
 //   5. A parameter that matches `keep` makes the ops that read it wide.
 //
 // Policy: torch's MixedPrecisionPolicy(param_dtype) and autocast lists (reference/semantics.md
@@ -26,8 +25,7 @@
 
 #include "dialects/Graph/Graph.h"
 #include "dialects/Shard/Shard.h"
-
-#include "llvm/Support/Regex.h"
+#include "shardc/Support/NamePattern.h"
 
 using namespace mlir;
 
@@ -53,7 +51,7 @@ Precision precisionOf(Operation *op) {
 
 class Narrower {
 public:
-  Narrower(func::FuncOp function, Type narrow, const llvm::Regex *keep)
+  Narrower(func::FuncOp function, Type narrow, const NamePattern &keep)
       : function(function), narrow(narrow), wide(Float32Type::get(function.getContext())),
         keep(keep) {}
   void run();
@@ -68,7 +66,7 @@ private:
 
   func::FuncOp function;
   Type narrow, wide;
-  const llvm::Regex *keep;
+  const NamePattern &keep;
   DenseSet<Value> dependent; ///< on a parameter
   DenseMap<std::pair<Value, Type>, Value> casts;
 };
@@ -83,7 +81,7 @@ bool Narrower::isNarrow(Operation *op) {
   bool anyNarrow = false, anyWide = false, anyParameter = false;
   for (Value operand : op->getOperands()) {
     if (auto parameter = operand.getDefiningOp<graph::ParameterOp>()) {
-      if (keep && keep->match(parameter.getName()))
+      if (keep.matches(parameter.getName()))
         return false;
       anyParameter |= isFloat(operand, wide);
     } else if (dependent.contains(operand)) {
@@ -182,14 +180,12 @@ struct MixedPrecisionPass : impl::MixedPrecisionPassBase<MixedPrecisionPass> {
       function.emitError() << "dtype: \"" << dtype << "\" is not f32, bf16 or f16";
       return signalPassFailure();
     }
-    llvm::Regex pattern(keep);
-    std::string error;
-    if (!keep.empty() && !pattern.isValid(error)) {
-      function.emitError() << "keep: \"" << keep << "\" is not a regular expression: " << error;
+    FailureOr<NamePattern> pattern =
+        NamePattern::parse("keep", keep, [&] { return function.emitError(); });
+    if (failed(pattern))
       return signalPassFailure();
-    }
     if (narrow != b.getF32Type())
-      Narrower(function, narrow, keep.empty() ? nullptr : &pattern).run();
+      Narrower(function, narrow, *pattern).run();
   }
 };
 } // namespace

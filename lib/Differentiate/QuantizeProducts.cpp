@@ -1,15 +1,14 @@
-//===- QuantizeProducts.cpp - linear layers in 8-bit floats
-//--------------------------------------------===//
+//===- QuantizeProducts.cpp - Linear layers in 8-bit floats ---------------===//
 //
 // Input:  the flat entry function, with roles. Output: the same; products of activations with
 // weights of linear layers read 8-bit floats.
 //
 //   1. A contraction is rewritten if its role is a linear layer's, one factor is made of a
-//   parameter alone, and the sizes are multiples of 16.
+//      parameter alone, and the sizes are multiples of 16.
 //   2. Each factor is quantized once, in front of its first reader, however many read it (q, k and
-//   v; gate and up).
+//      v; gate and up).
 //   3. What the derivative multiplies follows from graph.scaled_einsum: the cotangent is quantized
-//   there, the factors are not again.
+//      there, the factors are not again.
 //
 // Known limits: experts' products (graph.grouped_matmul) stay. The master copy of a weight is what
 // is quantized, in every step.
@@ -20,9 +19,9 @@
 
 #include "dialects/Graph/Graph.h"
 #include "dialects/Shard/Shard.h"
+#include "shardc/Support/NamePattern.h"
 
 #include "llvm/Support/Format.h"
-#include "llvm/Support/Regex.h"
 
 using namespace mlir;
 
@@ -151,12 +150,10 @@ struct QuantizeProductsPass : impl::QuantizeProductsPassBase<QuantizeProductsPas
       function.emitError() << "recipe: \"" << recipe << "\" is not e4m3 or hybrid";
       return signalPassFailure();
     }
-    llvm::Regex pattern(skip);
-    std::string error;
-    if (!skip.empty() && !pattern.isValid(error)) {
-      function.emitError() << "skip: \"" << skip << "\" is not a regular expression: " << error;
+    FailureOr<NamePattern> pattern =
+        NamePattern::parse("skip", skip, [&] { return function.emitError(); });
+    if (failed(pattern))
       return signalPassFailure();
-    }
     Type forward = Float8E4M3FNType::get(&getContext());
     Quantizer quantizer(forward,
                         recipe == "hybrid" ? Type(Float8E5M2Type::get(&getContext())) : forward);
@@ -168,8 +165,7 @@ struct QuantizeProductsPass : impl::QuantizeProductsPassBase<QuantizeProductsPas
         continue;
       ++found;
       StringRef name = product->weight.getName();
-      std::string reason =
-          !skip.empty() && pattern.match(name) ? "is skipped" : product->whyNot(train);
+      std::string reason = pattern->matches(name) ? "is skipped" : product->whyNot(train);
       if (print)
         llvm::outs() << llvm::left_justify(name, 56) << " "
                      << (reason.empty() ? "fp8 " + recipe : "not in fp8: " + reason) << "\n";

@@ -1,4 +1,4 @@
-//===- Compile.cpp - Shardc compile ---------------------------------------===//
+//===- Compile.cpp - shardc compile ---------------------------------------===//
 
 #include "Instances.h"
 

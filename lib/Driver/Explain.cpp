@@ -1,4 +1,4 @@
-//===- Explain.cpp - Shardc explain and inspect: what a bundle's manifest says -===//
+//===- Explain.cpp - shardc explain and inspect: what a bundle's manifest says -===//
 
 #include "BundleJson.h"
 #include "shardc/Driver/Driver.h"

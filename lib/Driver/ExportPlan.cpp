@@ -1,4 +1,4 @@
-//===- ExportPlan.cpp - Shardc export-plan: a plan as an ONNX device configuration -===//
+//===- ExportPlan.cpp - shardc export-plan: a plan as an ONNX device configuration -===//
 
 #include "shardc/Driver/Driver.h"
 

@@ -5,7 +5,7 @@
 // are a program with several entry points: weights and kernels that are equal exist once,
 // temporaries share the arena.
 //
-//===------------------------------------------------------------------------------------------------===//
+//===----------------------------------------------------------------------===//
 
 #include "Instances.h"
 

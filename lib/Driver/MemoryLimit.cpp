@@ -4,8 +4,8 @@
 // `auto` looks for the least recomputation that fits:
 //
 //   1. nothing is recomputed; 2. the first K layers are, K by bisection (the arena shrinks with K:
-//   what a layer keeps lives from its forward to its backward pass, and all of them live at the
-//   turn); 3. all are, and nothing is gathered ahead of use.
+//      what a layer keeps lives from its forward to its backward pass, and all of them live at the
+//      turn); 3. all are, and nothing is gathered ahead of use.
 //
 //===----------------------------------------------------------------------===//
 

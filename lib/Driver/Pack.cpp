@@ -1,5 +1,4 @@
-//===- Pack.cpp - shardc pack: a bundle's directory as one zip file
-//---------------------------------===//
+//===- Pack.cpp - shardc pack: a bundle's directory as one zip file -------===//
 
 #include "shardc/Bundle/Archive.h"
 #include "shardc/Driver/Driver.h"

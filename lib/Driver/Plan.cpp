@@ -1,12 +1,12 @@
-//===- Plan.cpp - Shardc plan: a bundle's step before it runs -------------===//
+//===- Plan.cpp - shardc plan: a bundle's step before it runs -------------===//
 //
 // Reads program.json and manifest.json of a bundle and says for one entry:
 //
 //   1. Memory: what lives when, the peak, and what it is made of.
 //   2. Time: computation and collectives on a timeline (Schedule/Timeline.h), by the table of costs
-//   that the bundle was compiled with, another one
-//      (--costs) or a model of a machine (--gflops, --memory-gbps, --link-gbps, --latency-us): what
-//      every collective costs, how much of it is hidden, and what stays exposed.
+//      that the bundle was compiled with, another one (--costs) or a model of a machine (--gflops,
+//      --memory-gbps, --link-gbps, --latency-us): what every collective costs, how much of it is
+//      hidden, and what stays exposed.
 //   3. Where each parameter lies: bucket, offset, sharding.
 //
 // As text, as JSON, or as one HTML page with pictures (no scripts, nothing fetched).

@@ -1,15 +1,13 @@
-//===- Profile.cpp - shardc profile: what computing and moving bytes costs on this machine
-//---------------===//
+//===- Profile.cpp - shardc profile: what computing and moving bytes costs ---===//
 //
 //   1. A program with one command for each number (ProfileProgram.h) is compiled as any other.
 //   2. shard-run runs it on as many ranks as asked for, over the channel asked for, and writes a
-//   trace.
+//      trace.
 //   3. A kernel takes the median over runs and ranks. A collective takes, of each run, the shortest
-//   of all ranks' times, which is that of the
-//      rank that came last: the others' hold the waiting for it. The median over runs, and a line
-//      through the sizes: latency and bandwidth.
+//      of all ranks' times, which is that of the rank that came last: the others' hold the waiting
+//      for it. The median over runs, and a line through the sizes: latency and bandwidth.
 //
-//===----------------------------------------------------------------------------------------------------===//
+//===----------------------------------------------------------------------===//
 
 #include "BundleJson.h"
 #include "ProfileProgram.h"

@@ -1,5 +1,4 @@
-//===- ProfileProgram.cpp - what shardc profile runs
-//--------------------------------------------===//
+//===- ProfileProgram.cpp - What shardc profile runs ----------------------===//
 //
 // One command for each number that is wanted, in the form in which programs have it: kernels come
 // from the same generators, collectives go through the same channel, on all groups of ranks at

@@ -1,5 +1,4 @@
-//===- ProfileProgram.h - what shardc profile runs
-//----------------------------------------------===//
+//===- ProfileProgram.h - What shardc profile runs ------------------------===//
 #ifndef SHARDC_LIB_DRIVER_PROFILEPROGRAM_H
 #define SHARDC_LIB_DRIVER_PROFILEPROGRAM_H
 

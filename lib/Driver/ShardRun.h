@@ -1,5 +1,4 @@
-//===- ShardRun.h - the runtime's program
-//-------------------------------------------------------===//
+//===- ShardRun.h - The runtime's program ---------------------------------===//
 #ifndef SHARDC_LIB_DRIVER_SHARDRUN_H
 #define SHARDC_LIB_DRIVER_SHARDRUN_H
 

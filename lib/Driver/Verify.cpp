@@ -1,10 +1,10 @@
-//===- Verify.cpp - Shardc verify: numbers against the unsharded program, stage by stage -===//
+//===- Verify.cpp - shardc verify: numbers against the unsharded program, stage by stage -===//
 //
 // The imported program, interpreted on one device, is the reference. After every stage the module
 // is interpreted again (after Partition on all simulated devices), and the compiled bundle runs on
 // ranks of one process. Each line compares one stage's outputs with the reference.
 //
-//===----------------------------------------------------------------------------------------------------===//
+//===----------------------------------------------------------------------===//
 
 #include "ShardRun.h"
 #include "shardc/Driver/Driver.h"

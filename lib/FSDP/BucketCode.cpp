@@ -42,9 +42,7 @@ static Value overlapped(Value value, bool isBackward = false) {
 }
 
 Value BucketCode::castTo(Value value, Type element) {
-  return cast<RankedTensorType>(value.getType()).getElementType() == element
-             ? value
-             : graph::CastOp::create(builder, loc(), value, element).getResult();
+  return graph::castTo(builder, loc(), value, element);
 }
 
 Value BucketCode::gatherReplicas(Value owned, const Bucket &bucket) {
@@ -117,9 +115,8 @@ Value BucketCode::pack(const Bucket &bucket, ArrayRef<Value> gradients, ArrayRef
   for (auto [gradient, axes, item] : llvm::zip(gradients, pending, bucket.items)) {
     AxisList missing = refineBy(data, axes), present = refineBy(axes, data);
     llvm::erase_if(missing, [&](const AxisRef &axis) { return llvm::is_contained(present, axis); });
-    Value part = missing.empty() ? gradient : onlyFirst(gradient, missing);
-    if (cast<RankedTensorType>(part.getType()).getElementType() != reduceType(bucket))
-      part = graph::CastOp::create(builder, loc(), part, reduceType(bucket));
+    Value part =
+        castTo(missing.empty() ? gradient : onlyFirst(gradient, missing), reduceType(bucket));
     if (before) {
       Value view = shard::BucketViewOp::create(builder, loc(), part.getType(), before,
                                                builder.getI64IntegerAttr(item->offset));

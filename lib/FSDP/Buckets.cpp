@@ -1,12 +1,12 @@
 //===- Buckets.cpp - Which parameter lies where ---------------------------===//
 //
 //   1. A parameter that only one layer's calls use belongs to that layer's unit. Of the others,
-//   those that are first used behind the last layer
-//      are one unit (final norm, head), the rest another (embedding).
+//      those that are first used behind the last layer are one unit (final norm, head), the rest
+//      another (embedding).
 //   2. Inside of a unit: one bucket for each combination of element type, type of the uses,
-//   trainability, decay, optimizer, axes over which the
-//      parameter is whole (the norm of the gradient counts those ranks once), and axes over which
-//      it is sharded: experts that are cut over a part of dp_shard have the rest.
+//      trainability, decay, optimizer, axes over which the parameter is whole (the norm of the
+//      gradient counts those ranks once), and axes over which it is sharded: experts that are cut
+//      over a part of dp_shard have the rest.
 //   3. Offsets are multiples of 64 elements, so that views are aligned for every type.
 //
 //===----------------------------------------------------------------------===//
@@ -101,7 +101,7 @@ static bool haveCommonPart(const TrainedParameter &a, const TrainedParameter &b)
 }
 
 FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, const AxisList &shards,
-                                  int64_t replicas, const llvm::Regex *noDecay,
+                                  int64_t replicas, const NamePattern &noDecay,
                                   bool splitMatrices) {
   BucketPlan plan;
   llvm::MapVector<std::pair<Attribute, Attribute>, SmallVector<graph::ParameterOp>> named;
@@ -161,7 +161,7 @@ FailureOr<BucketPlan> planBuckets(func::FuncOp entry, const Mesh &mesh, const Ax
     setAxes(own, mesh, parameter->sharding, shards);
     bool isMatrix = splitMatrices && parameter->gradient >= 0 && parameter->global.getRank() == 2 &&
                     isLayerUnit(parameter->unit);
-    bool hasDecay = !noDecay || !noDecay->match(parameter->name.getValue());
+    bool hasDecay = !noDecay.matches(parameter->name.getValue());
     auto found = llvm::find_if(plan.buckets, [&](const Bucket &bucket) {
       return bucket.unit == parameter->unit &&
              bucket.element == parameter->local.getElementType() &&

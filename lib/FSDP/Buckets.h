@@ -7,7 +7,7 @@
 #include "dialects/Shard/Shard.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "llvm/Support/Regex.h"
+#include "shardc/Support/NamePattern.h"
 
 namespace shardc {
 
@@ -63,11 +63,11 @@ struct BucketPlan {
 };
 
 /// `shards`: axes over which buckets are sharded; a bucket can be cut into `replicas` times as many
-/// parts. `noDecay`: names without weight decay; null: none. `splitMatrices`: matrices of layers
+/// parts. `noDecay`: names without weight decay. `splitMatrices`: matrices of layers
 /// have buckets of their own.
 mlir::FailureOr<BucketPlan> planBuckets(mlir::func::FuncOp entry, const Mesh &mesh,
                                         const AxisList &shards, int64_t replicas,
-                                        const llvm::Regex *noDecay, bool splitMatrices);
+                                        const NamePattern &noDecay, bool splitMatrices);
 
 } // namespace shardc
 

@@ -6,10 +6,10 @@
 //
 //   1. Buckets (Buckets.h).
 //   2. Parameters: before a unit's first use its shards are cast, gathered, and taken apart by
-//   views; again before its backward pass, if
-//      the layer is not the last and nothing else was asked for.
+//      views; again before its backward pass, if the layer is not the last and nothing else was
+//      asked for.
 //   3. Gradients: as soon as the last of a bucket is there they are packed, and reduced or added to
-//   what earlier micro-batches left.
+//      what earlier micro-batches left.
 //   4. Norm and update: in the same entry (`step`), or in one of their own.
 //
 // Everything is an ordinary tensor op or collective: the result runs in the interpreter. When a
@@ -328,8 +328,7 @@ void FSDPBuilder::buildOptimizerStep() {
   for (const Bucket &bucket : plan.buckets)
     if (bucket.isTrained) {
       Value gradient = gradientState(entry, bucket, true);
-      if (cast<RankedTensorType>(gradient.getType()).getElementType() != bucket.element)
-        gradient = graph::CastOp::create(entry.builder, entry.loc(), gradient, bucket.element);
+      gradient = graph::castTo(entry.builder, entry.loc(), gradient, bucket.element);
       gradients.push_back({&bucket, gradient});
       squares.push_back({&bucket, code.squares(gradient, bucket)});
     }
@@ -452,16 +451,13 @@ struct FSDPPass : impl::FSDPPassBase<FSDPPass> {
     FailureOr<FSDPConfig> config = readOptions(layout);
     if (failed(config))
       return signalPassFailure();
-    llvm::Regex pattern(noDecay);
-    std::string error;
-    if (!noDecay.empty() && !pattern.isValid(error)) {
-      module.emitError() << "no-decay: \"" << noDecay
-                         << "\" is not a regular expression: " << error;
+    FailureOr<NamePattern> pattern =
+        NamePattern::parse("no-decay", noDecay, [&] { return module.emitError(); });
+    if (failed(pattern))
       return signalPassFailure();
-    }
-    FailureOr<BucketPlan> plan = planBuckets(
-        function, layout.mesh, layout.shards, layout.replicas(),
-        noDecay.empty() ? nullptr : &pattern, config->optimizer.kind == OptimizerSpec::Muon);
+    FailureOr<BucketPlan> plan =
+        planBuckets(function, layout.mesh, layout.shards, layout.replicas(), *pattern,
+                    config->optimizer.kind == OptimizerSpec::Muon);
     if (failed(plan))
       return signalPassFailure();
     if (config->optimizer.kind == OptimizerSpec::Muon &&

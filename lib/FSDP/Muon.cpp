@@ -1,13 +1,12 @@
-//===- Muon.cpp - directions of matrices
-//--------------------------------------------------------===//
+//===- Muon.cpp - Directions of matrices ----------------------------------===//
 //
 // Orthogonalising needs whole matrices, and a bucket's shards end anywhere:
 //
 //   1. The flat momentum is gathered over the shard axes, in the type that is computed in; a matrix
-//   that tensor parallelism cuts is gathered too.
+//      that tensor parallelism cuts is gathered too.
 //   2. Matrices of one shape (the wide orientation) become one batch, padded with zeros to a
-//   multiple of the ranks that share the work: each
-//      takes its part of the batch, and the results are gathered. Every rank has the same commands.
+//      multiple of the ranks that share the work: each takes its part of the batch, and the results
+//      are gathered. Every rank has the same commands.
 //   3. Newton-Schulz: X <- a X + (b G + c G G) X with G = X X^T, on X / |X|.
 //   4. The way back: the part under tensor parallelism, the flat buffer, the shard.
 //
@@ -49,11 +48,7 @@ private:
   template <typename Op>
   Value collective(const AxisList &over, StringRef why, ArrayRef<int64_t> shape, Value input,
                    int64_t dim);
-  Value castTo(Value value, Type type) {
-    return cast<RankedTensorType>(value.getType()).getElementType() == type
-               ? value
-               : graph::CastOp::create(builder, loc, value, type).getResult();
-  }
+  Value castTo(Value value, Type type) { return graph::castTo(builder, loc, value, type); }
   Value reshape(Value value, ArrayRef<int64_t> shape) {
     return graph::ReshapeOp::create(builder, loc,
                                     cast<RankedTensorType>(value.getType()).clone(shape), value);

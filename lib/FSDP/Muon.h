@@ -1,5 +1,4 @@
-//===- Muon.h - directions of matrices
-//----------------------------------------------------------===//
+//===- Muon.h - Directions of matrices ------------------------------------===//
 
 #ifndef SHARDC_LIB_FSDP_MUON_H
 #define SHARDC_LIB_FSDP_MUON_H

@@ -1,5 +1,4 @@
-//===- OptimizerOptions.cpp - the table of optimizers' options
-//----------------------------------===//
+//===- OptimizerOptions.cpp - The table of optimizers' options ------------===//
 
 #include "shardc/FSDP/Optimizer.h"
 

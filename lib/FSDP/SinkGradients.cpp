@@ -1,19 +1,17 @@
-//===- SinkGradients.cpp - what is done with a layer's gradients is done in the layer
-//-----------===//
+//===- SinkGradients.cpp - What is done with a layer's gradients, in the layer -===//
 //
-// Input:  entries that call layer functions, behind FSDP. Output: the same; where every call of a
-// layer function widens one of its results,
-//         or adds it to what is in a bucket's state, the function does, with the state's part as an
-//         argument.
+// Input:  entries that call layer functions, behind FSDP.
+// Output: the same; where every call of a layer function widens one of its results, or adds it to
+//         what is in a bucket's state, the function does, with the state's part as an argument.
 //
-//     %dw = call @layer_backward(%x)                     %v = bucket_view %state at 64
-//     %v = bucket_view %state at 64               ->     %new = call @layer_backward(%x, %v) //
-//     which ends with cast and add %new = add %v, (cast %dw)
+//     %dw = call @layer_backward(%x)          %v = bucket_view %state at 64
+//     %v = bucket_view %state at 64      ->   %new = call @layer_backward(%x, %v)
+//     %new = add %v, (cast %dw)               … which ends with cast and add
 //
 // What makes the gradient can then write it as it is kept, and add it in place: no kernel of its
 // own reads all of it again.
 //
-//===--------------------------------------------------------------------------------------------===//
+//===----------------------------------------------------------------------===//
 
 #include "shardc/FSDP/Passes.h"
 

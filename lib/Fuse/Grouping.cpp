@@ -1,18 +1,16 @@
 //===- Grouping.cpp - Which ops become one kernel -------------------------===//
 //
 // 1. Every op that is not an index lambda founds a group (contraction, attention, row op, op of
-// class Loops) and takes in what can be done
-//    on its result while it is in registers: elementwise ops behind a contraction (of CPUs: on GPUs
-//    they join the rows that follow), transposes behind an attention, ops over the same rows around
-//    a row op.
+//    class Loops) and takes in what can be done on its result while it is in registers: elementwise
+//    ops behind a contraction (of CPUs: on GPUs they join the rows that follow), transposes behind
+//    an attention, ops over the same rows around a row op.
 // 2. From the last op to the first, each index lambda is either inlined into its consumers or
-// founds a group of its own, whichever is
-//    less work: computing it again per evaluation against writing it once and reading it back. A
-//    value that somebody needs in memory (a result, a collective, a call, an operand that is read
-//    by strides) has no choice; if a pointwise kernel goes on computing with it, that kernel writes
-//    it too.
+//    founds a group of its own, whichever is less work: computing it again per evaluation against
+//    writing it once and reading it back. A value that somebody needs in memory (a result, a
+//    collective, a call, an operand that is read by strides) has no choice; if a pointwise kernel
+//    goes on computing with it, that kernel writes it too.
 // 3. Reshapes of memory need no kernel: they stay, as another name of the same buffer, and so do
-// slices that are contiguous there.
+//    slices that are contiguous there.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"

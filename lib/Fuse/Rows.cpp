@@ -4,9 +4,9 @@
 // join, in program order:
 //
 //   * elementwise ops and further row ops over the same rows that read a member, also through a
-//   broadcast of a value per row;
+//     broadcast of a value per row;
 //   * the elementwise producer of its input, if others want that value too: it is then a second
-//   result (residual sum and norm).
+//     result (residual sum and norm).
 //
 // Whatever else a joining op reads must be defined before the group's first op, so that no other
 // kernel comes to lie between two members.

@@ -4,8 +4,10 @@
 // floats in f32, with ordinary ops behind it. Until here it was one op, so that what pends between
 // devices is the rounded result.
 //
-//     %y = scaled_einsum %a, %b scales %s, %t   ->   %c = einsum %a, %b; %u = mul %s, %t; %v = mul
-//     %c, broadcast %u; %y = cast %v
+//     %y = scaled_einsum %a, %b scales %s, %t   ->   %c = einsum %a, %b
+//                                                    %u = mul %s, %t
+//                                                    %v = mul %c, broadcast %u
+//                                                    %y = cast %v
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -24,8 +26,7 @@ void expandScaledProducts(func::FuncOp function) {
     Value unit = graph::MulOp::create(builder, loc, op.getLhsScale(), op.getRhsScale());
     Value result = graph::MulOp::create(
         builder, loc, sum, graph::broadcastScalar(builder, loc, unit, sumType.getShape()));
-    if (op.getType() != sumType)
-      result = graph::CastOp::create(builder, loc, result, op.getType().getElementType());
+    result = graph::castTo(builder, loc, result, op.getType().getElementType());
     for (Value made : {sum, result})
       made.getDefiningOp()->setDiscardableAttrs(op->getDiscardableAttrDictionary());
     op->replaceAllUsesWith(ValueRange{result});

@@ -4,8 +4,8 @@
 // it is read once, and one launch is less.
 //
 //   * Kernels of index lambdas. What one of them needs of another must be the same element,
-//   computed in passing. Example: the backward pass
-//     of a gated activation, whose three products all read the gate.
+//     computed in passing. Example: the backward pass of a gated activation, whose three products
+//     all read the gate.
 //   * Kernels over the same rows. Example: a norm that is computed again and its own backward pass.
 //
 // Two groups may be joined if no way leads from one to the other through anything else: as a

@@ -1,5 +1,4 @@
-//===- BoundedOps.cpp - ops on a cache of any length
-//-------------------------------------------===//
+//===- BoundedOps.cpp - Ops on a cache of any length ----------------------===//
 //
 // What becomes of each op (GrowingCache.cpp): constants that depend on the length, appending, and
 // ops along the cache's dimension.

@@ -1,5 +1,4 @@
-//===- CacheBounder.h - one import made to hold for every length of a cache
-//--------------------===//
+//===- CacheBounder.h - One import made to hold for every length of a cache -===//
 
 #ifndef SHARDC_LIB_IMPORT_CACHEBOUNDER_H
 #define SHARDC_LIB_IMPORT_CACHEBOUNDER_H

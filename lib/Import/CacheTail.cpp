@@ -1,5 +1,4 @@
-//===- CacheTail.cpp - what lies beyond a cache's length
-//---------------------------------------===//
+//===- CacheTail.cpp - What lies beyond a cache's length ------------------===//
 //
 // An exported mask compares the index of a key with that of a query: `key <= length + query`. With
 // n = length + step keys, an index from n on is above every query, as query < step. That is what is

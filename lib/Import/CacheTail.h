@@ -1,5 +1,4 @@
-//===- CacheTail.h - what lies beyond a cache's length
-//-----------------------------------------===//
+//===- CacheTail.h - What lies beyond a cache's length --------------------===//
 
 #ifndef SHARDC_LIB_IMPORT_CACHETAIL_H
 #define SHARDC_LIB_IMPORT_CACHETAIL_H

@@ -1,6 +1,7 @@
 //===- Elementwise.cpp - Arithmetic, comparison, logic, casts -------------===//
 
 #include "NodeContext.h"
+#include "shardc/Support/ElementBytes.h"
 
 using namespace mlir;
 using namespace shardc;
@@ -119,8 +120,7 @@ static LogicalResult importWhere(NodeContext &n) {
 
 /// `saturate` is about 8-bit floats only.
 static LogicalResult importCastTo(NodeContext &n, Type type) {
-  bool isFloat8 = isa<FloatType>(type) && type.getIntOrFloatBitWidth() == 8;
-  return n.done(n.cast(n.input(0), type, isFloat8 && n.getInt("saturate", 1) != 0));
+  return n.done(n.cast(n.input(0), type, isFloat8(type) && n.getInt("saturate", 1) != 0));
 }
 
 static LogicalResult importCast(NodeContext &n) {

@@ -1,5 +1,4 @@
-//===- GrowingCache.cpp - caches of a fixed capacity
-//-------------------------------------------===//
+//===- GrowingCache.cpp - Caches of a fixed capacity ----------------------===//
 //
 // A decoder exported with a key/value cache appends to it: present = concat(past, new), one entry
 // longer in every run. Shapes are static here, so the buffer has its full size at once, and the
@@ -7,16 +6,15 @@
 // length, and how, is found by importing the model for two lengths and comparing the two, op by op:
 //
 //   1. sizes that differ are the cache's dimension, all with the full size now; ops that mix it
-//   with others are refused;
+//      with others are refused;
 //   2. integers that differ are a + b * length; they become ops on the length. Anything else that
-//   differs is refused;
+//      differs is refused;
 //   3. appending becomes writing at the length:
 //        %present = concat %past, %new dim 2      %at = length + iota; %present = scatter_elements
 //        replace %past, %at, %new axis 2
 //      and the output replaces the input, in place; so does length + step the length;
 //   4. entries beyond the length take no part: softmax gets minus infinity there, contractions
-//   zero, unless the model's own mask
-//      does it (CacheTail.cpp).
+//      zero, unless the model's own mask does it (CacheTail.cpp).
 //
 // Points 2 to 4 are BoundedOps.cpp. So `key <= query + length` and rotary tables for `length +
 // iota` come out of the exporter's own shape arithmetic.

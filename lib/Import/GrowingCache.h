@@ -1,5 +1,4 @@
-//===- GrowingCache.h - caches of a fixed capacity
-//---------------------------------------------===//
+//===- GrowingCache.h - Caches of a fixed capacity ------------------------===//
 
 #ifndef SHARDC_LIB_IMPORT_GROWINGCACHE_H
 #define SHARDC_LIB_IMPORT_GROWINGCACHE_H

@@ -5,12 +5,11 @@
 //
 // 1. Read and check the file (OnnxModel.cpp); list every node whose operator is unknown.
 // 2. Plan names: module path of each node, which initializers are weights (Names.cpp,
-// Initializers.cpp).
+//    Initializers.cpp).
 // 3. Bind the dimensions of the inputs, and those inputs that the caller gives as constants.
 // 4. Import node by node: one small function an operator, found in a table; functions of the file
-// inline. The types of
-//    results follow from operands. A node that fails poisons its results, so that all independent
-//    errors are told.
+//    inline. The types of results follow from operands. A node that fails poisons its results, so
+//    that all independent errors are told.
 // 5. Fold what depends on neither inputs nor weights (Folder.cpp) and drop what nobody uses.
 //
 // A cache of a fixed capacity takes two imports up to step 4, and a comparison (GrowingCache.cpp).

@@ -2,13 +2,12 @@
 //
 // 1. What depends on the model's inputs is found by one walk over the names.
 // 2. Each float initializer gets a role from how it is read: matrix of a linear layer, table, bias,
-// … or none.
+//    … or none.
 // 3. One whose name is a module path ("model.norm.weight") is a weight under that name, whatever
-// its role. One whose name an
-//    exporter made up ("val_110", "onnx::MatMul_556") is a weight if it has a role: `<path of the
-//    reader>.weight`; a matrix on the right of a product is [in, out] because a transpose was
-//    folded, and becomes [out, in] again. The other values (masks, rope tables, scalars) are
-//    constants.
+//    its role. One whose name an exporter made up ("val_110", "onnx::MatMul_556") is a weight if it
+//    has a role: `<path of the reader>.weight`; a matrix on the right of a product is [in, out]
+//    because a transpose was folded, and becomes [out, in] again. The other values (masks, rope
+//    tables, scalars) are constants.
 // 4. A matrix that equals a table of the same shape is tied to it: one weight with two names.
 //
 // Limits: a weight that an exporter changed (1 + w of zero-centred norms) cannot have its own name,

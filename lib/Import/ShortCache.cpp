@@ -1,12 +1,11 @@
-//===- ShortCache.cpp - does a short cache take the same way?
-//-------------------------------------===//
+//===- ShortCache.cpp - Does a short cache take the same way? -------------===//
 //
 // What depends on the length of a cache is inferred from two imports near its capacity
 // (GrowingCache.cpp). A graph may take another way at short lengths, as Phi-3's rotary tables do,
 // which change at 4096 positions. So a third import, for a few entries, must be what the two say:
 // the same ops, sizes and numbers that are linear in the length.
 //
-//===----------------------------------------------------------------------------------------------===//
+//===----------------------------------------------------------------------===//
 
 #include "CacheBounder.h"
 

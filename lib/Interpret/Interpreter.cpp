@@ -4,7 +4,7 @@
 // tensors.
 //
 //   1. describe the entry: names, global types and shardings of inputs and outputs, the mesh
-//   (Entry.cpp)
+//      (Entry.cpp)
 //   2. refuse what would exceed the byte budget (Budget.cpp), before anything runs
 //   3. cut the inputs into the devices' parts
 //   4. run op by op: graph ops on each device by itself, shard ops on all devices together, calls

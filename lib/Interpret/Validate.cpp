@@ -1,9 +1,9 @@
 //===- Validate.cpp - Runs the program before and after every pass --------===//
 //
 //   1. before the first pass: make seeded inputs for the module as it is, interpret, keep the
-//   outputs
+//      outputs
 //   2. after every pass: interpret again on the same global inputs, compare with the outputs kept,
-//   keep the new ones
+//      keep the new ones
 //   3. the first output that moves beyond the bound is an error that names the pass
 //
 // The bound is relative to the largest element: growth × eps × max|x|, eps of the coarsest float

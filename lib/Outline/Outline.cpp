@@ -6,13 +6,11 @@
 // 1. Find layers by path, or by repetition if there are no paths.
 // 2. Make each convex, so that it can be a call.
 // 3. Compare layers; those of one kind share a function. Constants that are equal in all of them
-// are inside it,
-//    those that differ become arguments.
+//    are inside it, those that differ become arguments.
 // 4. Build the functions and replace the ops.
 //
-//   %3 = graph.rms_norm ... {graph.path = "model.layers.0.norm"}     %3 = func.call @layer_0(%2,
-//   %w0) %4 = graph.rms_norm ... {graph.path = "model.layers.1.norm"} ->  %4 = func.call
-//   @layer_0(%3, %w1)
+//   %3 = graph.rms_norm … {graph.path = "layers.0.norm"}  ->  %3 = func.call @layer_0(%2, %w0)
+//   %4 = graph.rms_norm … {graph.path = "layers.1.norm"}      %4 = func.call @layer_0(%3, %w1)
 //
 // Known limit: two layers whose equal ops stand in another order are two kinds.
 //

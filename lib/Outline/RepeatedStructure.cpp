@@ -2,11 +2,10 @@
 //
 // 1. Every op gets a symbol: its name, attributes and types, not its weights or constants.
 // 2. The tandem repeat (period p, at least two copies) that covers most of the sequence is the
-// layer list; of those
-//    that cover nearly as much the shortest period wins, so that one layer is not seen as two.
+//    layer list; of those that cover nearly as much the shortest period wins, so that one layer is
+//    not seen as two.
 // 3. A repeat can start anywhere in its period: the start with the fewest values crossing the
-// boundaries is
-//    taken, which is the residual stream.
+//    boundaries is taken, which is the residual stream.
 //
 //===----------------------------------------------------------------------===//
 

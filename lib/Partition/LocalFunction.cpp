@@ -5,13 +5,12 @@
 //
 // Ops are visited in order. For each:
 //   1. its sharding rule, the shardings that its operands have and that its results shall have
-//   choose the axes of
-//      every factor (chooseFactorAxes);
+//      choose the axes of every factor (chooseFactorAxes);
 //   2. operands are resharded to what the op then needs; a reshard is made once for all users of a
-//   value;
+//      value;
 //   3. the padded tail of unevenly cut dimensions that the op reduces is made neutral;
 //   4. the op is built on local operands with local types (LocalizeOpInterface where that is not
-//   enough);
+//      enough);
 //   5. results are resharded to what the program says about them, pending reductions resolved.
 //
 // Limits: one block; a value is resharded where it is first needed.

@@ -7,7 +7,7 @@
 // collectives.
 //
 //   1. Functions are converted callees first (LocalFunction), so that a call knows what its callee
-//   takes and gives.
+//      takes and gives.
 //   2. The module is marked `shard.partitioned` and checked (verifyPartitioned).
 //
 //===----------------------------------------------------------------------===//

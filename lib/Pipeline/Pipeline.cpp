@@ -1,27 +1,23 @@
 //===- Pipeline.cpp - The whole order of the compiler ---------------------===//
 //
 //  1. Raise      first, on the flat program: constants (masks, rope tables) are still beside what
-//  reads them. Per kind
-//                of layer would be less work, but the pass is linear and fast enough on 80 layers.
+//     reads them. Per kind of layer would be less work, but the pass is linear and fast enough on
+//     80 layers.
 //  2. Unpack     packed weights, so that plans see q, k and v.
 //  3. Roles      after Unpack, so that each piece has its own.
 //  4. Annotate   on the flat program: plans name modules, and a plan may treat layers differently.
-//  What it
-//                puts on ops and weights is part of a layer's kind.
-//                Mixed precision (training) behind it: annotation looks at who reads a weight,
-//                which is a cast from then on. Products of 8-bit floats behind that: they are
-//                scaled from the type that is computed in.
+//     What it puts on ops and weights is part of a layer's kind. Mixed precision (training) behind
+//     it: annotation looks at who reads a weight, which is a cast from then on. Products of 8-bit
+//     floats behind that: they are scaled from the type that is computed in.
 //  5. Outline    from here on work is per kind of layer.
 //  6. Differentiate (training) after Outline: one backward function per kind; before Propagate, so
-//  that shardings are decided for forward and
-//                backward pass together.
+//     that shardings are decided for forward and backward pass together.
 //  7. Propagate  shardings to all values, through calls. Gradients stay pending over the
-//  data-parallel axes.
+//     data-parallel axes.
 //  8. Partition  local types and collectives; then clean-up, since planned reshards overlap (q, k
-//  and v
-//                gather the same input).
+//     and v gather the same input).
 //  9. FSDP       (training) on local shapes: what tensor parallelism left of a parameter is what a
-//  bucket holds.
+//     bucket holds.
 //
 //===----------------------------------------------------------------------===//
 

@@ -4,12 +4,10 @@
 // (Prepare.h). Output: a closed sharding on every value.
 //
 //   1. Every tensor value, and every result of a function, is a value of the graph; every op with a
-//   sharding rule
-//      is a node. A call is one identity node for each operand (to the callee's argument) and
-//      result.
+//      sharding rule is a node. A call is one identity node for each operand (to the callee's
+//      argument) and result.
 //   2. For each priority, then for each stage: nodes are visited until none changes anything
-//   (propagateOp). Shardings
-//      only grow, so that this ends.
+//      (propagateOp). Shardings only grow, so that this ends.
 //   3. What was open is closed, and written back with its origin and with conflicts.
 //
 // Stages: ops that pass every factor through first, so that shardings travel along the residual

@@ -5,16 +5,15 @@
 // then removes the repetition of key/value heads and turns masks into attributes.
 //
 // 1. From the einsum with the values up: casts, the safe-softmax guard (NaN -> 0), the sink
-// column's slice, the softmax.
+//    column's slice, the softmax.
 // 2. From the softmax up: sinks, masks (added, or selected against -inf), soft cap, scale, in any
-// sensible order.
+//    sensible order.
 // 3. The einsum of queries and keys. Its letters tell the roles of dimensions: the softmax's is the
-// key position, the
-//    last one that only queries have is the query position, summed ones are features, the rest is
-//    batch and heads.
+//    key position, the last one that only queries have is the query position, summed ones are
+//    features, the rest is batch and heads.
 // 4. Operands become [batch, heads, position, feature] through their views, so that it does not
-// matter how many reshapes
-//    and transposes the exporter put between, or whether batch and heads are one dimension.
+//    matter how many reshapes and transposes the exporter put between, or whether batch and heads
+//    are one dimension.
 //
 // Limits: the softmax runs along the last dimension; queries have a position dimension (it may be
 // of size one).

@@ -3,8 +3,7 @@
 // Clean-up of graph.attention, raised or imported as one operator:
 // 1. key and value heads that are repeated for a group of query heads lose the repetition;
 // 2. masks that hide nothing go; causal ones, with or without a window, become attributes; of a
-// conjunction only the rest
-//    stays an operand;
+//    conjunction only the rest stays an operand;
 // 3. a mask select(c, 0, -inf) becomes c; dimensions that a mask only repeats shrink to one;
 // 4. the exporters' guards around it go: nan -> 0, and a choice on a condition that is known.
 //

@@ -1,12 +1,11 @@
 //===- Masks.cpp - Which keys a mask shows to a query ---------------------===//
 //
 // 1. A constant mask is read row by row: what a row sees must be one interval, and its ends move
-// with the row.
+//    with the row.
 // 2. A computed mask is built from comparisons of positions: each side is an affine function of the
-// indices (iotas,
-//    constants that turn out affine, sums, views), so a comparison is a half plane in (query, key),
-//    `and` intersects and `not` complements. This is what remains of a mask that is too large for
-//    an exporter to fold.
+//    indices (iotas, constants that turn out affine, sums, views), so a comparison is a half plane
+//    in (query, key), `and` intersects and `not` complements. This is what remains of a mask that
+//    is too large for an exporter to fold.
 //
 // Hidden means -inf, or so far below zero (-1e4) that exp underflows. A row without any key would
 // become an average under a finite mask and zeros under an attribute: such masks are left alone.

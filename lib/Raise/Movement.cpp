@@ -8,7 +8,7 @@
 // 3. transpose of a concat whose parts are transposed anyway
 // 4. einsum and elementwise ops on flattened rows -> on the rows' own dimensions
 // 5. gather of rows that are known and follow each other -> slice; slices of a transposed packed
-// value -> of the value
+//    value -> of the value
 //
 //===----------------------------------------------------------------------===//
 

@@ -3,8 +3,7 @@
 // 1. x * rsqrt(mean(x^2) + eps), however the inverse root is written          -> rms_norm x
 // 2. rms_norm (x - mean(x))                                                   -> layer_norm x
 // 3. a weight and a bias that vary along the normalised dimensions only join their norm; Gemma's 1
-// + w is a weight
-//    like any other
+//    + w is a weight like any other
 // 4. cast16(norm(cast32(x))) -> norm of the 16-bit x, whose statistics are f32 anyway
 //
 // A 16-bit weight stays outside: the norm is rounded before it is multiplied. Norms without a mean

@@ -5,8 +5,7 @@
 // whole blocks.
 //
 // 1. Equal subexpressions merge: patterns compare values by identity. Again at the end, since every
-// use of a rope table
-//    emits it anew.
+//    use of a rope table emits it anew.
 // 2. All patterns run to a fixed point; each file of this folder holds those of one subject.
 // 3. On request, a remark counts the blocks of each function.
 //

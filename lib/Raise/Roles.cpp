@@ -4,15 +4,14 @@
 // given by role where a model has no names.
 //
 // 1. From attention up: the product that the query comes from is q_proj, through rope, norms
-// (q_norm), biases and views;
-//    likewise k and v. One product for several of them is qkv_proj (kv_proj without the query).
+//    (q_norm), biases and views; likewise k and v. One product for several of them is qkv_proj
+//    (kv_proj without the query).
 // 2. From attention down: the next product is o_proj.
 // 3. act(a) * b: the products behind a and b are gate_proj and up_proj (gate_up_proj if they are
-// one), the next one down
-//    is down_proj. act(a) without a partner: fc1 and fc2. Products with an expert per row:
-//    experts_gate_up and experts_down.
+//    one), the next one down is down_proj. act(a) without a partner: fc1 and fc2. Products with an
+//    expert per row: experts_gate_up and experts_down.
 // 4. From topk up: router. From the results up: lm_head. Gathered rows of a parameter: embedding.
-// Other norms: norm.
+//    Other norms: norm.
 //
 // The first role found stays, in this order.
 //

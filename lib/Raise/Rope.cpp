@@ -1,11 +1,11 @@
 //===- Rope.cpp - Rotary position embedding -------------------------------===//
 //
-// 1. x * cos + rotate_half(x) * sin, with tables whose two halves are provably equal -> rope with
-// half-width tables
-// 2. concat(a * cos - b * sin, b * cos + a * sin)                                   -> rope of
-// concat(a, b)
-// 3. concat(rope(first features of x), the other features of x)                     -> rope that
-// passes the others on
+// 1. x * cos + rotate_half(x) * sin, with tables whose two halves are provably equal
+//      -> rope with half-width tables
+// 2. concat(a * cos - b * sin, b * cos + a * sin)
+//      -> rope of concat(a, b)
+// 3. concat(rope(first features of x), the other features of x)
+//      -> rope that passes the others on
 //
 // The value has four dimensions. Which of them are the positions is where the tables vary: [batch,
 // heads, positions, features] stays, [batch, positions, heads, features] is transposed there and

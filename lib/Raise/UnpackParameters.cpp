@@ -4,17 +4,19 @@
 // Output: one product a piece, each with its segment of the parameter, so that a split of one piece
 // is not a split of its neighbours:
 //
-//   %w = graph.parameter "c_attn.weight" : [64, 192]       %w = graph.parameter "c_attn.weight"
-//   segment [1, 64, 64] of 192 %y = graph.einsum "bsk,kn->bsn" %x, %w           =>    %k =
-//   graph.einsum "bsk,kn->bsn" %x, %w %k = graph.slice %y [0, 0, 64]
+//   %w = graph.parameter "c_attn.weight" : [64, 192]
+//   %y = graph.einsum "bsk,kn->bsn" %x, %w
+//   %k = graph.slice %y [0, 0, 64]
+//     =>
+//   %w = graph.parameter "c_attn.weight" segment [1, 64, 64] of 192
+//   %k = graph.einsum "bsk,kn->bsn" %x, %w
 //
 // 1. A value is unpacked if all its uses are slices along one dimension that do not overlap. (What
-// it is computed from may have
-//    other uses; a product that does is computed for its pieces again.)
+//    it is computed from may have other uses; a product that does is computed for its pieces
+//    again.)
 // 2. The slice moves up: through bias additions and other elementwise ops, transposes, reshapes
-// that keep the dimension or
-//    split it with the piece outermost, to the weight of an einsum or grouped_matmul, and into the
-//    parameter.
+//    that keep the dimension or split it with the piece outermost, to the weight of an einsum or
+//    grouped_matmul, and into the parameter.
 //
 // Limits: pieces within heads (each head's q, k, v beside each other) stay packed: heads shard well
 // as they are. A parameter has one segment.

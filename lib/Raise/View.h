@@ -8,8 +8,9 @@
 //
 //   %0 = reshape %k : 2x4x16x8 -> 2x4x1x16x8       dims (2)(4)()(16)(8)
 //   %1 = broadcast %0 : -> 2x4x3x16x8              dims (2)(4)(r3)(16)(8)
-//   %2 = reshape %1 : -> 2x12x16x8                 dims (2)(4 r3)(16)(8): every key head serves
-//   three query heads
+//   %2 = reshape %1 : -> 2x12x16x8                 dims (2)(4 r3)(16)(8)
+//
+// Every key head serves three query heads.
 //
 //===----------------------------------------------------------------------===//
 

@@ -4,9 +4,9 @@
 // program.
 //
 //   1. Walk each entry function; a layer call is walked in its place, with the caller's buffers as
-//   its arguments. Kernels become launches,
-//      collectives commands; a reshape is its input's buffer, a view of a bucket a part of one. A
-//      weight gets one buffer per layout that kernels want, a state one for all entries.
+//      its arguments. Kernels become launches, collectives commands; a reshape is its input's
+//      buffer, a view of a bucket a part of one. A weight gets one buffer per layout that kernels
+//      want, a state one for all entries.
 //   2. Commands that depend on weights and constants only go to the init list.
 //
 //===----------------------------------------------------------------------===//

@@ -3,7 +3,7 @@
 // Partition leaves a dictionary on every collective: what needed it, who asked, from which sharding
 // to which, at what cost, and what the decision was against. `shardc explain` prints these lines.
 //
-//===----------------------------------------------------------------------------------------------------===//
+//===----------------------------------------------------------------------===//
 
 #include "Origin.h"
 

@@ -4,18 +4,16 @@
 // which collectives are started and waited for.
 //
 //   1. Small collectives that nobody asked to overlap (loss, token counts) move down to where their
-//   result is needed.
+//      result is needed.
 //   2. Collectives of tensor parallelism start where their source is ready; products that nothing
-//   up to there needs (gradients of weights) come behind
-//      the start (OverlapTensorParallel.cpp).
+//      up to there needs (gradients of weights) come behind the start (OverlapTensorParallel.cpp).
 //   3. A gather of parameters that FSDP marked (`shard.overlap`) starts so many units ahead, or as
-//   late as hides it (OverlapGathers.cpp). It ends
-//      where it stood. A gather over replicas that makes its source starts one unit earlier, and
-//      ends where this one starts.
+//      late as hides it (OverlapGathers.cpp). It ends where it stood. A gather over replicas that
+//      makes its source starts one unit earlier, and ends where this one starts.
 //   4. A reduction that FSDP marked starts where it stands. It ends when so many later ones want to
-//   start, when by the table of costs it is complete
-//      (auto), or where its result is first needed after the last of them; what depends on it until
-//      then (a part of the norm) is done behind its end.
+//      start, when by the table of costs it is complete (auto), or where its result is first needed
+//      after the last of them; what depends on it until then (a part of the norm) is done behind
+//      its end.
 //   5. A gather into a state, which nobody reads any more, ends with the entry.
 //
 // Limits instead of a queue: at most so many units are whole and so many packs alive, which is what

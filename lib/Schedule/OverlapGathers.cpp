@@ -4,11 +4,10 @@
 // What makes a gather's source (a cast of the shard, a gather over replicas) goes with it.
 //
 //   * By distance: when the gathers of the unit so many units before it have ended; a gather over
-//   replicas one unit earlier.
+//     replicas one unit earlier.
 //   * Auto: as late as hides it, but not earlier than that. From the last to the first, a gather
-//   has to end when its wait comes or the next gather
-//     starts, whichever is earlier, in a step without any waiting; what the link has to do for
-//     reductions in the meantime comes on top.
+//     has to end when its wait comes or the next gather starts, whichever is earlier, in a step
+//     without any waiting; what the link has to do for reductions in the meantime comes on top.
 //
 //===----------------------------------------------------------------------===//
 #include "Overlap.h"

@@ -4,9 +4,8 @@
 // measured, is chosen for each entry, by the estimated time of its list:
 //
 //   1. Of several distances the shortest that is not slower than the best one, first for gathers,
-//   then for reductions; tensor parallelism's
-//      collectives are split if that is faster. Where the link is the bottleneck, a few units ahead
-//      keep it busy; more would only cost memory.
+//      then for reductions; tensor parallelism's collectives are split if that is faster. Where the
+//      link is the bottleneck, a few units ahead keep it busy; more would only cost memory.
 //   2. If the arena is over the limit then, distances go down until it is not.
 //
 //===----------------------------------------------------------------------===//

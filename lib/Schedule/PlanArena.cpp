@@ -1,12 +1,12 @@
 //===- PlanArena.cpp - A place for every buffer ---------------------------===//
 //
 // 1. What lives from loading on (weights, constants, axis indices, states, results of the init
-// list) lies at the start, one after the other.
+//    list) lies at the start, one after the other.
 // 2. Each entry's buffers live from their first use (an input: from the start) to their last (an
-// output: to the end). They are placed twice, and the
-//    smaller plan stays: in the order of time, each in the best-fitting hole (O(n log n)); and by
-//    size, the largest first, each in the lowest hole that is free while it lives (O(n^2), with a
-//    small constant). Parts of a buffer live and lie where it does.
+//    output: to the end). They are placed twice, and the smaller plan stays: in the order of time,
+//    each in the best-fitting hole (O(n log n)); and by size, the largest first, each in the lowest
+//    hole that is free while it lives (O(n^2), with a small constant). Parts of a buffer live and
+//    lie where it does.
 //
 // By size is what TVM and TFLite do (Pisarchyk and Lee, arXiv 2001.03288); by time wins where
 // buffers of different sizes follow each other.

@@ -1,5 +1,4 @@
-//===- ShareTemporaries.cpp - results in place of what is read for the last time
-//----------------===//
+//===- ShareTemporaries.cpp - Results in place of what is read for the last time -===//
 //
 // Input: flat entries in which every value has a buffer of its own. Output: the same, in which a
 // launch writes its result over an argument that nobody reads afterwards, where its kernel reads
@@ -10,7 +9,7 @@
 //
 //   1. For each kernel: the pairs (argument, result) for which all its launches agree.
 //   2. The argument's buffer becomes the result's. In a chain the last one stays, which may be a
-//   part of a bucket.
+//      part of a bucket.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Lower/LowerKernels.h"

@@ -1,16 +1,16 @@
 //===- Storage.cpp - Buffers inside of others -----------------------------===//
 //
 //   1. Packs: what makes a part of a pack writes it there, if the part is a temporary of its own;
-//   else it is copied. What no part
-//      covers is zeroed before: padding takes part in norms and updates.
+//      else it is copied. What no part covers is zeroed before: padding takes part in norms and
+//      updates.
 //   2. Updates: the new value of a state is written to the state's buffer, if nobody reads the old
-//   value afterwards, and who makes the new one
-//      out of the old one reads each element before it writes it. Else it is copied at the end.
+//      value afterwards, and who makes the new one out of the old one reads each element before it
+//      writes it. Else it is copied at the end.
 //   3. A pack that is the new value of a state, and each part of which is made out of the state's
-//   own part there in place (gradients that are added
-//      up), is the state: only that is touched which is computed, and gaps stay zero.
+//      own part there in place (gradients that are added up), is the state: only that is touched
+//      which is computed, and gaps stay zero.
 //   4. A kernel is compiled in place or not (contracts §4): launches that differ from those in
-//   place get a copy of the kernel.
+//      place get a copy of the kernel.
 //
 //===----------------------------------------------------------------------===//
 #include "dialects/Shard/Shard.h"

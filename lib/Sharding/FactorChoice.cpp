@@ -1,11 +1,10 @@
 //===- FactorChoice.cpp - Settling disagreement about factors by cost -----===//
 //
 // 1. Candidates for a factor: the axis lists that tensors have or want on it, and all their
-// prefixes.
+//    prefixes.
 // 2. Depth first over factors: each takes a candidate that overlaps none taken before. As soon as
-// all factors of a
-//    tensor are decided its reshard is planned; a branch that already costs more than the best is
-//    left.
+//    all factors of a tensor are decided its reshard is planned; a branch that already costs more
+//    than the best is left.
 // 3. The reason: what each reshard costs, and what each rejected candidate would have cost.
 //
 //===----------------------------------------------------------------------===//

@@ -3,9 +3,8 @@
 // 1. Project every tensor's sharding to factors.
 // 2. For each factor, the longest axis list that no tensor contradicts.
 // 3. Extend every open tensor towards it, axis by axis, as far as the axis is free there and the
-// dimension's
-//    blocks stay blocks of factors. Repeat until nothing changes (a minor factor waits for its
-//    major one).
+//    dimension's blocks stay blocks of factors. Repeat until nothing changes (a minor factor waits
+//    for its major one).
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Sharding/FactorSharding.h"

@@ -1,11 +1,11 @@
 //===- ReshardPlan.cpp - Planning a reshard, with memory ------------------===//
 //
 // 1. Cut the axes of source and target at each other's points ("atoms"); set aside what stays where
-// it is.
+//    it is.
 // 2. Search: a state is, per dimension, the ordered atoms that cut it, and the set of pending
-// atoms.
+//    atoms.
 // 3. Turn the moves on the cheapest route into steps, joining consecutive slices and consecutive
-// permutes.
+//    permutes.
 //
 //===----------------------------------------------------------------------===//
 #include "ReshardSearch.h"

@@ -1,5 +1,4 @@
-//===- CostTable.cpp - what computing and moving bytes costs
-//------------------------------------===//
+//===- CostTable.cpp - What computing and moving bytes costs --------------===//
 #include "shardc/Support/CostTable.h"
 
 #include "llvm/ADT/STLExtras.h"

@@ -1,5 +1,4 @@
-//===- CostTableJson.cpp - machine.json, written and read
-//---------------------------------------===//
+//===- CostTableJson.cpp - machine.json, written and read -----------------===//
 //
 // Read without mercy: a table with a number that is missing, negative or zero where it divides
 // would turn into a schedule that nobody can explain.

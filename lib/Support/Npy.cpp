@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "shardc/Support/Npy.h"
+#include "shardc/Support/ElementBytes.h"
 
 #include "shardc/Support/StridedWalk.h"
 
@@ -24,8 +25,6 @@ static constexpr llvm::StringLiteral kMagic("\x93NUMPY");
 //===----------------------------------------------------------------------===//
 // Element types
 //===----------------------------------------------------------------------===//
-
-static bool isFloat8(Type element) { return isa<FloatType>(element) && elementBytes(element) == 1; }
 
 static std::string descrOf(Type element) {
   if (element.isBF16())

@@ -29,6 +29,8 @@ Target shardrt::readTarget(const JsonNode &root) {
   root.get("target").fail(cat("unknown target \"", name, "\", this runtime runs cpu and cuda"));
 }
 
+static bool isFloat8(DType dtype) { return dtype == SHARDRT_F8E4M3FN || dtype == SHARDRT_F8E5M2; }
+
 static CudaArea readArea(const JsonNode &node, const Program &program) {
   CudaArea area{node.get("offset").integer(0), node.get("bytes").integer(0)};
   if (area.offset % alignment)
@@ -198,8 +200,6 @@ private:
     return matrix;
   }
 
-  static bool isFloat8(DType dtype) { return dtype == SHARDRT_F8E4M3FN || dtype == SHARDRT_F8E5M2; }
-
   /// What cuBLASLt takes of 8-bit floats: both factors along k, lines of 16 bytes.
   static void checkFloat8(const JsonNode &node, const CudaGemm &gemm) {
     if (isFloat8(gemm.d.dtype))
@@ -331,8 +331,9 @@ void shardrt::checkCudaCollective(const JsonNode &node, const Program &program,
   }
   bool reduces =
       call.kind == CollectiveKind::AllReduce || call.kind == CollectiveKind::ReduceScatter;
-  bool isFloat8 = call.dtype == SHARDRT_F8E4M3FN || call.dtype == SHARDRT_F8E5M2; // not before 2.24
-  if (reduces && (call.dtype == SHARDRT_I16 || call.dtype == SHARDRT_UI16 || isFloat8))
+  bool isRefused = call.dtype == SHARDRT_I16 || call.dtype == SHARDRT_UI16 ||
+                   isFloat8(call.dtype); // 8-bit floats: not before NCCL 2.24
+  if (reduces && isRefused)
     node.get("dtype").fail(cat("NCCL reduces no ", dtypeName(call.dtype)));
   int64_t staging = cudaStagingBytes(call, sizeOf(program.groups[call.group]));
   if (staging > program.cuda.staging.bytes)

@@ -1,5 +1,4 @@
-//===- Optimizer.h - which update, with which numbers
-//-------------------------------------------===//
+//===- Optimizer.h - Which update, with which numbers ---------------------===//
 //
 // The one table of optimizers' options: what the pass, the driver and the manifest know of them.
 //

@@ -1,12 +1,11 @@
-//===- Timeline.h - a step in time, by estimates
-//------------------------------------------------===//
+//===- Timeline.h - A step in time, by estimates --------------------------===//
 //
 // One rank's computation and its collectives, as the runtimes run them:
 //
 //   * Collectives of one group run one after the other.
 //   * CPUs: those that are only started share one progress thread, so they run one after the other
-//   too; one without a ticket runs at once,
-//     unless its group has something under way. GPUs: each group has communicators of its own.
+//     too; one without a ticket runs at once, unless its group has something under way. GPUs: each
+//     group has communicators of its own.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SHARDC_SCHEDULE_TIMELINE_H

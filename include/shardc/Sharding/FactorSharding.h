@@ -39,9 +39,8 @@ namespace shardc {
 /// there is a factor j such that
 ///   - all more major factors are cut into single elements, and all more minor ones are whole, and
 ///   - count j divides size j; or nothing but factors of size 1 is more major, and the padded sizes
-///   agree:
-///     ceil(size_j · M / count_j) = ceil(size_j / count_j) · M, where M is the product of the minor
-///     sizes.
+///     agree: ceil(size_j · M / count_j) = ceil(size_j / count_j) · M, where M is the product of
+///     the minor sizes.
 /// Otherwise a sharded minor factor is strided in memory, and no axis list of the dimension says
 /// so.
 bool blocksAreFactorBlocks(const std::vector<int64_t> &sizes, const std::vector<int64_t> &counts);

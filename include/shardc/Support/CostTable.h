@@ -1,5 +1,4 @@
-//===- CostTable.h - what computing and moving bytes costs
-//--------------------------------------===//
+//===- CostTable.h - What computing and moving bytes costs ----------------===//
 //
 // The one table that everybody asks who weighs time: the reshard planner and the choice of
 // shardings (by way of the mesh's bandwidths), the scheduler, and `shardc plan`. Measured by

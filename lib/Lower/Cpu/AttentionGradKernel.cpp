@@ -3,7 +3,7 @@
 // A tile of the launch is one key head with all the query heads that read it:
 //
 //   1. Keys and values as panels (to multiply queries and cotangents with), keys as rows; dk = dv =
-//   0.
+//      0.
 //   2. For each query head, for each block of queries, whose rows of scores fit L2:
 //      S = Q·Kᵀ, dP = G·Vᵀ; row by row P = softmax(S), D = Σ P·dP, dS = P·(dP - D);
 //      dq = dS·K, dv += Pᵀ·G, dk += dSᵀ·Q. Of each product only the register tiles that hold a

@@ -22,15 +22,12 @@
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+#include "shardc/Support/ElementBytes.h"
 
 using namespace mlir;
 
 namespace shardc {
 namespace {
-
-bool isFloat8(Type type) {
-  return isa<Float8E4M3FNType, Float8E5M2Type>(getElementTypeOrSelf(type));
-}
 
 /// `shaped` with other elements: a vector type, or the element type itself.
 Type withElement(Type shaped, Type element) {

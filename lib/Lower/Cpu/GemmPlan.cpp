@@ -1,6 +1,7 @@
 //===- GemmPlan.cpp - How a matrix multiplication is cut up ---------------===//
 #include "GemmPlan.h"
 #include "MatrixTiles.h"
+#include "shardc/Support/ElementBytes.h"
 #include "llvm/Support/MathExtras.h"
 #include <numeric>
 
@@ -222,9 +223,9 @@ GemmLevel planLevel(const GemmSpec &spec, const GemmPlan &plan, const CpuTarget 
 //===----------------------------------------------------------------------===//
 
 static bool isSupported(Type type) {
-  return type.isF64() || type.isF32() || type.isF16() || type.isBF16() ||
-         isa<Float8E4M3FNType, Float8E5M2Type>(type) || type.isSignlessInteger(8) ||
-         type.isSignlessInteger(16) || type.isSignlessInteger(32) || type.isSignlessInteger(64);
+  return type.isF64() || type.isF32() || type.isF16() || type.isBF16() || isFloat8(type) ||
+         type.isSignlessInteger(8) || type.isSignlessInteger(16) || type.isSignlessInteger(32) ||
+         type.isSignlessInteger(64);
 }
 
 LogicalResult verifyGemm(ModuleOp module, const GemmSpec &spec) {

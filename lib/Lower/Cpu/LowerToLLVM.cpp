@@ -4,10 +4,10 @@
 // dialect with one exported function of the kernel ABI per kernel.
 //
 //   1. Math on f32 vectors becomes polynomials (no call, so that loops stay vector code); f16/bf16
-//   arithmetic is done in f32; 8-bit floats become bytes.
+//      arithmetic is done in f32; 8-bit floats become bytes.
 //   2. The usual conversions, memrefs as bare pointers.
 //   3. Each kernel body becomes internal and gets a wrapper that loads its buffers from the ABI's
-//   pointer array.
+//      pointer array.
 //
 //===----------------------------------------------------------------------===//
 #include "Float8.h"

@@ -1,8 +1,8 @@
 //===- ObjectEmitter.cpp - Kernels in MLIR to a shared object -------------===//
 //
 // 1. Lower all kernels to the LLVM dialect. 2. Deal them out over threads by size, each with an
-// LLVM context of its own: translate, optimise at O3, select instructions into memory. 3. Link with
-// lld.
+//    LLVM context of its own: translate, optimise at O3, select instructions into memory. 3. Link
+//    with lld.
 //
 //===----------------------------------------------------------------------===//
 #include "shardc/Lower/ObjectEmitter.h"

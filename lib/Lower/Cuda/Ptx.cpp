@@ -1,8 +1,8 @@
 //===- Ptx.cpp - Gpu.func to PTX ------------------------------------------===//
 //
 //   1. Elementary functions on f32 become the same polynomials as on CPUs: nothing of a CUDA
-//   toolkit is needed for PTX, and both targets round alike. Powers, remainders, and what there is
-//   of f64, are arithmetic on f64 (WideMath.cpp).
+//      toolkit is needed for PTX, and both targets round alike. Powers, remainders, and what there
+//      is of f64, are arithmetic on f64 (WideMath.cpp).
 //   2. The usual conversions, memrefs as bare pointers.
 //   3. LLVM for NVPTX in this process.
 //

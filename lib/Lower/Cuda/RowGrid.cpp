@@ -4,10 +4,9 @@
 // same ones:
 //
 //   * While they are few, passes are straight-line code: what one pass has loaded or computed is
-//   still in registers in the next, so that
-//     a row is read once.
+//     still in registers in the next, so that a row is read once.
 //   * Otherwise a pass is a loop, and the next one reads the row again, from the second-level
-//   cache.
+//     cache.
 //
 // Columns beyond the row are read at column 0 instead and count as the neutral element. Partial
 // results meet by shuffles, and between warps in shared memory: each reduction has its own place

@@ -2,8 +2,8 @@
 //
 // exp(x) = 2^n · e^r with n = round(x / ln 2) and a polynomial of r; log(x) = e ln 2 + 2 artanh((m
 // - 1) / (m + 1)) as the sum of two f64, so that a power exp(y log |x|) has its digits when y log
-// |x| is large; a remainder by long division in steps of 50 bits, each of which is exact. f32 is
-// widened: its results are then right but for the last rounding.
+//   |x| is large; a remainder by long division in steps of 50 bits, each of which is exact. f32 is
+//   widened: its results are then right but for the last rounding.
 //
 //===----------------------------------------------------------------------===//
 #include "WideMath.h"

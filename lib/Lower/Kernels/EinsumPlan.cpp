@@ -1,11 +1,10 @@
 //===- EinsumPlan.cpp - A contraction as a matrix multiplication ----------===//
 //
 // 1. The letter that is contiguous in the result decides which operand is B: the one that alone has
-// it.
+//    it.
 // 2. Letters are in the order of the result's memory. Rows and columns are the innermost run of
-// their letters that is one dimension
-//    in memory; what is left outside of the run becomes batch, with stride zero in the other
-//    operand.
+//    their letters that is one dimension in memory; what is left outside of the run becomes batch,
+//    with stride zero in the other operand.
 // 3. The sum must be one run, in some order.
 //
 //===----------------------------------------------------------------------===//

@@ -1,17 +1,13 @@
 //===- Float8Product.cpp - Products of 8-bit floats on GPUs ---------------===//
 #include "shardc/Lower/Float8Product.h"
+#include "shardc/Support/ElementBytes.h"
 
 using namespace mlir;
 
 namespace shardc {
 
-static bool isFloat8(Value value) {
-  return isa<Float8E4M3FNType, Float8E5M2Type>(
-      cast<RankedTensorType>(value.getType()).getElementType());
-}
-
 std::optional<Float8Product> matchFloat8Product(graph::EinsumOp op) {
-  if (!isFloat8(op.getLhs()) || !isFloat8(op.getRhs()) || !op->hasOneUse())
+  if (!isFloat8(op.getLhs().getType()) || !isFloat8(op.getRhs().getType()) || !op->hasOneUse())
     return std::nullopt;
   // Of the gradients' type no two are multiplied.
   if (isa<Float8E5M2Type>(op.getLhs().getType().getElementType()) &&

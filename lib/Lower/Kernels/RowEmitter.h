@@ -4,11 +4,10 @@
 // after them. Rows are independent; for each row:
 //
 //   1. For each row op in order: one pass over the row computes the statistics (and what else the
-//   op needs). The op's input is kept
-//      where computing it again would cost more than reading it: in the result that it is anyway,
-//      or in a scratch row.
+//      op needs). The op's input is kept where computing it again would cost more than reading it:
+//      in the result that it is anyway, or in a scratch row.
 //   2. From then on elements of the op's result are index lambdas of the statistics and the kept
-//   row.
+//      row.
 //   3. Results that are still missing are written in a last pass.
 //
 // Every member's shape is [rows..., columns...] or [rows...], possibly with different leading
