@@ -7,7 +7,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "NodeContext.h"
+#include "AttentionParts.h"
 
 #include <cmath>
 
@@ -17,33 +17,16 @@ using namespace shardc::graph;
 
 namespace shardc::importer {
 
-namespace {
-
-/// The operands of one attention as [batch, heads, sequence, features], and what masks them.
-struct AttentionParts {
-  Value query, key, value;
-  Value mask; ///< rank 4, bool or float; null: none
-  Value ends; ///< [batch, 1, 1, 1]: the key after each entry's last query; null: the same for all,
-              ///< from `offset`
-  bool isRank3 = false;
-  bool causal = false;
-  int64_t offset = 0; ///< keys that precede the first query
-  int64_t window = 0;
-  double scale = 0, softcap = 0;
-
-  int64_t batch() const { return shapeOf(query)[0]; }
-  int64_t queries() const { return shapeOf(query)[2]; }
-  int64_t keys() const { return shapeOf(key)[2]; }
-};
-
-} // namespace
-
-/// [batch, sequence, heads * features] -> [batch, heads, sequence, features]
-static FailureOr<Value> splitHeads(NodeContext &n, Value x, int64_t heads, StringRef what) {
+FailureOr<Value> splitHeads(NodeContext &n, Value x, int64_t heads, StringRef what) {
   ArrayRef<int64_t> shape = shapeOf(x);
   if (heads < 1 || shape[2] % heads)
     return n.error() << heads << " heads do not divide " << shape[2] << " features of " << what;
   return n.transpose(n.reshape(x, {shape[0], shape[1], heads, shape[2] / heads}), {0, 2, 1, 3});
+}
+
+Value joinHeads(NodeContext &n, Value x) {
+  ArrayRef<int64_t> shape = shapeOf(x);
+  return n.reshape(n.transpose(x, {0, 2, 1, 3}), {shape[0], shape[2], shape[1] * shape[3]});
 }
 
 static LogicalResult readHeads(NodeContext &n, AttentionParts &p) {
@@ -68,24 +51,25 @@ static LogicalResult readHeads(NodeContext &n, AttentionParts &p) {
   return success();
 }
 
+FailureOr<Value> appendPast(NodeContext &n, Value past, Value fresh, StringRef what) {
+  bool fits = rankOf(past) == 4;
+  for (int64_t d : {0, 1, 3})
+    fits = fits && shapeOf(past)[d] == shapeOf(fresh)[d];
+  if (!fits)
+    return n.error() << what << " of shape " << shapeText(shapeOf(past)) << " does not precede "
+                     << shapeText(shapeOf(fresh));
+  return n.concat({past, fresh}, 2);
+}
+
 /// Puts the cached keys and values before the new ones.
-static LogicalResult appendPast(NodeContext &n, AttentionParts &p) {
+static LogicalResult readPast(NodeContext &n, AttentionParts &p) {
   Value pastKey = n.input(4), pastValue = n.input(5);
   if (!pastKey != !pastValue)
     return n.error() << "has only one of past_key and past_value";
   if (!pastKey)
     return success();
-  auto append = [&](Value past, Value fresh, StringRef what) -> FailureOr<Value> {
-    bool fits = rankOf(past) == 4;
-    for (int64_t d : {0, 1, 3})
-      fits = fits && shapeOf(past)[d] == shapeOf(fresh)[d];
-    if (!fits)
-      return n.error() << what << " of shape " << shapeText(shapeOf(past)) << " does not precede "
-                       << shapeText(shapeOf(fresh));
-    return n.concat({past, fresh}, 2);
-  };
-  FailureOr<Value> key = append(pastKey, p.key, "past_key"),
-                   value = append(pastValue, p.value, "past_value");
+  FailureOr<Value> key = appendPast(n, pastKey, p.key, "past_key"),
+                   value = appendPast(n, pastValue, p.value, "past_value");
   if (failed(key) || failed(value))
     return failure();
   p.offset = shapeOf(pastKey)[2];
@@ -116,8 +100,7 @@ static LogicalResult readMask(NodeContext &n, AttentionParts &p) {
   return success();
 }
 
-/// Both must hold; a float mask is added, so that a false becomes minus infinity there.
-static void restrict(NodeContext &n, AttentionParts &p, Value allowed) {
+void restrictMask(NodeContext &n, AttentionParts &p, Value allowed) {
   if (!p.mask)
     p.mask = allowed;
   else if (elementOf(p.mask).isInteger(1))
@@ -125,6 +108,14 @@ static void restrict(NodeContext &n, AttentionParts &p, Value allowed) {
   else
     p.mask = n.select(allowed, p.mask,
                       n.splat(typeOf(p.mask).clone(ArrayRef<int64_t>{1, 1, 1, 1}), -INFINITY));
+}
+
+void addToMask(NodeContext &n, AttentionParts &p, Value added) {
+  bool isBool = p.mask && elementOf(p.mask).isInteger(1);
+  Value before = p.mask;
+  p.mask = before && !isBool ? n.binary<AddOp>(before, added) : added;
+  if (isBool)
+    restrictMask(n, p, before);
 }
 
 /// Hides keys beyond each batch entry's valid length, which without a cache is also where its
@@ -138,7 +129,7 @@ static LogicalResult applyLengths(NodeContext &n, AttentionParts &p) {
                      << ", the batch has size " << p.batch();
   Type index = n.b.getI64Type();
   Value perBatch = n.reshape(n.cast(lengths, index), {p.batch(), 1, 1, 1});
-  restrict(n, p, n.compare(Predicate::LT, n.iota({1, 1, 1, p.keys()}, 3, index), perBatch));
+  restrictMask(n, p, n.compare(Predicate::LT, n.iota({1, 1, 1, p.keys()}, 3, index), perBatch));
   if (!n.input(4))
     p.ends = perBatch;
   return success();
@@ -166,12 +157,12 @@ static LogicalResult applyWindow(NodeContext &n, AttentionParts &p) {
   }
   Value query = queryPositions(n, p), key = n.iota({1, 1, 1, p.keys()}, 3, n.b.getI64Type());
   if (left >= 0)
-    restrict(n, p,
+    restrictMask(n, p,
              n.compare(Predicate::GE, key, n.binary<SubOp>(query, static_cast<double>(left))));
   if (p.causal)
     right = 0;
   if (right >= 0)
-    restrict(n, p,
+    restrictMask(n, p,
              n.compare(Predicate::LE, key, n.binary<AddOp>(query, static_cast<double>(right))));
   p.causal = false;
   return success();
@@ -222,7 +213,7 @@ static Value scores(NodeContext &n, const AttentionParts &p, int64_t mode) {
   return n.cast(n.select(isNan, n.splatLike(soft, 0), soft), element);
 }
 
-static LogicalResult checkAttention(NodeContext &n, const AttentionParts &p) {
+LogicalResult checkAttention(NodeContext &n, const AttentionParts &p) {
   ArrayRef<int64_t> q = shapeOf(p.query), k = shapeOf(p.key), v = shapeOf(p.value);
   if (k[0] != q[0] || v[0] != q[0] || k[3] != q[3] || k[1] != v[1] || k[2] != v[2])
     return n.error() << "Q, K and V of shapes " << shapeText(q) << ", " << shapeText(k) << " and "
@@ -232,9 +223,20 @@ static LogicalResult checkAttention(NodeContext &n, const AttentionParts &p) {
   return success();
 }
 
+Value attend(NodeContext &n, const AttentionParts &p) {
+  if (elementOf(p.query).isF64()) // has no kernel of its own
+    return n.einsum(scores(n, p, 3), "bhqk", repeatHeads(n, p.value, p.heads()), "bhkd", "bhqd");
+  Shape shape(shapeOf(p.query));
+  shape[3] = shapeOf(p.value)[3];
+  return n.create<AttentionOp>(typeOf(p.query).clone(shape), p.query, p.key, p.value, p.mask,
+                               p.sinks, n.b.getF64FloatAttr(p.scale), n.b.getBoolAttr(p.causal),
+                               n.b.getI64IntegerAttr(p.offset), n.b.getI64IntegerAttr(p.window),
+                               n.b.getF64FloatAttr(p.softcap));
+}
+
 static LogicalResult importAttention(NodeContext &n) {
   AttentionParts p;
-  if (failed(readHeads(n, p)) || failed(appendPast(n, p)) || failed(checkAttention(n, p)) ||
+  if (failed(readHeads(n, p)) || failed(readPast(n, p)) || failed(checkAttention(n, p)) ||
       failed(readMask(n, p)))
     return failure();
   p.causal = n.getInt("is_causal", 0) != 0;
@@ -245,18 +247,9 @@ static LogicalResult importAttention(NodeContext &n) {
     return n.error() << "qk_matmul_output_mode is " << mode << ", expected 0 to 3";
   if (failed(applyLengths(n, p)) || failed(applyWindow(n, p)))
     return failure();
-  Shape shape(shapeOf(p.query));
-  shape[3] = shapeOf(p.value)[3];
-  Value y;
-  if (elementOf(p.query).isF64()) // has no kernel of its own
-    y = n.einsum(scores(n, p, 3), "bhqk", repeatHeads(n, p.value, shape[1]), "bhkd", "bhqd");
-  else
-    y = n.create<AttentionOp>(typeOf(p.query).clone(shape), p.query, p.key, p.value, p.mask,
-                              Value(), n.b.getF64FloatAttr(p.scale), n.b.getBoolAttr(p.causal),
-                              n.b.getI64IntegerAttr(p.offset), n.b.getI64IntegerAttr(p.window),
-                              n.b.getF64FloatAttr(p.softcap));
+  Value y = attend(n, p);
   if (p.isRank3)
-    y = n.reshape(n.transpose(y, {0, 2, 1, 3}), {shape[0], shape[2], shape[1] * shape[3]});
+    y = joinHeads(n, y);
   n.set(0, y);
   n.set(1, p.key);
   n.set(2, p.value);
@@ -290,7 +283,6 @@ static FailureOr<Value> rotaryTable(NodeContext &n, Value table, ArrayRef<int64_
 static LogicalResult importRotaryEmbedding(NodeContext &n) {
   Value x = n.input(0);
   bool isRank3 = rankOf(x) == 3;
-  Shape given(shapeOf(x));
   if (isRank3) {
     FailureOr<Value> heads = splitHeads(n, x, n.getInt("num_heads", 0), "input");
     if (failed(heads))
@@ -310,7 +302,7 @@ static LogicalResult importRotaryEmbedding(NodeContext &n) {
   Value y = n.create<RopeOp>(x.getType(), x, *cos, *sin,
                              n.b.getBoolAttr(n.getInt("interleaved", 0) != 0));
   if (isRank3)
-    y = n.reshape(n.transpose(y, {0, 2, 1, 3}), given);
+    y = joinHeads(n, y);
   return n.done(y);
 }
 

@@ -159,12 +159,20 @@ LogicalResult Importer::checkOperators() {
   unsigned count = 0;
   auto check = [&](ArrayRef<Node> nodes, ArrayRef<Opset> opsets) {
     for (const Node &node : nodes) {
-      if (findFunction(node) || (node.domain.empty() && table.count(node.op)))
+      if (findFunction(node))
+        continue;
+      auto op = table.find(operatorKey(node.domain, node.op));
+      bool isKnown = op != table.end();
+      std::vector<std::string> complaints;
+      if (isKnown && op->second.settings)
+        complaints = op->second.settings->complaints(node);
+      if (isKnown && complaints.empty())
         continue;
       ++count;
-      os << "\n  node \"" << node.name
-         << "\": " << (node.domain.empty() ? "" : node.domain.str() + "::") << node.op
+      os << "\n  node \"" << node.name << "\": " << operatorKey(node.domain, node.op)
          << " (version " << opsetOf(opsets, node.domain) << ")";
+      if (isKnown)
+        os << ": " << llvm::join(complaints, "; ");
     }
   };
   check(model.graph.nodes, model.opsets);
@@ -456,7 +464,7 @@ FailureOr<Binding> Importer::lookUp(StringRef name, const Node &node, Location l
 
 LogicalResult Importer::importOperator(const Node &node, StringAttr path, Scope &scope,
                                        std::vector<Binding> inputs, std::vector<Binding> &outputs) {
-  const Operator &op = table[node.op];
+  const Operator &op = table[operatorKey(node.domain, node.op)];
   NodeContext context(builder, folder, nodeLoc(node, scope), path, node,
                       opsetOf(scope.opsets, node.domain));
   context.inputs = std::move(inputs);
@@ -586,7 +594,8 @@ LogicalResult Importer::importNodes() {
 
 FailureOr<OwningOpRef<ModuleOp>> Importer::build() {
   for (auto add : {addElementwise, addActivations, addReductions, addMath, addShape, addSources,
-                   addIndexing, addNormalization, addAttention, addLosses, addSequences})
+                   addIndexing, addNormalization, addAttention, addLosses, addSequences,
+                   addContribBasics, addContribNorms, addContribAttention, addGroupQueryAttention})
     add(table);
   for (const Function &function : model.functions)
     if (!functions

@@ -2,6 +2,7 @@
 
 #include "NodeContext.h"
 
+#include "llvm/Support/Format.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -123,6 +124,44 @@ std::optional<Shape> NodeContext::getInts(StringRef name) {
   if (!attribute)
     return std::nullopt;
   return Shape(attribute->ints.begin(), attribute->ints.end());
+}
+
+/// As text, for those kinds that a setting may have.
+static std::string attributeText(const Attribute &attribute) {
+  switch (attribute.kind) {
+  case AttributeKind::Int:
+    return std::to_string(attribute.i);
+  case AttributeKind::Float: {
+    std::string text;
+    llvm::raw_string_ostream(text) << llvm::format("%g", attribute.f);
+    return text;
+  }
+  case AttributeKind::String:
+    return "\"" + attribute.s.str() + "\"";
+  default:
+    return "of another kind";
+  }
+}
+
+std::vector<std::string> Settings::complaints(const Node &node) const {
+  std::vector<std::string> found;
+  for (const Attribute &attribute : node.attributes) {
+    auto value = llvm::find_if(only, [&](auto &entry) { return entry.first == attribute.name; });
+    std::string quoted = "attribute \"" + attribute.name.str() + "\"";
+    if (value != only.end() && attributeText(attribute) != value->second)
+      found.push_back(quoted + " is " + attributeText(attribute) + ", only " + value->second.str() +
+                      " is supported");
+    else if (value == only.end() && !llvm::is_contained(attributes, attribute.name))
+      found.push_back(quoted + " is not supported");
+  }
+  for (StringRef name : needed)
+    if (llvm::none_of(node.attributes, [&](const Attribute &a) { return a.name == name; }))
+      found.push_back("has no attribute \"" + name.str() + "\"");
+  for (auto [place, name] : refused)
+    if (place < node.inputs.size() && !node.inputs[place].empty())
+      found.push_back("input " + std::to_string(place) + " (" + name.str() +
+                      ") is not supported");
+  return found;
 }
 
 //===----------------------------------------------------------------------===//

@@ -88,13 +88,35 @@ public:
 /// A tensor of the file as numbers.
 mlir::FailureOr<HostTensor> toHost(mlir::MLIRContext *context, const Tensor &tensor);
 
+/// RMSNormalization, under any of its names.
+mlir::LogicalResult importRmsNorm(NodeContext &n);
+
 using Handler = mlir::LogicalResult (*)(NodeContext &);
+
+/// What of an operator is supported, where not everything is. Checked for all nodes of a file
+/// before one is imported, so that all are told at once.
+struct Settings {
+  std::vector<llvm::StringRef> attributes; ///< that are read, or say nothing about the numbers
+  std::vector<std::pair<llvm::StringRef, llvm::StringRef>> only; ///< with that value only
+  std::vector<llvm::StringRef> needed;                           ///< must be there
+  std::vector<std::pair<unsigned, llvm::StringRef>> refused;     ///< inputs, by place and name
+
+  /// What the node has that is not supported.
+  std::vector<std::string> complaints(const Node &node) const;
+};
 
 struct Operator {
   Handler import;
-  unsigned required = 1; ///< inputs that must be there
+  unsigned required = 1;            ///< inputs that must be there
+  const Settings *settings = nullptr; ///< null: whatever the standard says
 };
 using OperatorTable = llvm::StringMap<Operator>;
+/// The key of an operator: of other domains than the standard's "domain::name".
+inline std::string operatorKey(llvm::StringRef domain, llvm::StringRef name) {
+  return domain.empty() ? name.str() : (domain + "::" + name).str();
+}
+/// The domain of onnxruntime's own operators.
+inline constexpr llvm::StringLiteral kContribDomain = "com.microsoft";
 
 /// The operators of each subject.
 void addElementwise(OperatorTable &table);
@@ -108,6 +130,11 @@ void addNormalization(OperatorTable &table);
 void addAttention(OperatorTable &table);
 void addLosses(OperatorTable &table);
 void addSequences(OperatorTable &table);
+void addContribBasics(OperatorTable &table);
+void addContribNorms(OperatorTable &table);
+void addContribAttention(OperatorTable &table);
+void addGroupQueryAttention(OperatorTable &table);
+void addQuantization(OperatorTable &table);
 
 } // namespace shardc::importer
 

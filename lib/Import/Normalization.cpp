@@ -56,7 +56,7 @@ static LogicalResult importLayerNorm(NodeContext &n) {
   return success();
 }
 
-static LogicalResult importRmsNorm(NodeContext &n) {
+LogicalResult importRmsNorm(NodeContext &n) {
   Value x = n.input(0), scale = n.input(1);
   FailureOr<int64_t> axis = n.axis(n.getInt("axis", -1), rankOf(x));
   if (failed(axis))
