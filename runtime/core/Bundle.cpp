@@ -115,6 +115,11 @@ std::unique_ptr<Bundle> shardrt::openBundle(const std::string &path, const std::
     throw Error(SHARDRT_BAD_BUNDLE,
                 cat(manifestPath, ": memory.arena_bytes is ", bundle->manifest.arenaBytes,
                     ", program.json has an arena of ", bundle->program.arenaBytes));
+  if (bundle->manifest.arenaBytes >= 0 &&
+      bundle->manifest.hostBytes != bundle->program.cuda.host.bytes)
+    throw Error(SHARDRT_BAD_BUNDLE,
+                cat(manifestPath, ": memory.host_bytes is ", bundle->manifest.hostBytes,
+                    ", program.json has ", bundle->program.cuda.host.bytes, " of host memory"));
   std::string hash = sha256Hex(program.data(), program.size()) + bundle->manifest.launchOrderHash;
   bundle->fingerprint =
       std::strtoull(sha256Hex(hash.data(), hash.size()).substr(0, 16).c_str(), nullptr, 16);

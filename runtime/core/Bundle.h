@@ -25,7 +25,7 @@ struct Manifest {
   std::string producer, model, launchOrderHash;
   std::vector<std::string> entryPoints;
   Mesh mesh;
-  int64_t arenaBytes = -1;
+  int64_t arenaBytes = -1, hostBytes = 0;
   std::vector<KernelEntry> kernels;
   std::vector<FileEntry> files;
   std::optional<Training> training;

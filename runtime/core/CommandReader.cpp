@@ -179,6 +179,9 @@ static Command readCommand(const JsonNode &node, const Program &program) {
     command.src = readOperand(node, "src", program, command.bytes);
     command.dst = readOperand(node, "dst", program, command.bytes);
     checkNoOverlap(node, program, command, {command.bytes, command.bytes}, true);
+    if (command.src != command.dst && program.isOnHost(program.buffers[command.src]) &&
+        program.isOnHost(program.buffers[command.dst]))
+      node.fail("copies from host memory to host memory");
   } else if (command.name == "zero") {
     command.kind = CommandKind::Zero;
     command.bytes = node.get("bytes").integer(0);

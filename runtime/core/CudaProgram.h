@@ -64,13 +64,15 @@ struct CudaKernel {
   std::vector<int64_t> bytes;
 };
 
-/// Bytes of the arena.
+/// Bytes of the arena, or behind it.
 struct CudaArea {
   int64_t offset = 0, bytes = 0;
 };
 
 struct CudaProgram {
   CudaArea scratch, workspace, staging;
+  /// Behind the arena: states in this machine's memory. Places of buffers say which memory they are in.
+  CudaArea host;
   std::vector<CudaKernel> kernels;
 };
 

@@ -77,8 +77,10 @@ Manifest shardrt::readManifest(std::string_view text, const std::string &file) {
                               item.has("sha256") ? item.get("sha256").string() : "",
                               item.get("bytes").integer(0)});
   }
-  if (root.has("memory"))
+  if (root.has("memory")) {
     manifest.arenaBytes = root.get("memory").get("arena_bytes").integer(0);
+    manifest.hostBytes = root.get("memory").integerOr("host_bytes", 0, 0);
+  }
   if (root.has("launch_order_hash"))
     manifest.launchOrderHash = root.get("launch_order_hash").string();
   if (root.has("training"))

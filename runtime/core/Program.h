@@ -149,6 +149,10 @@ struct Program {
   std::vector<Command> init;        // once, after loading
   std::vector<Entry> entries;       // at least one; names differ
 
+  /// Whether it lies in this machine's memory, where the others are on a GPU.
+  bool isOnHost(const Buffer &buffer) const {
+    return cuda.host.bytes > 0 && buffer.offset >= cuda.host.offset;
+  }
   bool isTraining() const { return !states.empty(); }
   /// Whether the entries are one model for several shapes.
   bool hasInstances() const { return entries.size() > 1 && !isTraining(); }

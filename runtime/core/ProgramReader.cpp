@@ -1,5 +1,5 @@
 // Reads program.json.
-//   1. Buffers: 64-byte aligned, inside the arena, large enough for dtype and shape.
+//   1. Buffers: 64-byte aligned, inside the arena (of GPUs: or the host memory behind it), large enough for dtype and shape.
 //   2. Parameters, constants, axis indices: refer to buffers that are large enough for this mesh's
 //      local shapes.
 //   3. Storage that is filled while loading (parameters, constants, axis indices, state) never
@@ -74,7 +74,7 @@ static BufferKind readKind(const JsonNode &node) {
   node.fail(cat("unknown buffer kind \"", name, "\""));
 }
 
-static Buffer readBuffer(const JsonNode &node, int64_t arenaBytes) {
+static Buffer readBuffer(const JsonNode &node, const Program &program) {
   Buffer buffer;
   buffer.name = node.get("name").string();
   buffer.dtype = node.get("dtype").dtype();
@@ -86,9 +86,16 @@ static Buffer readBuffer(const JsonNode &node, int64_t arenaBytes) {
     node.get("offset").fail(
         cat("offset ", buffer.offset, " of buffer \"", buffer.name, "\" is not a multiple of 64"));
   std::optional<int64_t> end = checkedAdd(buffer.offset, buffer.bytes);
-  if (!end || *end > arenaBytes)
+  const CudaArea &host = program.cuda.host;
+  if (end && program.isOnHost(buffer)) {
+    if (*end > host.offset + host.bytes)
+      node.fail(cat("buffer \"", buffer.name, "\" at offset ", buffer.offset, " with ",
+                    buffer.bytes, " bytes ends beyond the host memory [", host.offset, ", ",
+                    host.offset + host.bytes, ")"));
+  } else if (!end || *end > program.arenaBytes) {
     node.fail(cat("buffer \"", buffer.name, "\" at offset ", buffer.offset, " with ", buffer.bytes,
-                  " bytes ends beyond the arena of ", arenaBytes, " bytes"));
+                  " bytes ends beyond the arena of ", program.arenaBytes, " bytes"));
+  }
   std::optional<int64_t> needed = checkedBytes(buffer.shape, buffer.dtype);
   if (!needed || *needed > buffer.bytes)
     node.get("bytes").fail(cat("buffer \"", buffer.name, "\" has ", buffer.bytes, " bytes, its ",
@@ -255,9 +262,11 @@ Program shardrt::readProgram(std::string_view text, const std::string &file, con
   Program program;
   program.target = readTarget(root);
   program.arenaBytes = root.get("arena").get("bytes").integer(0, int64_t(1) << 48);
+  if (program.target == Target::Cuda)
+    program.cuda.host = readHostArea(root.get("cuda"), program);
   JsonNode buffers = root.get("buffers");
   for (size_t i = 0; i < buffers.size(); ++i)
-    program.buffers.push_back(readBuffer(buffers.at(i), program.arenaBytes));
+    program.buffers.push_back(readBuffer(buffers.at(i), program));
   checkOverlaps(buffers, program);
   JsonNode parameters = root.get("parameters");
   for (size_t i = 0; i < parameters.size(); ++i)

@@ -112,7 +112,8 @@ public:
         size(dtypeSize(call.dtype)), ranks(sizeOf(transport.program.groups[call.group])),
         index(transport.mesh.indexAlong(transport.rank, transport.program.groups[call.group])),
         src(transport.buffer(command.src)), dst(transport.buffer(command.dst)),
-        staging(transport.staging()), isStaged(cudaStagingBytes(call, ranks) != 0) {}
+        staging(transport.staging()), isStaged(cudaStagingBytes(call, ranks) != 0),
+        sourceOnHost(transport.arena.hostPlace(transport.place(command.src))) {}
 
   void allReduce() {
     nccl().ncclAllReduce(pointer(src), pointer(dst), call.count, ncclType(call.dtype),
@@ -128,6 +129,10 @@ public:
 
   void allGather() {
     int64_t piece = call.outer * call.inner * size;
+    if (sourceOnHost) { // to its place in the whole, where NCCL gathers in place
+      driver().cuMemcpyHtoDAsync(dst + index * piece, sourceOnHost, piece, stream);
+      src = dst + index * piece;
+    }
     nccl().ncclAllGather(pointer(src), pointer(isStaged ? staging : dst), piece, ncclUint8,
                          communicator.handle, stream);
     settle();
@@ -237,6 +242,7 @@ private:
   int64_t size, ranks, index;
   CUdeviceptr src, dst, staging;
   bool isStaged;
+  const std::byte *sourceOnHost; // null: it is on the device
 };
 } // namespace
 

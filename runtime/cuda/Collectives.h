@@ -13,7 +13,8 @@ struct Transport {
   const Communicators &communicators;
   int rank;
 
-  CUdeviceptr buffer(int index) const { return arena.address(program.buffers[index].offset); }
+  int64_t place(int index) const { return program.buffers[index].offset; }
+  CUdeviceptr buffer(int index) const { return arena.address(place(index)); }
   CUdeviceptr staging() const { return arena.address(program.cuda.staging.offset); }
 };
 

@@ -43,6 +43,7 @@ public:
       parts->module.emplace(bundle, *parts->device);
       parts->compute.emplace(StreamPriorities().least);
       parts->arena.emplace(*parts->device, parts->compute->get(), bundle.program.arenaBytes,
+                           bundle.program.cuda.host.bytes,
                            options.registration != SessionOptions::None);
       planGemms(bundle.program);
     });

@@ -39,11 +39,9 @@ void CudaExecutor::addStep(const Command &command) {
     step.enqueue = [&transport, &command, compute] { enqueueSlice(transport, command, compute); };
     break;
   case CommandKind::Copy:
-    step.enqueue = [dst = transport.buffer(command.dst), src = transport.buffer(command.src),
-                    bytes = command.bytes, compute] {
-      if (bytes && dst != src)
-        driver().cuMemcpyDtoDAsync(dst, src, bytes, compute);
-    };
+    step.enqueue = [&arena = machine.arena, dst = transport.place(command.dst),
+                    src = transport.place(command.src), bytes = command.bytes,
+                    compute] { arena.copy(dst, src, bytes, compute); };
     break;
   case CommandKind::Zero:
     step.enqueue = [dst = transport.buffer(command.dst), bytes = command.bytes, compute] {

@@ -70,6 +70,7 @@ static Json summaryJson(const Job &job, const Session &session, const TrainSumma
                {"tokens_per_second",
                 summary.seconds > 0 ? static_cast<double>(summary.tokens) / summary.seconds : 0},
                {"arena_bytes", job.bundle.program.arenaBytes},
+               {"host_bytes", job.bundle.program.cuda.host.bytes},
                {"scratch_bytes", session.machine().scratchBytes()},
                {"memory", Json::array()}};
   for (const std::string &rank : ranks)

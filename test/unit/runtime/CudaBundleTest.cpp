@@ -157,6 +157,33 @@ const Damage damages[] = {
      "a staged collective completes at once, it carries no ticket"},
     {"reduction type", [](BundleBuilder &b) { b.entry()["commands"][1]["dtype"] = "i16"; },
      "NCCL reduces no i16"},
+    {"host memory apart",
+     [](BundleBuilder &b) { b.program["cuda"]["host"] = {{"offset", 4096}, {"bytes", 64}}; },
+     "cuda.host.offset: begins at 4096, the arena ends at 2048"},
+    {"host memory range",
+     [](BundleBuilder &b) {
+       b.program["cuda"]["host"] = {{"offset", 2048}, {"bytes", 64}};
+       b.program["buffers"][0]["offset"] = 2112;
+     },
+     "ends beyond the host memory [2048, 2112)"},
+    {"no state in host memory",
+     [](BundleBuilder &b) {
+       b.program["cuda"]["host"] = {{"offset", 2048}, {"bytes", 256}};
+       b.program["buffers"][0]["offset"] = 2048;
+     },
+     "buffers[0]: buffer \"x\" lies in host memory, and is no state"},
+    {"reduction in host memory",
+     [](BundleBuilder &b) {
+       b.program["cuda"]["host"] = {{"offset", 2048}, {"bytes", 256}};
+       b.program["buffers"][3]["offset"] = 2048;
+       b.program["buffers"][3]["kind"] = "state";
+     },
+     "which lies in host memory: only a gather into a whole buffer reads from there"},
+    {"bytes of host memory",
+     [](BundleBuilder &b) {
+       b.manifest["memory"] = {{"arena_bytes", b.program["arena"]["bytes"]}, {"host_bytes", 64}};
+     },
+     "memory.host_bytes is 64, program.json has 0 of host memory"},
     {"slice in place",
      [](BundleBuilder &b) {
        Json command = rows("slice", 2, 2, 4);

@@ -4,6 +4,7 @@
 //   FAKE_CUDA_ARCH (80)                compute capability of all of them
 //   FAKE_CUDA_DRIVER_VERSION (13000)   what cuDriverGetVersion says
 //   FAKE_CUDA_MEMORY (1 GiB)           bytes of each device
+//   FAKE_CUDA_PINNED (any)             bytes of the machine's memory that a process can pin
 //   FAKE_CUDA_SEED (0)                 order of what is not ordered; 0: as the host asked
 //
 //===----------------------------------------------------------------------===//
@@ -47,6 +48,7 @@ static void makeDevices() {
   DriverState &driver = state();
   driver.version = int(setting("FAKE_CUDA_DRIVER_VERSION", 13000));
   driver.arch = int(setting("FAKE_CUDA_ARCH", 80));
+  driver.mostPinned = setting("FAKE_CUDA_PINNED", UINT64_MAX);
   uint64_t seed = setting("FAKE_CUDA_SEED", 0);
   for (uint64_t number = 0; number < setting("FAKE_CUDA_DEVICES", 8); ++number) {
     Device &device = driver.devices.emplace_back();

@@ -21,7 +21,7 @@ uint64_t extent(const Side &side, uint64_t width, uint64_t rows) {
 uint8_t *locate(const Side &side, uint64_t width, uint64_t rows, const char *what) {
   if (side.snapshot)
     return side.snapshot->data();
-  return side.device ? deviceBytes(side.address, extent(side, width, rows), what)
+  return side.device ? reachableBytes(side.address, extent(side, width, rows), what)
                      : reinterpret_cast<uint8_t *>(side.address);
 }
 
@@ -155,8 +155,12 @@ FAKE_API int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
   return guarded([&] {
     if (flags & ~7u)
       return InvalidValue;
-    *memory = reinterpret_cast<void *>((current(), allocatePinned(bytes)));
-    LogLine("allocate").add("address", *memory).add("bytes", bytes).add("pinned", uint64_t(1));
+    *memory = reinterpret_cast<void *>((current(), allocatePinned(bytes, flags & 2)));
+    LogLine("allocate")
+        .add("address", *memory)
+        .add("bytes", bytes)
+        .add("pinned", uint64_t(1))
+        .add("mapped", uint64_t(bool(flags & 2)));
     return Success;
   });
 }
@@ -225,14 +229,14 @@ FAKE_API int cuStreamWriteValue32_v2(CUstream_st *stream, uint64_t address, unsi
   return guarded([&]() -> int {
     if (flags || address % 4)
       return InvalidValue;
-    return submit(stream, {"write value", "word", [=] {
-                             return [=](Accesses &) {
-                               uint8_t *word = deviceBytes(address, 4, "target of a written value");
-                               __atomic_store_n(reinterpret_cast<unsigned *>(word), value,
-                                                __ATOMIC_RELEASE);
-                               return true;
-                             };
-                           }});
+    return submit(
+        stream, {"write value", "word", [=] {
+                   return [=](Accesses &) {
+                     uint8_t *word = reachableBytes(address, 4, "target of a written value");
+                     __atomic_store_n(reinterpret_cast<unsigned *>(word), value, __ATOMIC_RELEASE);
+                     return true;
+                   };
+                 }});
   });
 }
 FAKE_API int cuMemsetD2D8Async(uint64_t address, size_t pitch, unsigned char value, size_t width,

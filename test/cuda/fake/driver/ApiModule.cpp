@@ -107,6 +107,8 @@ static int launch(const Function &function, Dimensions grid, Dimensions block, u
                 kernel.parameters[n].bytes);
   context.find = [](uint64_t address) {
     Allocation found = findAllocation(address);
+    if (!found.device && !found.mapped) // a kernel cannot reach it
+      found = {};
     return Memory{found.begin, found.begin + found.bytes, found.data};
   };
   std::shared_ptr<const Module> module = function.module;

@@ -121,8 +121,9 @@ struct GraphExec {
 
 struct Allocation {
   uint64_t begin = 0, bytes = 0;
-  uint8_t *data = nullptr; // device memory cannot be touched at its address
-  Device *device = nullptr;
+  uint8_t *data = nullptr;  // device memory cannot be touched at its address
+  Device *device = nullptr; // null: pinned memory of the machine
+  bool mapped = false;      // of that: kernels may use it
   size_t reserved = 0;
 };
 
@@ -153,6 +154,7 @@ struct DriverState {
   uint64_t opCount = 0;
   std::mutex memoryMutex;
   std::map<uint64_t, Allocation> memory;
+  uint64_t pinned = 0, mostPinned = UINT64_MAX; // bytes of the machine's memory
 };
 DriverState &state();
 using Lock = std::unique_lock<std::mutex>;
@@ -174,7 +176,9 @@ void launchGraph(GraphExec &exec, Stream &stream);
 
 Allocation findAllocation(uint64_t address);
 uint64_t allocateOn(Device &device, uint64_t bytes);
-uint64_t allocatePinned(uint64_t bytes);
+uint64_t allocatePinned(uint64_t bytes, bool mapped);
+/// As deviceBytes, but also of mapped memory of the machine.
+uint8_t *reachableBytes(uint64_t address, uint64_t bytes, const std::string &what);
 
 /// Throws std::runtime_error naming both operations if one races with what was before.
 void checkRaces(const Op &op);

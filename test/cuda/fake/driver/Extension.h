@@ -37,8 +37,8 @@ struct Operation {
 /// Returns a CUresult.
 FAKE_SHARED int submit(CUstream_st *stream, Operation operation);
 
-/// Host address of `bytes` of device (or pinned) memory; throws std::runtime_error naming `what` if
-/// they are not all in one allocation.
+/// Host address of `bytes` of device memory; throws std::runtime_error naming `what` if they are not
+/// all in one allocation, or are pinned memory of the machine: NCCL and cuBLASLt are not given that.
 FAKE_SHARED uint8_t *deviceBytes(uint64_t address, uint64_t bytes, const std::string &what);
 
 FAKE_SHARED uint64_t allocate(uint64_t bytes);

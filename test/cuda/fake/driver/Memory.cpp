@@ -43,10 +43,14 @@ uint64_t allocateOn(Device &device, uint64_t bytes) {
   return made.begin;
 }
 
-uint64_t allocatePinned(uint64_t bytes) {
+uint64_t allocatePinned(uint64_t bytes, bool mapped) {
   DriverState &driver = state();
   std::lock_guard<std::mutex> lock(driver.memoryMutex);
+  if (bytes > driver.mostPinned - driver.pinned)
+    throw CudaError{OutOfMemory};
+  driver.pinned += bytes;
   Allocation made;
+  made.mapped = mapped;
   made.bytes = bytes;
   made.reserved = bytes;
   made.data = static_cast<uint8_t *>(map(bytes, PROT_READ | PROT_WRITE));
@@ -65,8 +69,8 @@ Allocation findAllocation(uint64_t address) {
   return address < found.begin + found.bytes ? found : Allocation();
 }
 
-uint8_t *deviceBytes(uint64_t address, uint64_t bytes, const std::string &what) {
-  Allocation found = findAllocation(address);
+static uint8_t *bytesOf(const Allocation &found, uint64_t address, uint64_t bytes,
+                        const std::string &what) {
   if (!found.bytes)
     throw std::runtime_error(what + ": the address lies in no allocation");
   if (address + bytes > found.begin + found.bytes)
@@ -74,6 +78,21 @@ uint8_t *deviceBytes(uint64_t address, uint64_t bytes, const std::string &what) 
                              std::to_string(address - found.begin) + " of an allocation of " +
                              std::to_string(found.bytes));
   return found.data + (address - found.begin);
+}
+
+uint8_t *deviceBytes(uint64_t address, uint64_t bytes, const std::string &what) {
+  Allocation found = findAllocation(address);
+  if (found.bytes && !found.device)
+    throw std::runtime_error(what + ": the address is of the machine's memory");
+  return bytesOf(found, address, bytes, what);
+}
+
+uint8_t *reachableBytes(uint64_t address, uint64_t bytes, const std::string &what) {
+  Allocation found = findAllocation(address);
+  if (found.bytes && !found.device && !found.mapped)
+    throw std::runtime_error(what +
+                             ": the address is of the machine's memory, which is not mapped");
+  return bytesOf(found, address, bytes, what);
 }
 
 /// All devices, since pinned memory is everybody's.
@@ -103,6 +122,8 @@ bool release(uint64_t address, bool idle) {
     driver.memory.erase(entry);
     if (found.device)
       found.device->used -= found.reserved - 2 * guardBytes;
+    else
+      driver.pinned -= found.bytes;
   }
   munmap(found.data, found.bytes);
   // The addresses stay reserved: what still uses them is found.

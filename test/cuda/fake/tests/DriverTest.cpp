@@ -84,6 +84,31 @@ TEST(FakeDriver, MemoryIsLimited) {
   });
 }
 
+/// A kernel on the machine's memory.
+static void incrementPinned(unsigned flags, const Settings &settings = {}) {
+  start(settings);
+  CUfunction increment = kernel("increment");
+  CUstream stream = makeStream();
+  int *host;
+  driver().cuMemHostAlloc(reinterpret_cast<void **>(&host), sizeof(int) * 64, flags);
+  std::fill_n(host, 64, 1);
+  launch(increment, 2, 32, {reinterpret_cast<CUdeviceptr>(host)}, stream);
+  driver().cuStreamSynchronize(stream);
+  require(std::count(host, host + 64, 2) == 64, "the kernel works on the host's memory");
+}
+
+TEST(FakeDriver, KernelsReachMappedMemoryOnly) {
+  EXPECT_PROCESS(0, "", incrementPinned(CU_MEMHOSTALLOC_DEVICEMAP));
+  EXPECT_PROCESS(1, "lies in no allocation", incrementPinned(CU_MEMHOSTALLOC_PORTABLE));
+}
+
+TEST(FakeDriver, PinnedMemoryIsCountedApart) {
+  Settings pinned = {{"FAKE_CUDA_MEMORY", "2097152"}, {"FAKE_CUDA_PINNED", "255"}};
+  EXPECT_PROCESS(1, "CUDA_ERROR_OUT_OF_MEMORY", incrementPinned(CU_MEMHOSTALLOC_DEVICEMAP, pinned));
+  pinned["FAKE_CUDA_PINNED"] = "256";
+  EXPECT_PROCESS(0, "", incrementPinned(CU_MEMHOSTALLOC_DEVICEMAP, pinned));
+}
+
 /// One stream writes, another one reads; `ordered`: behind an event.
 static void produceAndConsume(const Settings &settings, bool ordered) {
   start(settings);
