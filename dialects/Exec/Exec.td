@@ -27,14 +27,16 @@ def Exec_ProgramOp : Exec_Op<"program", [Symbol, NoTerminator, SingleBlock, NoRe
   let summary = "Buffers and commands of one entry point";
   let description = [{
     `cuda`: the program is for GPUs; {scratch, workspace, staging}, each [offset, bytes], are ranges of the arena that commands on the compute
-    stream use one after the other.
+    stream use one after the other. {host}, [offset, bytes], is a range behind the arena that is in the machine's memory instead of the device's.
 
-    * program_c1: every buffer lies inside the arena, at a multiple of 64; for GPUs at a multiple of 256, unless it is a part of another.
+    * program_c1: every buffer lies inside the arena or the host range, at a multiple of 64; for GPUs at a multiple of 256, unless it is a part of another.
     * program_c2: buffers that are filled on loading (parameter, constant, axis_index) overlap no other.
     * program_c3: while a value is needed, no command writes over it but into the same buffer or a part of it.
     * program_c4: ranges of GPUs lie inside the arena at multiples of 256, and overlap neither each other nor any buffer.
     * program_c5: on GPUs a collective whose data NCCL cannot take as it lies fits the staging range, and completes where it stands: there
       is one such range for all of them.
+    * program_c6: the host range begins where the arena ends. Only states and their parts lie there, and no collective but copies touches them, and gathers
+      into whole buffers, which read their part from there.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$arena, OptionalAttr<FlatSymbolRefAttr>:$mesh,
                        OptionalAttr<DictionaryAttr>:$cuda);

@@ -82,13 +82,43 @@ static bool isWrittenOnce(BufferOp buffer) {
   });
 }
 
+/// Offset and bytes of a range of GPUs.
+static std::pair<int64_t, int64_t> rangeOf(ProgramOp program, StringRef name) {
+  auto range = program.getCuda() ? program.getCuda()->getAs<DenseI64ArrayAttr>(name) : nullptr;
+  return range && range.size() == 2 ? std::pair(range[0], range[1])
+                                    : std::pair<int64_t, int64_t>(-1, 0);
+}
+
+/// Does it lie in the machine's memory?
+static bool isOnHost(BufferOp buffer) {
+  auto [begin, bytes] = rangeOf(buffer->getParentOfType<ProgramOp>(), "host");
+  return bytes > 0 && static_cast<int64_t>(buffer.getOffset()) >= begin;
+}
+
 static LogicalResult checkPlaces(ProgramOp program) {
+  auto [hostBegin, hostBytes] = rangeOf(program, "host");
+  if (program.getCuda() && program.getCuda()->contains("host") && // program_c6
+      (hostBegin != static_cast<int64_t>(program.getArena()) || hostBytes <= 0))
+    return program.emitOpError() << "range \"host\" at " << hostBegin << " of " << hostBytes
+                                 << " bytes does not begin where the arena of "
+                                 << program.getArena() << " bytes ends";
   for (auto buffer : program.getOps<BufferOp>()) {
     // program_c1
     int64_t alignment = program.getCuda() && !buffer.getWhole() ? 256 : 64;
     if (static_cast<int64_t>(buffer.getOffset()) % alignment != 0)
       return buffer.emitOpError() << "\"" << buffer.getName() << "\" is at " << buffer.getOffset()
                                   << ", not a multiple of " << alignment;
+    if (isOnHost(buffer)) {
+      if (static_cast<int64_t>(buffer.getBytes()) < 0 || endOf(buffer) > hostBegin + hostBytes)
+        return buffer.emitOpError() << "\"" << buffer.getName() << "\" [" << buffer.getOffset()
+                                    << ", " << endOf(buffer) << ") is not inside the host range ["
+                                    << hostBegin << ", " << hostBegin + hostBytes << ")";
+      if (!buffer.getWhole() && buffer.getKind() != Kind::State)
+        return buffer.emitOpError()
+               << "\"" << buffer.getName() << "\" is in the host range, and no "
+               << "state but " << stringifyKind(buffer.getKind());
+      continue;
+    }
     if (static_cast<int64_t>(buffer.getOffset()) < 0 ||
         static_cast<int64_t>(buffer.getBytes()) < 0 ||
         endOf(buffer) > static_cast<int64_t>(program.getArena()))
@@ -230,13 +260,6 @@ LogicalResult ArenaProof::run() {
   return success();
 }
 
-/// Offset and bytes of a range of GPUs.
-static std::pair<int64_t, int64_t> rangeOf(ProgramOp program, StringRef name) {
-  auto range = program.getCuda()->getAs<DenseI64ArrayAttr>(name);
-  return range && range.size() == 2 ? std::pair(range[0], range[1])
-                                    : std::pair<int64_t, int64_t>(-1, 0);
-}
-
 static LogicalResult checkRanges(ProgramOp program) {
   if (!program.getCuda())
     return success();
@@ -315,6 +338,14 @@ LogicalResult ProgramOp::verifySymbolUses(SymbolTableCollection &symbols) {
                                           : Result<AxisList>(AxisList());
     if (!group)
       return op.emitOpError() << group.error;
+    // program_c6
+    if (op.getKind() != "copy")
+      for (Value used : {op.getSource(), op.getTarget()})
+        if (auto buffer = used.getDefiningOp<BufferOp>();
+            isOnHost(buffer) && (used == op.getTarget() || op.getKind() != "all_gather" ||
+                                 stagingBytes(op, *group) != 0))
+          return op.emitOpError() << "\"" << op.getKind() << "\" works on \"" << buffer.getName()
+                                  << "\", which is in the machine's memory";
     int64_t bytes = stagingBytes(op, *group), given = rangeOf(*this, "staging").second;
     if (bytes > given)
       return op.emitOpError() << "\"" << op.getKind() << "\" needs " << bytes

@@ -255,6 +255,12 @@ static std::string manifestJson(ModuleOp module, const Program &program,
       launches += command.kind == CommandKind::Launch;
       communications += isCommunication(command.kind);
     }
+  json::Object memory{{"arena_bytes", program.arenaBytes},
+                      {"parameter_bytes", program.bytesOf(BufferKind::Parameter)},
+                      {"constant_bytes", program.bytesOf(BufferKind::Constant)},
+                      {"temporary_bytes", program.temporaryBytes}};
+  if (program.cuda)
+    memory["host_bytes"] = program.cuda->host.bytes;
   json::Object manifest{
       {"format", json::Object{{"major", 1}, {"minor", 0}}},
       {"producer", "shardc " SHARDC_VERSION},
@@ -267,10 +273,7 @@ static std::string manifestJson(ModuleOp module, const Program &program,
       {"outputs", valuesJson(program.entries.front().outputs, true)},
       {"entries", std::move(interfaces)},
       {"kernels", std::move(kernels)},
-      {"memory", json::Object{{"arena_bytes", program.arenaBytes},
-                              {"parameter_bytes", program.bytesOf(BufferKind::Parameter)},
-                              {"constant_bytes", program.bytesOf(BufferKind::Constant)},
-                              {"temporary_bytes", program.temporaryBytes}}},
+      {"memory", std::move(memory)},
       {"communication", json::Object{{"commands", communications}, {"bytes", bytes}}},
       {"launch_order_hash", launchOrderHash(program)},
       {"costs", options.schedule.costs.record()},

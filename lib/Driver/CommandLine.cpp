@@ -88,6 +88,9 @@ training (compile)
   --activation-checkpointing none|selective|full|auto
                          what is recomputed in the backward pass; auto: the least that fits the memory limit
   --memory-limit SIZE    of one rank, such as 2GiB; refused if the step does not fit
+  --offload none|optimizer|parameters
+                         cuda: what lies in the machine's pinned memory instead of the GPU's: nothing (default), the optimizer's states, or
+                         also main parameters and the shards of gradients that are kept between entries (FSDP2's CPUOffloadPolicy)
   --forward-prefetch N, --backward-prefetch N
                          units whose parameters are gathered ahead of use (0: none), or auto: as late as hides the gather, by
                          the costs and within the memory limit (default: auto with --costs, else 1)
@@ -374,6 +377,10 @@ static bool parseTraining(Arguments &args, llvm::StringRef name, llvm::StringRef
       return string(pipeline.activationCheckpointing);
     if (name == "--memory-limit")
       return string(text) && parseSize(args, name, text, train.memoryLimit);
+    if (name == "--offload")
+      return string(text) &&
+             (parseOffload(text, train.offload) ||
+              args.fail("--offload \"" + text + "\" is not none, optimizer or parameters"));
     if (name == "--forward-prefetch")
       return distance(train.overlap.forwardPrefetch);
     if (name == "--backward-prefetch")

@@ -61,6 +61,12 @@ static LogicalResult checkOptions(const CompileOptions &options) {
       refuse("--cuda-workspace", options.workspaceBytes >= 0, "cuda") ||
       refuse("--allow-tf32", options.allowTf32, "cuda"))
     return failure();
+  if (options.train.offload != Offload::None && options.target == "cpu") {
+    llvm::errs() << "error: --offload " << str(options.train.offload)
+                 << " is for --target cuda: where ranks are processors, their memory is the "
+                    "machine's already\n";
+    return failure();
+  }
   if (failed(checkFp8(options)))
     return failure();
   const ImportOptions &import = options.model.import;
@@ -99,6 +105,7 @@ static BundleOptions bundleOptions(const CompileOptions &options) {
   bundle.schedule.target = options.target == "cuda" ? Target::Cuda : Target::Cpu;
   bundle.toolkit = options.toolkit;
   bundle.schedule.allowTf32 = options.allowTf32;
+  bundle.schedule.offload = options.train.offload;
   if (options.workspaceBytes >= 0)
     bundle.schedule.workspaceBytes = options.workspaceBytes;
   bundle.levels = options.levels;

@@ -86,6 +86,7 @@ private:
     return false;
   }
   void findLifetimes();
+  int64_t arenaBytes() const;
   std::vector<std::pair<std::string, int64_t>> atPeak(size_t most) const;
   double exposedMicros() const;
   std::string modelText() const;
@@ -96,6 +97,7 @@ private:
   std::vector<Buffer> buffers;
   std::vector<int64_t> live; ///< bytes by command, permanent storage included
   int64_t permanent = 0, peak = 0, peakAt = 0;
+  int64_t host = 0; ///< bytes of states in the machine's memory, from loading on
   std::vector<Collective> collectives;
   std::vector<Span> computation;
   double total = 0;
@@ -161,6 +163,11 @@ bool StepPlan::read(const PlanOptions &options) {
   return true;
 }
 
+int64_t StepPlan::arenaBytes() const {
+  const json::Object *arena = program.getAsObject()->getObject("arena");
+  return arena ? integer(*arena, "bytes") : 0;
+}
+
 void StepPlan::findLifetimes() {
   std::map<int64_t, std::vector<int64_t>> tickets;
   for (auto [n, value] : llvm::enumerate(*commands)) {
@@ -181,6 +188,7 @@ void StepPlan::findLifetimes() {
         buffer.last = n;
       }
   }
+  int64_t arena = arenaBytes();
   auto isPermanent = [](const Buffer &buffer) {
     return buffer.kind == "state" || buffer.kind == "parameter" || buffer.kind == "constant" ||
            buffer.kind == "axis_index";
@@ -188,7 +196,9 @@ void StepPlan::findLifetimes() {
   Coverage coverage;
   std::vector<std::vector<const Buffer *>> begins(commands->size()), ends(commands->size());
   for (const Buffer &buffer : buffers) {
-    if (isPermanent(buffer)) {
+    if (buffer.offset >= arena && buffer.bytes > 0) { // offloaded
+      host += buffer.kind == "state" ? buffer.bytes : 0;
+    } else if (isPermanent(buffer)) {
       coverage.add(buffer.offset, buffer.offset + buffer.bytes, 1);
     } else if (buffer.first >= 0) {
       begins[buffer.first].push_back(&buffer);
@@ -358,13 +368,12 @@ static std::string reasonOf(const Collective &collective) {
 
 void StepPlan::printText() const {
   llvm::raw_ostream &os = llvm::outs();
-  int64_t arena = 0;
-  if (const json::Object *object = program.getAsObject()->getObject("arena"))
-    arena = integer(*object, "bytes");
   os << "entry " << entry << ": " << commands->size() << " commands, " << collectives.size()
      << " collectives\n\n"
-     << "memory of a rank   " << megabytes(arena) << " arena = " << megabytes(permanent)
+     << "memory of a rank   " << megabytes(arenaBytes()) << " arena = " << megabytes(permanent)
      << " permanent + temporaries; peak " << megabytes(peak) << " at command " << peakAt << "\n";
+  if (host)
+    os << "host memory        " << megabytes(host) << " of offloaded states, pinned\n";
   for (auto &[name, bytes] : atPeak(8))
     os << "  " << llvm::format("%10.2f MB  ", bytes / 1e6) << name << "\n";
   os << "\ntime by " << (costs.isMeasured() ? "costs " + costs.describe() : modelText()) << ": "
@@ -419,6 +428,7 @@ json::Value StepPlan::toJson() const {
   return json::Object{{"entry", entry},
                       {"permanent_bytes", permanent},
                       {"peak_bytes", peak},
+                      {"host_bytes", host},
                       {"peak_command", peakAt},
                       {"at_peak", std::move(peakParts)},
                       {"live_bytes", std::move(memory)},
@@ -458,9 +468,10 @@ void StepPlan::writeHtml(llvm::raw_ostream &os, const std::string &title) const 
         "8px;text-align:left}td.n{text-align:right}</style>\n<h1>"
      << escaped(title) << ", entry " << escaped(entry)
      << "</h1>\n<h2>Memory of a rank over the step</h2>\n<p>Permanent " << megabytes(permanent)
-     << ", peak " << megabytes(peak) << " at command " << peakAt << ".</p>\n<svg width=\"" << width
-     << "\" height=\"" << height << "\"><polyline fill=\"#9ac\" stroke=\"#358\" points=\"0,"
-     << height;
+     << ", peak " << megabytes(peak) << " at command " << peakAt
+     << (host ? "; host memory " + megabytes(host) + " of offloaded states" : "")
+     << ".</p>\n<svg width=\"" << width << "\" height=\"" << height
+     << "\"><polyline fill=\"#9ac\" stroke=\"#358\" points=\"0," << height;
   for (auto [n, bytes] : llvm::enumerate(live))
     os << llvm::format(" %.1f,%.1f", n * width / std::max<size_t>(live.size(), 1),
                        height - bytes * (height - 10) / std::max<int64_t>(peak, 1));

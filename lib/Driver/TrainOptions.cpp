@@ -197,6 +197,7 @@ std::string trainingJson(const TrainOptions &train, const PipelineOptions &pipel
                       {"accumulation", train.accumulation},
                       {"vocabulary", vocabulary},
                       {"strategy", train.strategy},
+                      {"offload", str(train.offload)},
                       {"param_dtype", pipeline.paramDtype.getValue()},
                       {"zero_dp_strategy", pipeline.zeroDpStrategy.getValue()},
                       {"outer_dp_sharding_strategy", pipeline.outerDpShardingStrategy.getValue()},

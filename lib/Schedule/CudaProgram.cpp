@@ -81,6 +81,12 @@ void placeCudaRanges(Program &program) {
     range->offset = program.arenaBytes;
     program.arenaBytes += range->bytes;
   }
+  // One space of addresses for both memories: places say which one is meant.
+  ArenaRange &host = program.cuda->host;
+  host.offset = program.arenaBytes;
+  for (auto [i, buffer] : llvm::enumerate(program.buffers))
+    if (program.isOnHost(i))
+      buffer.offset += host.offset;
 }
 
 } // namespace shardc

@@ -117,7 +117,8 @@ DictionaryAttr ExecBuilder::cudaRanges() {
   };
   return dictionary({{"scratch", range(program.cuda->scratch)},
                      {"workspace", range(program.cuda->workspace)},
-                     {"staging", range(program.cuda->staging)}});
+                     {"staging", range(program.cuda->staging)},
+                     {"host", program.cuda->host.bytes ? range(program.cuda->host) : Attribute()}});
 }
 
 void ExecBuilder::addCommand(const ProgramCommand &command, bool init) {

@@ -1,7 +1,8 @@
 //===- PlanArena.cpp - A place for every buffer ---------------------------===//
 //
 // 1. What lives from loading on (weights, constants, axis indices, states, results of the init
-//    list) lies at the start, one after the other.
+//    list) lies at the start, one after the other; offloaded states likewise, in a range of their
+//    own (placeCudaRanges puts it behind the arena).
 // 2. Each entry's buffers live from their first use (an input: from the start) to their last (an
 //    output: to the end). They are placed twice, and the smaller plan stays: in the order of time,
 //    each in the best-fitting hole (O(n log n)); and by size, the largest first, each in the lowest
@@ -182,12 +183,15 @@ void planArena(Program &program) {
   for (const ProgramCommand &command : program.init)
     for (int buffer : command.buffers)
       isPermanent[program.wholeOf(buffer)] = true;
-  int64_t offset = 0;
+  int64_t offset = 0, hostBytes = 0;
   for (auto [i, buffer] : llvm::enumerate(program.buffers))
     if (isPermanent[i]) {
-      buffer.offset = offset;
-      offset += aligned(program, buffer.bytes);
+      int64_t &end = buffer.isHost ? hostBytes : offset;
+      buffer.offset = end;
+      end += aligned(program, buffer.bytes);
     }
+  if (program.cuda)
+    program.cuda->host.bytes = hostBytes;
   // Entries run one after the other: their temporaries share the rest.
   int64_t end = offset;
   std::vector<bool> isPlaced = isPermanent;

@@ -206,11 +206,12 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
     auto range = [](const ArenaRange &range) {
       return json::Object{{"offset", range.offset}, {"bytes", range.bytes}};
     };
-    os << "  \"target\": \"cuda\",\n  \"cuda\": "
-       << json::Value(json::Object{{"scratch", range(program.cuda->scratch)},
-                                   {"workspace", range(program.cuda->workspace)},
-                                   {"staging", range(program.cuda->staging)}})
-       << ",\n";
+    json::Object ranges{{"scratch", range(program.cuda->scratch)},
+                        {"workspace", range(program.cuda->workspace)},
+                        {"staging", range(program.cuda->staging)}};
+    if (program.cuda->host.bytes)
+      ranges["host"] = range(program.cuda->host);
+    os << "  \"target\": \"cuda\",\n  \"cuda\": " << json::Value(std::move(ranges)) << ",\n";
   }
   os << "  \"arena\": {\"bytes\": " << program.arenaBytes << "},\n";
   printList(os, "buffers", mapJson(program.buffers, bufferJson));

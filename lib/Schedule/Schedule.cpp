@@ -17,6 +17,13 @@ FailureOr<Program> scheduleProgram(ModuleOp module, const ScheduleOptions &optio
     program->cuda.emplace();
   shareTemporaries(*program, module);
   placeStorage(*program, module);
+  if (options.offload != Offload::None) {
+    if (!program->cuda)
+      return module.emitError() << "offload " << str(options.offload)
+                                << ": a rank's memory is the machine's already, only GPUs have "
+                                   "memory of their own";
+    offloadStates(*program, module, options.offload);
+  }
   if (program->cuda && failed(lowerForCuda(*program, module, options)))
     return failure();
   overlapAndPlace(*program, module, options);
@@ -74,6 +81,10 @@ struct SchedulePass : impl::SchedulePassBase<SchedulePass> {
     ScheduleOptions options{{distances[0], distances[1], distances[2], splits}, target, workspace};
     options.costs = std::move(*table);
     options.memoryLimit = memoryLimit;
+    if (!parseOffload(offload, options.offload)) {
+      module.emitError() << "offload \"" << offload << "\" is not none, optimizer or parameters";
+      return signalPassFailure();
+    }
     FailureOr<Program> program = scheduleProgram(module, options);
     if (failed(program))
       return signalPassFailure();

@@ -1,6 +1,7 @@
 """What docs/contracts.md §6 promises of a bundle for GPUs, checked without one: every call stays inside of what it works on."""
 
 import json
+import math
 import re
 
 BYTES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "bool": 1, "f8E4M3FN": 1, "f8E5M2": 1}
@@ -51,6 +52,8 @@ class Bundle:
         needed = (1 + sum((size - 1) * stride for size, stride in extents)) * BYTES[matrix["dtype"]]
         given = self.bytes_at(command, matrix["argument"])
         expect(needed <= given, f"{what} needs {needed} bytes, there are {given}")
+        place = matrix["argument"]
+        expect(not (isinstance(place, int) and self.is_on_host(self.buffers[command["buffers"][place]])), f"in the machine's memory: {what} of {call}")
         if "scale" in matrix:
             expect(matrix["dtype"].startswith("f8") and self.bytes_at(command, matrix["scale"]) >= 4, f"scale of {what}: {matrix}")
 
@@ -74,13 +77,35 @@ class Bundle:
         else:
             expect(call["kind"] == "memset" and call["bytes"] <= self.bytes_at(command, call["argument"]), f"{call}")
 
+    def is_on_host(self, buffer):
+        return "host" in self.ranges and buffer["offset"] >= self.ranges["host"]["offset"]
+
+    def check_host(self):
+        """The machine's memory: behind the arena, states alone, no product and no collective works there but gathers into whole buffers."""
+        host = self.ranges.get("host", {"offset": self.program["arena"]["bytes"], "bytes": 0})
+        expect(host["offset"] == self.program["arena"]["bytes"] and host["bytes"] == self.manifest["memory"]["host_bytes"], f"range host: {host}")
+        states = [buffer for buffer in self.buffers if self.is_on_host(buffer) and buffer["kind"] == "state"]
+        for buffer in filter(self.is_on_host, self.buffers):
+            inside = any(s["offset"] <= buffer["offset"] and buffer["offset"] + buffer["bytes"] <= s["offset"] + s["bytes"] for s in states)
+            expect(inside and buffer["kind"] in ("state", "temporary"), f"no state, and in the machine's memory: {buffer}")
+        for command in self.commands():
+            if "group" in command:
+                ranks = math.prod(axis["size"] for axis in self.program["groups"][command["group"]]["axes"])
+                gathers = command["op"] == "all_gather" and command["outer"] == 1 and command["inner"] * ranks == command["total"] and ranks > 1
+                for side in ("src", "dst"):
+                    reads = gathers and side == "src"
+                    expect(reads or not self.is_on_host(self.buffers[command[side]]), f"in the machine's memory: {side} of {command}")
+
     def check(self):
         arena = self.program["arena"]["bytes"]
         expect(self.program["target"] == "cuda" == self.manifest["target"], "target")
-        for name, place in self.ranges.items():
+        for name in ("scratch", "workspace", "staging"):
+            place = self.ranges[name]
             expect(place["offset"] % 256 == 0 and place["offset"] + place["bytes"] <= arena, f"range {name}: {place}")
+        self.check_host()
         for buffer in self.buffers:
-            expect(buffer["offset"] % 64 == 0 and buffer["offset"] + buffer["bytes"] <= self.ranges["scratch"]["offset"], f"{buffer}")
+            end = self.ranges["host"]["offset"] + self.ranges["host"]["bytes"] if self.is_on_host(buffer) else self.ranges["scratch"]["offset"]
+            expect(buffer["offset"] % 64 == 0 and buffer["offset"] + buffer["bytes"] <= end, f"{buffer}")
         for image in self.manifest["kernels"]:
             expect((self.path / image["file"]).stat().st_size > 0, f"{image}")
             expect(image.get("resources", {}).get("spill_bytes", 0) == 0, f"registers are spilled: {image}")

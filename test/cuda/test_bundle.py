@@ -4,7 +4,7 @@ import bundle_checks
 import kernels
 import pytest
 
-PROGRAMS = [("mamba2", ["--tp", "2"]), ("llama", ["--train", "--dp-shard", "2", "--tp", "2"]), ("qwen2", ["--tp", "4"])]
+PROGRAMS = [("mamba2", ["--tp", "2"]), ("llama", ["--train", "--dp-shard", "2", "--tp", "2"]), ("gpt2", ["--train", "--offload", "parameters"]), ("qwen2", ["--tp", "4"])]
 
 
 def compile_bundle(tools, folder, family, options, archs="compute_80"):
@@ -33,6 +33,21 @@ def test_checks_find_what_is_wrong(tools, tmp_path, damage, message):
     call = next(call for kernel in bundle.program["kernels"] for call in kernel["calls"] if call["kind"] == "gemm")
     damage(call)
     with pytest.raises(bundle_checks.Wrong, match=message):
+        bundle.check()
+
+
+def test_checks_find_what_is_wrong_in_host_memory(tools, tmp_path):
+    bundle = compile_bundle(tools, tmp_path, "llama", ["--train", "--dp-shard", "2", "--offload", "parameters"])
+    assert bundle.check() > 24 and bundle.ranges["host"]["bytes"] == bundle.manifest["memory"]["host_bytes"] > 0
+    place = next(number for number, buffer in enumerate(bundle.buffers) if bundle.is_on_host(buffer))
+    kept = bundle.buffers[place]["kind"]
+    bundle.buffers[place]["kind"] = "parameter"
+    with pytest.raises(bundle_checks.Wrong, match="no state, and in the machine's memory"):
+        bundle.check()
+    bundle.buffers[place]["kind"] = kept
+    reduction = next(command for command in bundle.commands() if command["op"] == "reduce_scatter")
+    reduction["dst"] = place
+    with pytest.raises(bundle_checks.Wrong, match="in the machine's memory: dst of"):
         bundle.check()
 
 

@@ -51,10 +51,13 @@ def test_fsdp2():
 
 def test_offloading_is_not_dropped_silently():
     config = FSDP2Config(offload_policy=CPUOffloadPolicy(pin_memory=False))
-    from_setup(config)  # ranks are CPUs: shards are where they are asked to be
-    with pytest.raises(UnsupportedError, match="on GPUs all states stay in device memory") as error:
+    assert from_setup(config).offload is None  # ranks are CPUs: shards are where they are asked to be
+    with pytest.raises(UnsupportedError, match="which takes pinned memory") as error:
         from_setup(config, target="cuda")
-    assert error.value.field == "FSDP2Config.offload_policy"
+    assert error.value.field == "CPUOffloadPolicy.pin_memory"
+    words = from_setup(FSDP2Config(offload_policy=CPUOffloadPolicy()), target="cuda").arguments("m.onnx", "m.train")
+    assert words[words.index("--offload") + 1] == "parameters"
+    assert "--offload" not in from_setup(FSDP2Config(), target="cuda").arguments("m.onnx", "m.train")
 
 
 def test_outer_sharding_is_an_option_of_its_own():

@@ -21,6 +21,7 @@ struct TrainOptions {
   int64_t memoryLimit = 0;                      ///< bytes of a rank's arena; 0: any
   int64_t arenaBytes = 0;                       ///< what fitMemory found
   OverlapOptions overlap;
+  Offload offload = Offload::None;
   std::string optimizer = "adamw";
   std::vector<std::pair<std::string, std::string>> optimizerOptions; ///< as given
   int64_t accumulation = 1;                                          ///< micro-batches a step

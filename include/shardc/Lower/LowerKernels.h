@@ -31,6 +31,12 @@ inline constexpr llvm::StringLiteral kScratchAttr = "exec.scratch";
 /// is in two of them. No other argument may have that buffer.
 bool canRunInPlace(mlir::func::FuncOp kernel, unsigned argument, unsigned result);
 
+/// Whether a kernel of index lambdas only reads each element of the argument once, where it computes
+/// the same element of its results.
+bool isStreamed(mlir::func::FuncOp kernel, unsigned argument);
+/// Whether every result of a kernel is of index lambdas only: each element is written once.
+bool isElementwise(mlir::func::FuncOp kernel);
+
 /// A reduction that keeps the last dimension: sums over rows, for each column.
 bool isColumnReduction(mlir::Operation *op);
 

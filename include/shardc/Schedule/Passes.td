@@ -22,6 +22,7 @@ def SchedulePass : Pass<"shard-schedule", "::mlir::ModuleOp"> {
     Option<"target", "target", "::shardc::Target", "::shardc::Target::Cpu", "What ranks are",
            [{::llvm::cl::values(clEnumValN(::shardc::Target::Cpu, "cpu", "processors"), clEnumValN(::shardc::Target::Cuda, "cuda", "NVIDIA GPUs"))}]>,
     Option<"workspace", "workspace", "int64_t", "int64_t(32) << 20", "Bytes of cuBLASLt's workspace (cuda)">,
+    Option<"offload", "offload", "std::string", "\"none\"", "States in the machine's memory (cuda): none, optimizer, parameters">,
     Option<"report", "report", "bool", "false", "Print arena, weights, temporaries and the number of commands">,
   ];
 }

@@ -27,9 +27,10 @@ struct ProgramBuffer {
   mlir::RankedTensorType type; ///< local
   BufferKind kind = BufferKind::Temporary;
   int64_t bytes = 0;
-  int64_t offset = 0; ///< in the arena, once planned
-  int whole = -1;     ///< the buffer that this is a part of, if it is one
-  int64_t begin = 0;  ///< bytes from the start of that
+  int64_t offset = 0;  ///< in the arena, once planned
+  int whole = -1;      ///< the buffer that this is a part of, if it is one
+  int64_t begin = 0;   ///< bytes from the start of that
+  bool isHost = false; ///< of a whole one: in the machine's memory, not the device's (offload)
 };
 
 struct ProgramValue {
@@ -155,6 +156,7 @@ struct CudaProgram {
   std::vector<CudaKernel> kernels;        ///< one for each of the program's
   mlir::OwningOpRef<mlir::ModuleOp> code; ///< one gpu.module: what is generated of them
   ArenaRange scratch, workspace, staging; ///< behind all buffers
+  ArenaRange host; ///< behind the arena: memory of the machine, for states that are offloaded
 };
 
 struct Program {
@@ -177,6 +179,7 @@ struct Program {
       buffer = buffers[buffer].whole;
     return buffer;
   }
+  bool isOnHost(int buffer) const { return buffers[wholeOf(buffer)].isHost; }
 
   std::optional<CudaProgram> cuda; ///< none: for CPUs
   int64_t alignment() const { return cuda ? kCudaAlignment : 64; }
@@ -197,6 +200,20 @@ void shareTemporaries(Program &program, mlir::ModuleOp module);
 /// Decides which buffers lie inside of others: parts of packs, new values of states. What cannot is
 /// copied. Kernels that work in place are marked.
 void placeStorage(Program &program, mlir::ModuleOp module);
+
+/// What of a training step lies in the machine's memory instead of a GPU's.
+enum class Offload {
+  None,
+  Optimizer, ///< the optimizer's states
+  Parameters ///< these, (main) parameters, and shards of gradients that are kept between entries
+};
+/// none, optimizer or parameters; false: none of these.
+bool parseOffload(llvm::StringRef text, Offload &offload);
+llvm::StringRef str(Offload offload);
+
+/// Marks the buffers of offloaded states, and copies to the device and back what is not done with
+/// them where they lie. After placeStorage.
+void offloadStates(Program &program, mlir::ModuleOp module, Offload offload);
 
 /// How far collectives may run behind computation; 0: not at all. Each step costs memory: a unit's
 /// parameters, or a bucket's gradients. Auto: by the table of costs, and within the memory limit;
@@ -226,6 +243,7 @@ struct ScheduleOptions {
   CostTable costs;                            ///< the default model, if nothing was measured
   int64_t memoryLimit = 0; ///< bytes of the arena, which overlap by `auto` keeps if it can; 0: any
   bool allowTf32 = false;  ///< f32 matrix multiplications with factors of 10 bits
+  Offload offload = Offload::None; ///< GPUs only
 };
 /// What `--tensor-parallel-overlap` takes: auto or none; false: neither.
 bool parseTensorParallel(llvm::StringRef text, std::optional<bool> &overlap);
@@ -233,7 +251,7 @@ bool parseTensorParallel(llvm::StringRef text, std::optional<bool> &overlap);
 bool parseDistance(llvm::StringRef text, int64_t &distance);
 /// After placeStorage: starts and waits of collectives, and a place for every buffer.
 void overlapAndPlace(Program &program, mlir::ModuleOp module, const ScheduleOptions &options);
-/// Puts what GPUs need besides behind the planned arena.
+/// Puts what GPUs need besides behind the planned arena, and the machine's memory behind that.
 void placeCudaRanges(Program &program);
 /// Lowers the kernels of a program, and finds how much memory they, cuBLASLt and staged collectives
 /// need.

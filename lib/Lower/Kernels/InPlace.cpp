@@ -54,6 +54,18 @@ bool canRunInPlace(func::FuncOp kernel, unsigned argument, unsigned result) {
   return isReadPointwise(kernel.getArgument(argument), seen);
 }
 
+bool isElementwise(func::FuncOp kernel) {
+  return llvm::all_of(kernel.getBody().front().without_terminator(), [](Operation &op) {
+    auto lowerable = dyn_cast<graph::LoweringOpInterface>(&op);
+    return lowerable && lowerable.getLoweringClass() <= graph::LoweringClass::Element;
+  });
+}
+
+bool isStreamed(func::FuncOp kernel, unsigned argument) {
+  llvm::SmallPtrSet<Operation *, 16> seen;
+  return isElementwise(kernel) && isReadPointwise(kernel.getArgument(argument), seen);
+}
+
 LogicalResult KernelLowering::readInPlace() {
   Attribute attr = function->getAttr(kInPlaceAttr);
   if (!attr)

@@ -83,7 +83,7 @@ class FSDP2Config(_Config):
     tp_plan: {module pattern: style}, a built-in plan's name, a plan file, or an import path; None chooses by model.
     patch_is_packed_sequence: treat sequences as never packed, which spares a synchronisation.
     mp_policy: dtypes; default bf16 parameters and outputs, f32 reductions. None keeps the model's.
-    offload_policy: keep shards in CPU memory.
+    offload_policy: keep shards in CPU memory (of GPU ranks: --offload parameters).
     autocast_dtype: run the forward under autocast.
     activation_checkpointing: False, True or "full" (each layer), "selective" (keep the results of large products).
     defer_fsdp_grad_sync: with gradient accumulation, reduce in the last microbatch only.

@@ -9,7 +9,7 @@ from typing import Any
 
 from .options import _NCCL, CompileOptions, UnsupportedError, expert_parallelism
 from .setup import DistributedSetup
-from .strategies import DDPConfig, FSDP2Config, MegatronFSDPConfig
+from .strategies import CPUOffloadPolicy, DDPConfig, FSDP2Config, MegatronFSDPConfig
 
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _GRAPH = "the graph is compiled as it was exported"
@@ -78,6 +78,7 @@ class TrainOptions(CompileOptions):
     reshard_after_forward: bool | int | None = None
     activation_checkpointing: str | None = None
     memory_limit: str | None = None
+    offload: str | None = None
     param_dtype: str | None = None
     reduce_dtype: str | None = None
     fp32_parameters: str | None = None
@@ -119,9 +120,9 @@ class TrainOptions(CompileOptions):
         for name, (neutral, why) in TRAIN_REFUSED[type(strategy)].items():
             if getattr(strategy, name) not in neutral:
                 raise UnsupportedError(f"{type(strategy).__name__}.{name}", getattr(strategy, name), why)
-        if others.get("target") == "cuda" and getattr(strategy, "offload_policy", None) is not None:
-            raise UnsupportedError("FSDP2Config.offload_policy", strategy.offload_policy, "on GPUs all states stay in device memory")
         chosen: dict[str, Any] = {"mesh": _mesh(setup, strategy)}
+        if getattr(strategy, "offload_policy", None) is not None:
+            chosen.update(_offload(strategy.offload_policy, others.get("target", "cpu")))
         checkpointing = setup.activation_checkpointing or getattr(strategy, "activation_checkpointing", False)
         if checkpointing:
             chosen["activation_checkpointing"] = "full" if checkpointing is True else checkpointing
@@ -164,6 +165,16 @@ def _reshard_of_experts(setup: DistributedSetup, strategy: Any) -> bool:
     return own
 
 
+def _offload(policy: CPUOffloadPolicy, target: str) -> dict[str, Any]:
+    if target == "cuda":
+        if not policy.pin_memory:
+            raise UnsupportedError("CPUOffloadPolicy.pin_memory", False, "GPUs read and write the shards where they are, which takes pinned memory")
+        return {"offload": "parameters"}
+    if policy.pin_memory:  # shards are in CPU memory already; pinning is for a device
+        raise UnsupportedError("CPUOffloadPolicy.pin_memory", True, "ranks are CPUs: their memory is where shards are, nothing is copied")
+    return {}
+
+
 def _from_fsdp2(config: FSDP2Config) -> dict[str, Any]:
     chosen: dict[str, Any] = {"strategy": "fsdp2", "plan": config.tp_plan, "sequence_parallel": config.sequence_parallel}
     policy = config.mp_policy
@@ -178,9 +189,6 @@ def _from_fsdp2(config: FSDP2Config) -> dict[str, Any]:
             raise UnsupportedError("MixedPrecisionPolicy.output_dtype", policy.output_dtype, "a unit's outputs have its param_dtype, the loss is float32")
         if not policy.cast_forward_inputs:
             raise UnsupportedError("MixedPrecisionPolicy.cast_forward_inputs", False, "ops are narrow where their activations are")
-    if config.offload_policy is not None and config.offload_policy.pin_memory:
-        # On CPU ranks shards are in CPU memory already; pinning is for copies to a device.
-        raise UnsupportedError("CPUOffloadPolicy.pin_memory", True, "ranks are CPUs: their memory is where shards are, nothing is copied")
     if config.reshard_after_forward is not None:
         chosen["reshard_after_forward"] = config.reshard_after_forward
     if config.enable_fsdp2_prefetch:

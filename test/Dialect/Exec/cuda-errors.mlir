@@ -81,3 +81,50 @@ exec.program @main arena 1024 cuda {scratch = array<i64: 768, 256>, staging = ar
 // expected-error@+1 {{mesh "mesh" does not exist}}
 exec.program @main on @mesh arena 0 {
 }
+
+// -----
+
+// program_c6
+// expected-error@+1 {{range "host" at 1024 of 256 bytes does not begin where the arena of 512 bytes ends}}
+exec.program @main arena 512 cuda {host = array<i64: 1024, 256>, scratch = array<i64: 512, 0>, staging = array<i64: 512, 0>, workspace = array<i64: 512, 0>} {
+}
+
+// -----
+
+// program_c6
+exec.program @main arena 512 cuda {host = array<i64: 512, 256>, scratch = array<i64: 512, 0>, staging = array<i64: 512, 0>, workspace = array<i64: 512, 0>} {
+  // expected-error@+1 {{"m" [512, 1024) is not inside the host range [512, 768)}}
+  %m = exec.buffer state "m" at 512 size 512 : memref<128xf32>
+}
+
+// -----
+
+// program_c6: products read what is loaded
+exec.program @main arena 512 cuda {host = array<i64: 512, 256>, scratch = array<i64: 512, 0>, staging = array<i64: 512, 0>, workspace = array<i64: 512, 0>} {
+  // expected-error@+1 {{"w" is in the host range, and no state but parameter}}
+  %w = exec.buffer parameter "w" at 512 size 256 {tensor = "w", global = tensor<64xf32>} : memref<64xf32>
+}
+
+// -----
+
+// program_c6: NCCL is not given it
+shard.mesh @mesh ["tp" = 2]
+exec.program @main on @mesh arena 512 cuda {host = array<i64: 512, 256>, scratch = array<i64: 512, 0>, staging = array<i64: 512, 0>, workspace = array<i64: 512, 0>} {
+  %m = exec.buffer state "m" at 512 size 256 : memref<64xf32>
+  %y = exec.buffer output "y" at 0 size 256 : memref<64xf32>
+  // expected-error@+1 {{"all_reduce" works on "m", which is in the machine's memory}}
+  exec.collective "all_reduce" %m to %y over [#shard.axis<"tp">] {count = 64 : i64, reduce = "sum"} : memref<64xf32> to memref<64xf32>
+}
+
+// -----
+
+// program_c6: a gather is, but not into it
+shard.mesh @mesh ["tp" = 2]
+exec.program @main on @mesh arena 768 cuda {host = array<i64: 768, 256>, scratch = array<i64: 768, 0>, staging = array<i64: 768, 0>, workspace = array<i64: 768, 0>} {
+  %m = exec.buffer state "m" at 768 size 256 : memref<64xf32>
+  %y = exec.buffer output "y" at 0 size 512 : memref<128xf32>
+  %x = exec.buffer input "x" at 512 size 128 : memref<32xf32>
+  exec.collective "all_gather" %m to %y over [#shard.axis<"tp">] {outer = 1 : i64, inner = 64 : i64, total = 128 : i64} : memref<64xf32> to memref<128xf32>
+  // expected-error@+1 {{"all_gather" works on "m", which is in the machine's memory}}
+  exec.collective "all_gather" %x to %m over [#shard.axis<"tp">] {outer = 1 : i64, inner = 32 : i64, total = 64 : i64} : memref<32xf32> to memref<64xf32>
+}

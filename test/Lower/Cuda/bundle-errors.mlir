@@ -7,6 +7,9 @@
 // RUN: not shardc compile %s --target cuda --isa x86-64-v3 -o %t.bundle 2>&1 | FileCheck %s --check-prefix=ISA
 // RUN: not shardc compile %s --arch sm_80 -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CPU-ARCH
 // RUN: not shardc compile %s --toolkit %t.empty -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CPU-TOOLKIT
+// RUN: not shardc compile %s --train --offload optimizer -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CPU-OFFLOAD
+// RUN: not shardc compile %s --target cuda --offload optimizer -o %t.bundle 2>&1 | FileCheck %s --check-prefix=NO-TRAIN
+// RUN: not shardc compile %s --train --target cuda --offload all -o %t.bundle 2>&1 | FileCheck %s --check-prefix=OFFLOAD
 // RUN: not shardc compile %s --cuda-workspace 1MiB -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CPU-WORKSPACE
 // RUN: not shardc compile %s --allow-tf32 -o %t.bundle 2>&1 | FileCheck %s --check-prefix=CPU-TF32
 // RUN: not shardc compile %s --target cuda --cuda-workspace much -o %t.bundle 2>&1 | FileCheck %s --check-prefix=WORKSPACE
@@ -21,6 +24,9 @@
 // ISA: --isa is for --target cpu, the target is cuda
 // CPU-ARCH: --arch is for --target cuda, the target is cpu
 // CPU-TOOLKIT: --toolkit is for --target cuda, the target is cpu
+// CPU-OFFLOAD: --offload optimizer is for --target cuda: where ranks are processors, their memory is the machine's already
+// NO-TRAIN: --offload needs --train
+// OFFLOAD: --offload "all" is not none, optimizer or parameters
 // CPU-WORKSPACE: --cuda-workspace is for --target cuda, the target is cpu
 // CPU-TF32: --allow-tf32 is for --target cuda, the target is cpu
 // WORKSPACE: --cuda-workspace "much" is not a size like 2GiB or 500MB
