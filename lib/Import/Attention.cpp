@@ -158,12 +158,12 @@ static LogicalResult applyWindow(NodeContext &n, AttentionParts &p) {
   Value query = queryPositions(n, p), key = n.iota({1, 1, 1, p.keys()}, 3, n.b.getI64Type());
   if (left >= 0)
     restrictMask(n, p,
-             n.compare(Predicate::GE, key, n.binary<SubOp>(query, static_cast<double>(left))));
+                 n.compare(Predicate::GE, key, n.binary<SubOp>(query, static_cast<double>(left))));
   if (p.causal)
     right = 0;
   if (right >= 0)
     restrictMask(n, p,
-             n.compare(Predicate::LE, key, n.binary<AddOp>(query, static_cast<double>(right))));
+                 n.compare(Predicate::LE, key, n.binary<AddOp>(query, static_cast<double>(right))));
   p.causal = false;
   return success();
 }

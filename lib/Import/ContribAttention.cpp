@@ -247,12 +247,11 @@ void addContribAttention(OperatorTable &table) {
                                   {},
                                   {"num_heads"},
                                   {{8, "past_sequence_length"}, {9, "cache_indirection"}}};
-  static const Settings packed{
-      {"num_heads", "mask_filter_value", "scale", "unidirectional", "qkv_hidden_sizes",
-       "rotary_embedding_dim"},
-      {{"do_rotary", "0"}, {"past_present_share_buffer", "0"}},
-      {"num_heads"},
-      {{6, "past_sequence_length"}}};
+  static const Settings packed{{"num_heads", "mask_filter_value", "scale", "unidirectional",
+                                "qkv_hidden_sizes", "rotary_embedding_dim"},
+                               {{"do_rotary", "0"}, {"past_present_share_buffer", "0"}},
+                               {"num_heads"},
+                               {{6, "past_sequence_length"}}};
   table[operatorKey(kContribDomain, "MultiHeadAttention")] = {importMultiHeadAttention, 1,
                                                               &multiHead};
   table[operatorKey(kContribDomain, "Attention")] = {importPackedAttention, 2, &packed};

@@ -33,8 +33,28 @@ template <typename Op> static LogicalResult importBiasActivation(NodeContext &n)
 
 static LogicalResult importQuickGelu(NodeContext &n) {
   Value x = n.input(0);
-  Value gate = n.create<SigmoidOp>(n.binary<MulOp>(x, n.getFloat("alpha", 1.702)));
+  double alpha = n.getFloat("alpha", 1.702);
+  if (alpha == 1) // what onnxruntime makes of a SiLU
+    return n.done(n.create<SiluOp>(x));
+  Value gate = n.create<SigmoidOp>(n.binary<MulOp>(x, alpha));
   return n.done(n.create<MulOp>(x, gate));
+}
+
+static LogicalResult importFusedGemm(NodeContext &n) {
+  if (failed(importGemm(n)))
+    return failure();
+  Value y = n.outputs[0].value;
+  StringRef activation = n.getString("activation", "");
+  if (activation == "Relu")
+    return n.done(n.create<ReluOp>(y));
+  if (activation == "Sigmoid")
+    return n.done(n.create<SigmoidOp>(y));
+  if (activation == "Tanh")
+    return n.done(n.create<TanhOp>(y));
+  if (activation == "LeakyRelu")
+    return n.done(n.select(n.compare(Predicate::GE, y, n.splatLike(y, 0)), y,
+                           n.binary<MulOp>(y, n.getFloat("activation_alpha", 0.01))));
+  return n.error() << "activation \"" << activation << "\" is not supported";
 }
 
 /// The operand with the permutations that transBatch (dimension 0 behind the batch dimensions) and
@@ -77,13 +97,18 @@ static LogicalResult importFusedMatMul(NodeContext &n) {
 
 void addContribBasics(OperatorTable &table) {
   static const Settings none, alpha{{"alpha"}, {}, {}, {}},
-      product{{"alpha", "transA", "transB", "transBatchA", "transBatchB"}, {}, {}, {}};
+      product{{"alpha", "transA", "transB", "transBatchA", "transBatchB"}, {}, {}, {}},
+      gemm{{"alpha", "beta", "transA", "transB", "activation", "activation_alpha"},
+           {},
+           {"activation"},
+           {}};
   auto add = [&](StringRef name, Operator op) { table[operatorKey(kContribDomain, name)] = op; };
   add("Gelu", {importBiasActivation<GeluOp>, 1, &none});
   add("BiasGelu", {importBiasActivation<GeluOp>, 2, &none});
   add("FastGelu", {importBiasActivation<GeluTanhOp>, 1, &none});
   add("QuickGelu", {importQuickGelu, 1, &alpha});
   add("FusedMatMul", {importFusedMatMul, 2, &product});
+  add("FusedGemm", {importFusedGemm, 2, &gemm});
   add("TransposeMatMul", {importFusedMatMul, 2, &product});
 }
 

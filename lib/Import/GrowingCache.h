@@ -9,11 +9,16 @@
 
 namespace shardc::importer {
 
+struct Model;
+
 /// The dimension that is a cache's length, and how many entries the cache has room for.
 struct CacheDim {
   llvm::StringRef name;
   int64_t capacity;
 };
+
+/// Takes away what tells attentions the length of their cache, as dimension `cacheDim` says it.
+void dropCacheLengths(Model &model, llvm::StringRef cacheDim);
 
 /// How many entries a run appends, from a model that was imported with `capacity` of them in the
 /// cache already.

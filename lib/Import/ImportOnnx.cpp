@@ -695,8 +695,10 @@ shardc::importOnnx(MLIRContext &context, const ImportOptions &options, WeightSto
     mlir::emitError(UnknownLoc::get(&context)) << llvm::toString(model.takeError());
     return failure();
   }
-  if (options.cacheCapacity)
+  if (options.cacheCapacity) {
+    importer::dropCacheLengths(**model, options.cacheDim);
     return importer::importWithCache(context, options, weights, **model);
+  }
   return importer::Importer(context, options, weights, **model).run();
 }
 

@@ -52,6 +52,7 @@ private:
   void findDynamic();
   Candidate classify(const Tensor &tensor);
   Role findRole(StringRef name, const Tensor &tensor, unsigned &node, unsigned depth);
+  Role contribRoleOf(const Node &node, unsigned operand, int64_t rank);
   Role roleOf(const Node &node, unsigned operand, const Tensor &tensor);
   bool isDynamic(const Node &node, unsigned operand) const {
     return operand < node.inputs.size() && dynamic.contains(node.inputs[operand]);
@@ -109,10 +110,37 @@ void Planner::findDynamic() {
   }
 }
 
+/// The same of onnxruntime's own operators.
+Role Planner::contribRoleOf(const Node &node, unsigned operand, int64_t rank) {
+  StringRef op = node.op;
+  auto isSet = [&](StringRef name) {
+    return any_of(node.attributes, [&](const Attribute &a) { return a.name == name && a.i; });
+  };
+  if (op == "FusedMatMul" || op == "TransposeMatMul" || op == "FusedGemm") {
+    if (operand == 2)
+      return Role::Bias;
+    if (rank < 2 || !isDynamic(node, 1 - operand))
+      return Role::None;
+    return operand == 1 && !isSet("transB") ? Role::RightMatrix : Role::LeftMatrix;
+  }
+  if (op == "Attention" && operand == 1)
+    return Role::RightMatrix;
+  if ((op == "Attention" && operand == 2) || (op == "MultiHeadAttention" && operand == 3) ||
+      (op.ends_with("Gelu") && operand == 1))
+    return Role::Bias;
+  if (op == "EmbedLayerNormalization" && operand >= 2 && operand <= 4)
+    return Role::Table;
+  if (op.ends_with("Normalization") && operand >= 1)
+    return rank == 1 ? Role::Other : Role::None;
+  return Role::None;
+}
+
 /// What reading `tensor` (or a view of it) at this operand says about it.
 Role Planner::roleOf(const Node &node, unsigned operand, const Tensor &tensor) {
   StringRef op = node.op;
   int64_t rank = tensor.weight.shape.size(), elements = tensor.weight.numElements();
+  if (node.domain == kContribDomain)
+    return contribRoleOf(node, operand, rank);
   if (op == "MatMul" && rank >= 2 && isDynamic(node, 1 - operand))
     return operand == 1 ? Role::RightMatrix : Role::LeftMatrix;
   if (op == "Gemm" && operand == 2)

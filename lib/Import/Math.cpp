@@ -35,7 +35,7 @@ static LogicalResult importMatMul(NodeContext &n) {
   return n.done(n.matmul(a, b));
 }
 
-static LogicalResult importGemm(NodeContext &n) {
+LogicalResult importGemm(NodeContext &n) {
   Value a = n.input(0), b = n.input(1);
   if (failed(n.checkRank(a, 2, "A")) || failed(n.checkRank(b, 2, "B")))
     return failure();

@@ -159,8 +159,7 @@ std::vector<std::string> Settings::complaints(const Node &node) const {
       found.push_back("has no attribute \"" + name.str() + "\"");
   for (auto [place, name] : refused)
     if (place < node.inputs.size() && !node.inputs[place].empty())
-      found.push_back("input " + std::to_string(place) + " (" + name.str() +
-                      ") is not supported");
+      found.push_back("input " + std::to_string(place) + " (" + name.str() + ") is not supported");
   return found;
 }
 

@@ -88,8 +88,9 @@ public:
 /// A tensor of the file as numbers.
 mlir::FailureOr<HostTensor> toHost(mlir::MLIRContext *context, const Tensor &tensor);
 
-/// RMSNormalization, under any of its names.
+/// Operators that others are made of, or are the same as.
 mlir::LogicalResult importRmsNorm(NodeContext &n);
+mlir::LogicalResult importGemm(NodeContext &n);
 
 using Handler = mlir::LogicalResult (*)(NodeContext &);
 
@@ -107,7 +108,7 @@ struct Settings {
 
 struct Operator {
   Handler import;
-  unsigned required = 1;            ///< inputs that must be there
+  unsigned required = 1;              ///< inputs that must be there
   const Settings *settings = nullptr; ///< null: whatever the standard says
 };
 using OperatorTable = llvm::StringMap<Operator>;
@@ -115,8 +116,6 @@ using OperatorTable = llvm::StringMap<Operator>;
 inline std::string operatorKey(llvm::StringRef domain, llvm::StringRef name) {
   return domain.empty() ? name.str() : (domain + "::" + name).str();
 }
-/// The domain of onnxruntime's own operators.
-inline constexpr llvm::StringLiteral kContribDomain = "com.microsoft";
 
 /// The operators of each subject.
 void addElementwise(OperatorTable &table);

@@ -23,6 +23,9 @@ namespace shardc::importer {
 
 struct Graph;
 
+/// The domain of onnxruntime's own operators.
+inline constexpr llvm::StringLiteral kContribDomain = "com.microsoft";
+
 /// A tensor of the file: an initializer or an attribute.
 struct Tensor {
   llvm::StringRef name;

@@ -68,6 +68,10 @@ def _add_basics(add, floats, rng):
     add("fast_gelu_bias", "FastGelu", {"x": x, "bias": bias})
     add("quick_gelu", "QuickGelu", {"x": x})
     add("quick_gelu_alpha", "QuickGelu", {"x": x}, attributes={"alpha": 0.7})
+    add("quick_gelu_silu", "QuickGelu", {"x": x}, attributes={"alpha": 1.0})
+    gemm = {"a": floats(5, 8), "b": floats(4, 8), "c": floats(4)}
+    add("fused_gemm_relu", "FusedGemm", gemm, attributes={"activation": "Relu", "transB": 1, "alpha": 0.5})
+    add("fused_gemm_leaky", "FusedGemm", gemm, attributes={"activation": "LeakyRelu", "activation_alpha": 0.3, "transB": 1})
     add("fused_matmul", "FusedMatMul", {"a": floats(2, 3, 8), "b": floats(8, 4)}, attributes={"alpha": 0.25})
     for trans_a, trans_b in [(1, 0), (0, 1), (1, 1)]:
         a, b = floats(2, 3, *((8, 5) if trans_a else (5, 8))), floats(2, 3, *((4, 8) if trans_b else (8, 4)))

@@ -163,6 +163,7 @@ def words(output="o", **options):
         (dict(plan={"*.fc": "colwise"}), ["--plan", "written.json", "-o", "o"]),
         (dict(dims={"batch": 2, "seq": 8}), ["--dim", "batch=2", "--dim", "seq=8", "-o", "o"]),
         (dict(cache={"past": 64}), ["--cache", "past=64", "-o", "o"]),
+        (dict(carry={"past.0": "present.0"}), ["--carry", "past.0=present.0", "-o", "o"]),
         (dict(weights="w"), ["--weights", "w", "-o", "o"]),
         (dict(costs="machine.json"), ["--costs", "machine.json", "-o", "o"]),
         (dict(isa=("x86-64-v3",)), ["--isa", "x86-64-v3", "-o", "o"]),

@@ -165,6 +165,7 @@ class CompileOptions:
     shape_instances: further sizes of dimensions; the bundle gets an entry point for each, with the same weights and
         caches, and a run takes the one that its inputs fit.
     cache: {dimension: N}; the length of a key/value cache to which each run appends, with room for N entries.
+    carry: {input: output}; the output replaces the input for the next run, in place.
     weights: .safetensors, index or folder, for a model that was exported without.
     costs: a table of `shardc profile`, by which shardings, routes and schedule are chosen.
     strict: a plan line that matches nothing is an error.
@@ -185,6 +186,7 @@ class CompileOptions:
     dims: Mapping[str, int] = field(default_factory=dict)
     shape_instances: Sequence[Mapping[str, int]] = ()
     cache: Mapping[str, int] = field(default_factory=dict)
+    carry: Mapping[str, str] = field(default_factory=dict)
     weights: str | Path | None = None
     costs: str | Path | None = None
     strict: bool = False
@@ -265,6 +267,8 @@ class CompileOptions:
             words += ["--shape-instance", ",".join(f"{name}={size}" for name, size in instance.items())]
         for name, size in self.cache.items():
             words += ["--cache", f"{name}={size}"]
+        for name, replacement in self.carry.items():
+            words += ["--carry", f"{name}={replacement}"]
         if self.weights is not None:
             words += ["--weights", str(self.weights)]
         if self.costs is not None:
