@@ -50,7 +50,9 @@ public:
   LogicalResult chooseOutput(StringRef wanted);
   LogicalResult chooseParameters(StringRef frozen);
   LogicalResult findActive();
-  /// `chunks`: of the positions of a sequence; 0: as many as are worth it.
+  /// The entry then returns two f32 scalars: the sum over counted positions and the number of
+  /// these, each divided by the number of all. `chunks`: of the positions of a sequence; 0: as many
+  /// as are worth it.
   LogicalResult buildLoss(int64_t chunks);
   LogicalResult differentiate();
   void replaceOutputs();
@@ -78,8 +80,6 @@ private:
   SymbolTable symbols;
   OpBuilder builder;
   unsigned output = 0;
-  Value loss,
-      tokens; ///< f32 scalars: sum over counted positions and their number, both / all positions
   SmallVector<std::pair<Value, Value>> seeds; ///< values whose cotangents begin the backward pass
   SmallVector<Operation *> ops;               ///< of the model
   /// Trained weights and their segments; a weight that stands twice (tied) is one.
@@ -172,8 +172,8 @@ LogicalResult Entry::buildLoss(int64_t chunks) {
                      : graph::ReshapeOp::create(
                            builder, loc, RankedTensorType::get({}, type.getElementType()), value)
                            .getResult();
-    loss = graph::castTo(builder, loc, flat, builder.getF32Type());
-    tokens = graph::ConstantOp::splat(builder, loc, scalar, 1);
+    ret()->setOperands({graph::castTo(builder, loc, flat, builder.getF32Type()),
+                        graph::ConstantOp::splat(builder, loc, scalar, 1)});
     seeds.push_back({value, graph::ConstantOp::splat(builder, loc, type, 1)});
     return success();
   }
@@ -225,7 +225,8 @@ LogicalResult Entry::buildLossOfLogits(Value logits, int64_t chunks) {
   if (chunks == 0)
     chunks = succeeded(head) ? chooseChunks(*head, *labels) : 1;
   Value losses;
-  tokens = buildTokenShare(builder, loc, *labels); // before any gradient: updates are scaled by it
+  Value tokens =
+      buildTokenShare(builder, loc, *labels); // before any gradient: updates are scaled by it
   if (chunks == 1) {
     CrossEntropy entropy =
         buildCrossEntropy(builder, loc, logits, *labels, labelType.getNumElements());
@@ -239,7 +240,7 @@ LogicalResult Entry::buildLossOfLogits(Value logits, int64_t chunks) {
     losses = chunked->losses;
     seeds = chunked->cotangents;
   }
-  loss = buildSum(builder, loc, losses);
+  ret()->setOperands({buildSum(builder, loc, losses), tokens});
   return success();
 }
 
@@ -362,7 +363,7 @@ static DenseSet<Operation *> opsBehind(SmallVector<Value> values) {
 }
 
 void Entry::replaceOutputs() {
-  SmallVector<Value> results = {loss, tokens};
+  SmallVector<Value> results(ret()->getOperands()); // the loss and its tokens
   auto named = [&](StringRef name) {
     return builder.getNamedAttr(graph::GraphDialect::kNameAttr, builder.getStringAttr(name));
   };

@@ -2,6 +2,7 @@
 // RUN: shard-opt %s --shard-differentiate=entry=half | shard-opt --shard-interpret - --entry half --input 'labels=dense<0>' | FileCheck %s --check-prefix=HALF
 // RUN: shard-opt %s --shard-differentiate="entry=named loss=y" | shard-opt --shard-interpret - --entry named | FileCheck %s --check-prefix=NAMED
 // RUN: shard-opt %s --shard-differentiate=entry=only | shard-opt --shard-interpret - --entry only | FileCheck %s --check-prefix=ONLY
+// RUN: shard-opt %s --shard-differentiate=entry=called | shard-opt --shard-interpret - --entry called | FileCheck %s --check-prefix=CALLED
 // RUN: shard-opt %s --shard-differentiate=entry=main | FileCheck %s
 
 // Cross entropy of the output "logits". Labels are cut as the input of their shape is; the gathering that a plan asks of logits is not for them.
@@ -55,4 +56,18 @@ func.func @only() -> (tensor<f16> {graph.name = "energy"}) {
   %w = graph.parameter "w" {value = dense<3.0> : tensor<f16>} : tensor<f16>
   %y = graph.mul %w, %w : tensor<f16>
   return %y : tensor<f16>
+}
+
+// The result of a layer may be the loss as it is.
+// CALLED: loss : tensor<f32> = 9
+// CALLED: tokens : tensor<f32> = 1
+// CALLED: w : tensor<f32> = 6
+func.func private @square(%x: tensor<f32>) -> tensor<f32> {
+  %y = graph.mul %x, %x : tensor<f32>
+  return %y : tensor<f32>
+}
+func.func @called() -> (tensor<f32> {graph.name = "loss"}) {
+  %w = graph.parameter "w" {value = dense<3.0> : tensor<f32>} : tensor<f32>
+  %y = call @square(%w) : (tensor<f32>) -> tensor<f32>
+  return %y : tensor<f32>
 }
