@@ -171,6 +171,9 @@ class Arguments {
 public:
   Arguments(int argc, char **argv) : args(argv + 1, argv + argc) {}
   bool empty() const { return at == args.size(); }
+  bool asksForHelp() const {
+    return llvm::is_contained(args, "--help") || llvm::is_contained(args, "-h");
+  }
   llvm::StringRef next() { return args[at++]; }
 
   /// The value of `option`: behind `=` or the next argument.
@@ -643,6 +646,23 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
   return false;
 }
 
+/// What the help says of one command: its line, and the sections that are its: "plan", "training (compile)".
+static void printHelp(llvm::StringRef command) {
+  llvm::SmallVector<llvm::StringRef> sections, commands;
+  llvm::StringRef(kHelp).split(sections, "\n\n");
+  for (llvm::StringRef section : llvm::drop_begin(sections)) { // the first is the title
+    llvm::StringRef heading = section.split('\n').first;
+    auto [subject, listed] = heading.split('(');
+    commands.clear();
+    llvm::SplitString(listed.empty() ? heading : listed, commands, " ,)");
+    if (!heading.starts_with(" ") && llvm::is_contained(commands, command))
+      llvm::outs() << "\n" << section << "\n";
+    for (llvm::StringRef line : llvm::split(section, '\n'))
+      if (line.ltrim().starts_with(("shardc " + command + " ").str()))
+        llvm::outs() << line.ltrim() << "\n";
+  }
+}
+
 static bool parse(Arguments &args, Parsed &p) {
   while (!args.empty()) {
     llvm::StringRef argument = args.next();
@@ -693,6 +713,10 @@ int runDriver(int argc, char **argv) {
               "\" is not a command: compile, verify, plan, export-plan, pack, explain, inspect or "
               "profile");
     return kUsage;
+  }
+  if (args.asksForHelp()) {
+    printHelp(first);
+    return kOk;
   }
   if (!parse(args, p))
     return kUsage;

@@ -171,6 +171,14 @@ Error WeightStore::addFromSafetensors(StringRef path) {
   return Error::success();
 }
 
+/// Whether values of one are rounded to the other by `WeightStore::read`.
+static bool areConvertible(DType a, DType b) {
+  auto isUsual = [](DType dtype) {
+    return dtype == DType::F32 || dtype == DType::F16 || dtype == DType::BF16;
+  };
+  return isUsual(a) && isUsual(b);
+}
+
 Error WeightStore::fillFromSafetensors(StringRef path) {
   std::vector<std::pair<std::string, Weight>> tensors;
   if (Error error = readAll(path, tensors))
@@ -192,12 +200,17 @@ Error WeightStore::fillFromSafetensors(StringRef path) {
       continue;
     }
     Weight &value = *it->second;
-    if (value.dtype != weight.dtype || value.shape != weight.shape) {
+    bool isConverted = value.dtype != weight.dtype && areConvertible(value.dtype, weight.dtype);
+    if ((value.dtype != weight.dtype && !isConverted) || value.shape != weight.shape) {
       os << "\n  \"" << name << "\" is " << describe(value) << ", the model wants "
          << describe(weight);
       continue;
     }
+    DType dtype = weight.dtype;
     weight = value;
+    weight.dtype = dtype;
+    if (isConverted)
+      weight.storedAs = value.dtype;
   }
   if (problems.empty())
     return Error::success();

@@ -2,6 +2,8 @@
 
 #include "shardc/Support/WeightStore.h"
 
+#include "runtime/core/Convert.h"
+
 #include "llvm/Support/MathExtras.h"
 
 #include <cstring>
@@ -111,12 +113,25 @@ static void transposeBytes(const char *from, char *to, int64_t rows, int64_t col
           std::memcpy(to + (c * rows + r) * width, from + (r * columns + c) * width, width);
 }
 
+/// Those that `read` converts between, as the runtime knows them.
+static shardrt_dtype runtimeDType(DType dtype) {
+  return dtype == DType::F32 ? SHARDRT_F32 : dtype == DType::F16 ? SHARDRT_F16 : SHARDRT_BF16;
+}
+
 Expected<ArrayRef<char>> WeightStore::read(StringRef name, std::vector<char> &storage) const {
   const Weight *weight = find(name);
   if (!weight)
     return createStringError("the model has no weight \"" + name + "\"");
   if (!weight->hasValue)
     return createStringError("weight \"" + name + "\" has no value");
+  if (weight->storedAs) {
+    storage.resize(weight->numBytes());
+    shardrt::convert(runtimeDType(*weight->storedAs),
+                     reinterpret_cast<const std::byte *>(weight->bytes.data()),
+                     runtimeDType(weight->dtype), reinterpret_cast<std::byte *>(storage.data()),
+                     weight->numElements());
+    return ArrayRef<char>(storage);
+  }
   if (!weight->isTransposed)
     return weight->bytes;
   storage.resize(weight->bytes.size());

@@ -2,12 +2,15 @@
 
     python -m shardc.export --model llama --config config.json --out llama
     python -m shardc.export --model LlamaForCausalLM --set num_hidden_layers=2 --dynamic --out llama
+    python -m shardc.export --pretrained CHECKPOINT --out llama                 # a folder, or a name on the hub
+    python -m shardc.export --pretrained CHECKPOINT --no-weights --out llama    # of any size: no weight is read
 
     from shardc.export import export_hf
     export_hf(model, "llama/model.onnx")
 
 Beside the model: config.json, plans.json (the family's own tensor, expert, pipeline and FSDP plans, which
-`shardc compile --plan` reads) and the model's name with .npz: inputs and the logits that torch computed for them.
+`shardc compile --plan` reads) and, unless there are no weights, the model's name with .npz: inputs and the logits that
+torch computed for them.
 
 torch's exporter optimises with constants folded: Transpose(weight), 1 + weight and the like become new initializers
 called val_110, and equal ones are merged, so that a plan or a checkpoint finds few of its names. Here the exporter's
@@ -26,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .models import build_model, random_model
+
 # torch's exporter needs 18; above 25 its version converter writes files that contradict their opset, without an error.
 OLDEST_OPSET, NEWEST_OPSET = 18, 25
 # A protobuf ends at 2 GiB; larger weights go to a file beside the model.
@@ -39,6 +44,10 @@ PLANS = ("base_model_tp_plan", "base_model_pp_plan", "base_model_ep_plan", "base
 QUOTATIONS = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
 
 
+# The external data of a model without weights; nobody writes it: `shardc compile --weights`.
+NO_WEIGHTS = "weights-by-name"
+
+
 @dataclass(frozen=True)
 class Exported:
     """Files of an export, and the names of the parameters in the model."""
@@ -46,86 +55,11 @@ class Exported:
     model: Path
     config: Path
     plans: Path
-    reference: Path
+    reference: Path | None  # without weights there is none
     parameters: tuple[str, ...]
 
 
-# ---- models --------------------------------------------------------------------------------------------------------
-def build_model(model: Any, config: Any = None, *, overrides: Mapping[str, Any] | None = None, dtype: str = "float32"):
-    """A torch module in eval mode: `model` is one already, or a class, a class name ("LlamaForCausalLM"), a model type
-    ("llama") or a configuration; `config` is a configuration, a dict, or the path of a config.json."""
-    import torch
-    import transformers
-
-    if isinstance(model, torch.nn.Module):
-        if config is not None or overrides:
-            raise ValueError("config: the model is built already, and has its configuration")
-        return model.eval()
-    if isinstance(model, transformers.PretrainedConfig):
-        if config is not None:
-            raise ValueError("config: given twice, as the model and as config")
-        model, config = None, model
-    elif isinstance(model, str) and hasattr(transformers, model):
-        model = getattr(transformers, model)
-    model_class = model if isinstance(model, type) else None
-    config = _configuration(config, model_class.config_class if model_class else model, overrides or {})
-    model_class = model_class or transformers.AutoModelForCausalLM
-    build = model_class.from_config if hasattr(model_class, "from_config") else model_class._from_config
-    return build(config, dtype=getattr(torch, dtype)).eval()
-
-
-def _configuration(config, kind, overrides):
-    """`kind` is a configuration class, a model type, or None."""
-    import transformers
-
-    if isinstance(config, (str, Path)):
-        config = json.loads(Path(config).read_text())
-    if not isinstance(config, transformers.PretrainedConfig):
-        values = dict(config or {})
-        kind = kind or values.get("model_type")
-        values.pop("model_type", None)
-        if kind is None:
-            raise ValueError("config: has no model_type; name the model")
-        if isinstance(kind, str):
-            config = transformers.AutoConfig.for_model(kind, **{**values, **overrides})
-        else:
-            config = kind(**{**values, **overrides})
-    else:
-        for name, value in overrides.items():
-            setattr(config, name, value)
-    return config
-
-
-def random_model(model: Any, config: Any = None, *, seed: int = 0, **options: Any):
-    """`build_model` with seeded weights for which every operator shows in the logits: matrices keep the size of what goes
-    through them, and norms and biases are neither one nor zero, nor equal to each other."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # for what is not drawn again below
-        model = build_model(model, config, **options)
-    generator = torch.Generator().manual_seed(seed)
-
-    def noise_like(tensor):
-        return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
-
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = noise_like(parameter)
-            if parameter.ndim <= 1:
-                parameter.add_(0.1 * noise)
-            elif "embed" in name or ".wte." in name or ".wpe." in name:
-                parameter.copy_(0.5 * noise)
-            elif "conv1d" in name:
-                parameter.copy_(noise * parameter.shape[-1] ** -0.5)
-            else:
-                parameter.copy_(noise * min(parameter.shape[-2:]) ** -0.5)
-        for name, buffer in model.named_buffers():
-            if "e_score_correction_bias" in name:  # of a router: zero at first
-                buffer.add_(0.1 * noise_like(buffer))
-    return model
-
-
+# ---- inputs and references -----------------------------------------------------------------------------------------
 def _example_inputs(model, batch: int, seq: int) -> dict[str, Any]:
     import torch
 
@@ -187,6 +121,9 @@ def _with_cache(model, sample):
     import transformers
 
     base = type(model)
+    refusal = ValueError(f"cache: {base.__name__} keeps more between steps than keys and values of attention")
+    if getattr(model, "_is_stateful", False):  # states of Mamba, linear attention
+        raise refusal
 
     def forward(self, input_ids, past_key_values):
         cache = transformers.DynamicCache([tuple(layer) for layer in past_key_values])
@@ -198,7 +135,7 @@ def _with_cache(model, sample):
     with torch.no_grad():
         base.forward(model, input_ids=sample["input_ids"], past_key_values=cache, use_cache=True)
     if any(not getattr(layer, "is_initialized", True) or layer.keys.ndim != 4 for layer in cache.layers):
-        raise ValueError(f"cache: {base.__name__} keeps more between steps than keys and values of attention")
+        raise refusal
     step = copy.copy(model)
     step.__class__ = type(base.__name__, (base,), {"forward": forward})
     # another length than the past's, so that the two are not taken for one dimension
@@ -210,9 +147,11 @@ def _cache_names(layers: int, prefix: str) -> list[str]:
     return [f"{prefix}.{layer}.{what}" for layer in range(layers) for what in ("key", "value")]
 
 
-def _optimize_keeping(program, names: Mapping[str, str]) -> None:
-    """The exporter's optimiser on `program` without a look at the parameters."""
-    import onnx_ir.passes.common
+def _optimize_keeping(program, names: Mapping[str, str], weights: bool) -> None:
+    """The exporter's optimiser on `program` without a look at the parameters; without `weights`, these are then external
+    data that is not there."""
+    import onnx_ir
+    import onnx_ir.passes.common as passes
     import onnxscript.optimizer
     from onnxscript.rewriter.rules.fusion import _rms_normalization
 
@@ -223,13 +162,30 @@ def _optimize_keeping(program, names: Mapping[str, str]) -> None:
         hidden.append((value, value.const_value))
         value.const_value = None
         graph.inputs.append(value)
-    onnxscript.optimizer.optimize_ir(program.model)
+    # optimize_ir without its rewriting, whose time is quadratic in the nodes: 10 minutes and more for 80 layers
+    onnx_ir.passes.Sequential(passes.InlinePass())(program.model)
+    onnxscript.optimizer.fold_constants_ir(program.model)
+    onnx_ir.passes.Sequential(
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    )(program.model)
     if program.model.opset_imports[""] >= 23:
         _rms_normalization.fuse_rms_normalization(program.model)
-        onnx_ir.passes.common.RemoveUnusedNodesPass()(program.model)
+        passes.RemoveUnusedNodesPass()(program.model)
+    offset = 0
     for value, tensor in hidden:
         graph.inputs.remove(value)
         value.name = names[value.name]
+        if not weights:
+            size = tensor.nbytes
+            tensor = onnx_ir.ExternalTensor(NO_WEIGHTS, offset, size, tensor.dtype, shape=tensor.shape, name=value.name)
+            offset += size
         tensor.name = value.name
         value.const_value = tensor
         graph.initializers[value.name] = value
@@ -260,7 +216,12 @@ def prepare(model, experts: str = "batched_mm") -> None:
         model.set_experts_implementation(experts)
 
 
-def _save(program, path: Path, model) -> None:
+def _save(program, path: Path, model, weights: bool) -> None:
+    if not weights:
+        import onnx_ir
+
+        onnx_ir.save(program.model, str(path))
+        return
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     program.save(str(path), external_data=size > LARGEST_INLINE_BYTES)
 
@@ -284,7 +245,9 @@ def export_hf(
     *,
     config: Any = None,
     overrides: Mapping[str, Any] | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
+    pretrained: str | Path | None = None,
+    weights: bool = True,
     inputs: Mapping[str, Any] | None = None,
     opset: int = 20,
     dynamic: bool | Mapping[str, Mapping[int, str]] = False,
@@ -298,6 +261,9 @@ def export_hf(
 ) -> Exported:
     """Exports `model` (see `build_model`) to the ONNX file `path` and writes config.json, plans.json and the .npz.
 
+    dtype, pretrained: as there. Neither a module nor pretrained: random weights.
+    weights: False exports the graph with its parameters' names and shapes alone, however large the model is, for
+    `shardc compile --weights CHECKPOINT`; nothing is computed, so that there is no .npz.
     inputs: example tensors by name, instead of seeded input_ids of [batch, seq].
     dynamic: True, or {input: {dimension: name}}; the .npz of a dynamic model has further shapes as NAME__2, NAME__3.
     keep_names: False leaves the exporter's own optimisation, which renames most parameters.
@@ -316,14 +282,18 @@ def export_hf(
         )
     if cache and (inputs is not None or (dynamic and dynamic is not True)):
         raise ValueError("cache: its inputs are input_ids and the cache, with dimensions batch, seq and past")
+    if not weights and not keep_names:
+        raise ValueError("weights: the exporter's own optimisation needs them; keep the names")
     path = Path(path)
-    if isinstance(model, torch.nn.Module):
-        model = build_model(model, config, overrides=overrides)
+    if isinstance(model, torch.nn.Module) or pretrained or not weights:
+        model = build_model(
+            model, config, overrides=overrides, dtype=dtype, pretrained=pretrained, weights=weights
+        )
     else:
         model = random_model(model, config, seed=seed, overrides=overrides, dtype=dtype)
     prepare(model, experts)
     samples = _samples(model, inputs, batch, seq, dynamic and not cache)
-    reference = _reference(model, samples)
+    reference = _reference(model, samples) if weights else None
     exported, sample, shapes = model, samples[0], _dynamic_shapes(samples[0], dynamic)
     input_names, output_names = None, [_output_name(model)]
     if cache:
@@ -347,17 +317,18 @@ def export_hf(
     )
     names = canonical_names(model)
     if keep_names:
-        _optimize_keeping(program, names)
+        _optimize_keeping(program, names, weights)
     if strip:
         _drop_quotations(program)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _save(program, path, model)
-    numpy.savez(path.with_suffix(".npz"), **reference)
+    _save(program, path, model, weights)
+    if reference is not None:
+        numpy.savez(path.with_suffix(".npz"), **reference)
     return Exported(
         model=path,
         config=_write_json(path.parent / "config.json", model.config.to_dict()),
         plans=_write_json(path.parent / "plans.json", family_plans(model)),
-        reference=path.with_suffix(".npz"),
+        reference=None if reference is None else path.with_suffix(".npz"),
         parameters=tuple(name for name in program.model.graph.initializers if name in names),
     )
 
@@ -378,6 +349,10 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m shardc.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="model type (llama) or class (LlamaForCausalLM); default: config's model_type")
+    parser.add_argument("--pretrained", metavar="CHECKPOINT",
+                        help="folder of a checkpoint, or its name on the hub: its configuration and weights")  # fmt: skip
+    parser.add_argument("--no-weights", action="store_true",
+                        help="the graph alone, of any size; then: shardc compile --weights CHECKPOINT")  # fmt: skip
     parser.add_argument("--config", help="config.json; default: the family's defaults")
     parser.add_argument("--set", type=_override, action="append", default=[], metavar="NAME=VALUE", dest="overrides",
                         help="change a field of the configuration (repeatable)")  # fmt: skip
@@ -388,11 +363,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", action="store_true", help="a step that appends to a key/value cache")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--seq", type=int, default=16)
-    parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"],
+                        help="default: the checkpoint's, or float32")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="seed of random weights")
     args = parser.parse_args(arguments)
-    if not args.model and not args.config:
-        parser.error("give --model or --config")
+    if not args.model and not args.config and not args.pretrained:
+        parser.error("give --model, --config or --pretrained")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is absent is no news
     try:
         exported = export_hf(
@@ -405,6 +381,8 @@ def main(arguments: list[str] | None = None) -> int:
             batch=args.batch,
             seq=args.seq,
             dtype=args.dtype,
+            pretrained=args.pretrained,
+            weights=not args.no_weights,
             seed=args.seed,
             cache=args.cache,
         )

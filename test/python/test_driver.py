@@ -122,6 +122,19 @@ WRONG = [
 ]
 
 
+COMMANDS = ["compile", "verify", "plan", "explain", "inspect", "export-plan", "pack", "profile"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(run, command):
+    text = run("shardc", command, "--help").stdout
+    assert text.startswith(f"shardc {command} ")
+    assert ("--sequence-parallel" in text) == (command in ("compile", "verify", "export-plan"))
+    assert ("--optimizer" in text) == (command == "compile")
+    assert ("--json" in text) == (command not in ("export-plan", "pack"))
+    assert text == run("shardc", command, "-h").stdout
+
+
 @pytest.mark.parametrize("args, code, message", WRONG, ids=lambda x: None)
 def test_wrong_command_lines(tools, tmp_path, args, code, message):
     result = subprocess.run([str(tools / "shardc"), *map(str, args)], capture_output=True, text=True, cwd=tmp_path)

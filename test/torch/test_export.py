@@ -95,9 +95,36 @@ def test_command_line(tmp_path, capsys):
     assert "opset: 26 is not between 18 and 25" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pretrained(tmp_path, compiler_build, family):
+    """A checkpoint's architecture, dtype and weights; and its graph alone, compiled with the checkpoint's weights."""
+    model = export.random_model(family, overrides=FAMILIES[family], dtype="bfloat16")
+    model.save_pretrained(tmp_path / "checkpoint")
+    whole = export.export_hf(None, tmp_path / "whole/m.onnx", pretrained=tmp_path / "checkpoint", dtype="float32")
+    stored = {tensor.name: tensor for tensor in onnx.load(whole.model).graph.initializer}
+    for name, parameter in model.named_parameters():
+        np.testing.assert_array_equal(numpy_helper.to_array(stored[name]), parameter.detach().float().numpy())
+    pretrained = dict(pretrained=tmp_path / "checkpoint", weights=False)
+    graph = export.export_hf(None, tmp_path / "graph/m.onnx", dtype="float32", **pretrained)
+    assert graph.parameters == whole.parameters and graph.reference is None
+    assert {path.name for path in graph.model.parent.iterdir()} == {"m.onnx", "config.json", "plans.json"}
+    reference = np.load(whole.reference)
+    options = shardc.CompileOptions(tp=2, weights=tmp_path / "checkpoint")
+    with shardc.compile(graph.model, options, tmp_path / "m.bundle", build=compiler_build) as bundle:
+        logits = bundle.run(input_ids=reference["input_ids"])["logits"]
+    np.testing.assert_allclose(logits, reference["logits"], atol=1e-4 * np.abs(reference["logits"]).max())
+    narrow = export.export_hf(None, tmp_path / "narrow/m.onnx", **pretrained)  # in the checkpoint's own dtype
+    types = {t.name: t.data_type for t in onnx.load(narrow.model, load_external_data=False).graph.initializer}
+    assert {types[name] for name in narrow.parameters} == {onnx.TensorProto.BFLOAT16}
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
+        (lambda model, path: export.export_hf(model, path, weights=False), "the model is built already"),
+        (lambda model, path: export.export_hf(None, path, pretrained=path.parent, config={}), "has its own"),
+        (lambda model, path: export.export_hf("llama", path, weights=False, keep_names=False), "keep the names"),
+        (lambda model, path: export.export_hf("mamba2", path, cache=True, weights=False), "keeps more between steps"),
         (lambda model, path: export.export_hf(model, path, config={}), "the model is built already"),
         (lambda model, path: export.export_hf(model.config, path, config={}), "given twice"),
         (lambda model, path: export.export_hf(None, path, config={}), "has no model_type"),

@@ -17,6 +17,7 @@
 #include "llvm/Support/Error.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace shardc {
@@ -56,6 +57,7 @@ struct Weight {
   llvm::ArrayRef<char> bytes;          ///< row-major, little-endian
   bool hasValue = false;               ///< false: declared only
   bool isTransposed = false;           ///< `bytes` hold the transpose of this (rank 2) weight
+  std::optional<DType> storedAs;       ///< of `bytes`, if these are of another of f32, f16, bf16
   std::shared_ptr<const void> owner;   ///< keeps `bytes` alive
 
   int64_t numElements() const;
@@ -77,15 +79,16 @@ public:
   }
   int64_t totalBytes() const;
 
-  /// The bytes in the weight's own orientation: a view, or a copy kept in `storage` if they are
-  /// stored transposed.
+  /// The bytes in the weight's own orientation and dtype: a view, or a copy kept in `storage` if
+  /// they are stored otherwise. Narrower floats are rounded to nearest, ties to even.
   llvm::Expected<llvm::ArrayRef<char>> read(llvm::StringRef name, std::vector<char> &storage) const;
   /// The values, for reference evaluation.
   llvm::Expected<HostTensor> tensor(mlir::MLIRContext *context, llvm::StringRef name) const;
 
   /// Gives declared weights their values from a safetensors file, an index (`*.index.json`), or a
   /// directory of such. Names that nobody declared are ignored; all missing and all mismatching
-  /// ones are listed in the error.
+  /// ones are listed in the error. A checkpoint in another of f32, f16 and bf16 is converted when
+  /// it is read.
   llvm::Error fillFromSafetensors(llvm::StringRef path);
   /// Declares every tensor of a safetensors file (index, directory).
   llvm::Error addFromSafetensors(llvm::StringRef path);

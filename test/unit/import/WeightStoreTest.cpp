@@ -122,6 +122,38 @@ TEST(WeightStore, FillsDeclaredWeightsAndListsTheOthers) {
   EXPECT_EQ(floats(store, "embed.weight"), (std::vector<float>{5}));
 }
 
+TEST(WeightStore, RoundsACheckpointOfAnotherFloat) {
+  Folder folder;
+  WeightStore file;
+  // Halfway cases of bf16 go to the even neighbour; 65520 is f16's first that is infinite.
+  std::vector<float> values = {1.0f + 0x1p-8f, 1.0f + 0x3p-8f, -65520.0f};
+  file.add("w", weightOf(values, {3}));
+  ASSERT_EQ(messageOf(file.writeSafetensors(folder.file("m.safetensors"))), "success");
+  auto readAs = [&](DType dtype, StringRef path) {
+    WeightStore store;
+    Weight weight;
+    weight.shape = {3};
+    weight.dtype = dtype;
+    store.add("w", weight);
+    EXPECT_EQ(messageOf(store.fillFromSafetensors(path)), "success");
+    return store;
+  };
+  auto halves = [](const WeightStore &store) {
+    std::vector<char> storage;
+    llvm::ArrayRef<char> bytes = llvm::cantFail(store.read("w", storage));
+    std::vector<uint16_t> bits(bytes.size() / 2);
+    std::memcpy(bits.data(), bytes.data(), bytes.size());
+    return bits;
+  };
+  WeightStore bf16 = readAs(DType::BF16, folder.path);
+  EXPECT_EQ(halves(bf16), (std::vector<uint16_t>{0x3F80, 0x3F82, 0xC780}));
+  EXPECT_EQ(halves(readAs(DType::F16, folder.path)),
+            (std::vector<uint16_t>{0x3C04, 0x3C0C, 0xFC00}));
+  ASSERT_EQ(messageOf(bf16.writeSafetensors(folder.file("n.safetensors"))), "success");
+  EXPECT_EQ(floats(readAs(DType::F32, folder.file("n.safetensors")), "w"),
+            (std::vector<float>{1.0f, 1.0f + 0x1p-6f, -65536.0f}));
+}
+
 TEST(WeightStore, ReadsAnIndex) {
   Folder folder;
   WeightStore one, two, store;
