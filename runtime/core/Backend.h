@@ -48,6 +48,8 @@ public:
 
   /// The code that it runs: a level of a processor, or an architecture of a GPU.
   virtual std::string codeLevel() const = 0;
+  /// The GPU's name; empty for processors.
+  virtual std::string device() const = 0;
   /// Besides the arena.
   virtual int64_t scratchBytes() const = 0;
   /// Of the program's arena: whole pages that are in memory; -1 where nobody knows.

@@ -18,6 +18,10 @@ int64_t dtypeSize(DType dtype);
 const char *dtypeName(DType dtype);
 std::optional<DType> parseDType(std::string_view name);
 
+inline bool isFloat8(DType dtype) {
+  return dtype == SHARDRT_F8E4M3FN || dtype == SHARDRT_F8E5M2;
+}
+
 std::string shapeString(const Shape &shape);
 
 /// Empty when the product (or sum) does not fit into an int64_t or a factor is negative.

@@ -66,6 +66,7 @@ public:
 
   void finish() noexcept override {}
   std::string codeLevel() const override { return bundle.kernels.level; }
+  std::string device() const override { return ""; }
   int64_t scratchBytes() const override { return scratch.bytes(); }
   int64_t deviceBytes() const override { return -1; }
 

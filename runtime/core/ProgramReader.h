@@ -28,6 +28,8 @@ int readBufferIndex(const JsonNode &node, const Program &program, const char *wh
 /// What programs for GPUs have besides (CudaReader.cpp). Absent: cpu.
 Target readTarget(const JsonNode &root);
 CudaArea readHostArea(const JsonNode &areas, const Program &program);
+/// Whose scratch area is known (CudaKernelReader.cpp).
+CudaKernel readCudaKernel(const JsonNode &node, const CudaProgram &cuda);
 CudaProgram readCudaProgram(const JsonNode &root, const Program &program);
 void checkCudaLaunch(const JsonNode &node, const Program &program, const Command &command);
 void checkCudaCollective(const JsonNode &node, const Program &program, const Command &command);

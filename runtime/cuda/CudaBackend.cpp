@@ -78,6 +78,7 @@ public:
     parts->watch->drain();
   }
   std::string codeLevel() const override { return parts->module->level(); }
+  std::string device() const override { return parts->device->name; }
   int64_t scratchBytes() const override { return 0; } // in the arena
   int64_t arenaTouchedBytes() const override { return -1; }
   int64_t deviceBytes() const override {
