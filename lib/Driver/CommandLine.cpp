@@ -145,11 +145,14 @@ pack
   -o, --output FILE.zip  the file; --force replaces an existing one
 
 profile
+  --backend cpu|cuda     measure processors (default) or this machine's GPUs, one a rank, and NCCL between them
+  --arch LIST            cuda: architectures to compile for (default compute_80, which any driver compiles for its GPU)
+  --quick                small sizes: whether it works, not what things cost
   -n, --ranks N          ranks to measure with; collectives are measured in groups of every size that divides N
   --mesh AXES            the same along the axes of a mesh, and all of it
   --channel KIND         shm, mpi or inprocess, as shard-run's
-  --threads N            of each rank (default: processors / ranks)
-  --link-gbps N          pretend that ranks are connected by a network, as shard-run's
+  --threads N            cpu: of each rank (default: processors / ranks)
+  --link-gbps N          cpu: pretend that ranks are connected by a network, as shard-run's
   --repeats N            runs of which the median counts (default 20)
   -o, --output FILE      the table; --force replaces an existing one
   --json                 print it as JSON
@@ -610,6 +613,18 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
       return count(p.profile.threads);
     if (name == "--repeats")
       return count(p.profile.repeats);
+    if (name == "--backend")
+      return args.value(name, inlined, has, p.profile.backend) &&
+             (llvm::is_contained({"cpu", "cuda"}, p.profile.backend) ||
+              args.fail("--backend \"" + p.profile.backend + "\" is not cpu or cuda"));
+    if (name == "--arch") {
+      if (!args.value(name, inlined, has, text))
+        return false;
+      p.profile.archs = splitList(text);
+      return true;
+    }
+    if (name == "--quick")
+      return p.profile.quick = true;
     if (name == "--mesh")
       return args.value(name, inlined, has, p.profile.mesh);
     if (name == "--channel")

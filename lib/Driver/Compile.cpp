@@ -151,6 +151,11 @@ int compileCommand(CompileOptions &options) {
   FailureOr<CostTable> costs = readCosts(options.model.pipeline);
   if (failed(costs))
     return kFailed;
+  if (costs->isMeasured() && costs->machine.target != options.target) {
+    llvm::errs() << "error: --costs " << options.model.pipeline.costs << " was measured on "
+                 << costs->machine.target << ", the target is " << options.target << "\n";
+    return kUsage;
+  }
   bundle.schedule.costs = std::move(*costs);
   if (llvm::Error error = applyTrainOptions(options.train, options.model.pipeline)) {
     llvm::errs() << "error: " << llvm::toString(std::move(error)) << "\n";

@@ -1,5 +1,7 @@
 //===- Profile.cpp - shardc profile: what computing and moving bytes costs ---===//
 //
+// Of processors, or of GPUs:
+//
 //   1. A program with one command for each number (ProfileProgram.h) is compiled as any other.
 //   2. shard-run runs it on as many ranks as asked for, over the channel asked for, and writes a
 //      trace.
@@ -35,7 +37,8 @@ namespace {
 
 class Profiler {
 public:
-  explicit Profiler(const ProfileOptions &options) : options(options) {}
+  explicit Profiler(const ProfileOptions &options)
+      : options(options), target(options.backend == "cuda" ? Target::Cuda : Target::Cpu) {}
   /// Failures have been said on stderr.
   FailureOr<CostTable> run();
 
@@ -54,6 +57,7 @@ private:
   CostTable table() const;
 
   const ProfileOptions &options;
+  Target target;
   Mesh mesh;
   ProfileProgram program;
   MachineFacts facts;
@@ -103,7 +107,7 @@ std::vector<std::vector<int>> Profiler::axisGroups() const {
 }
 
 LogicalResult Profiler::compile() {
-  program = makeProfileProgram(mesh, axisGroups());
+  program = makeProfileProgram(mesh, axisGroups(), ProfileSizes::of(target, options.quick));
   std::unique_ptr<MLIRContext> context = makeContext();
   OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(program.text, context.get());
   if (!module)
@@ -111,6 +115,11 @@ LogicalResult Profiler::compile() {
   BundleOptions bundle;
   bundle.path = folder + "/profile.bundle";
   bundle.model = "profile";
+  bundle.schedule.target = target;
+  bundle.archs = options.archs.empty() ? std::vector<std::string>{"compute_80"} : options.archs;
+  if (target == Target::Cuda)
+    if (llvm::Error error = checkCudaOptions(bundle))
+      return fail("--arch: " + llvm::toString(std::move(error)));
   return failed(compileToBundle(*module, bundle)) ? failure() : checkCommands();
 }
 
@@ -216,9 +225,10 @@ LogicalResult Profiler::readFacts(const std::string &path) {
   if (!value->getAsObject())
     return fail("shard-run --json printed no report");
   const json::Object &report = *value->getAsObject();
-  facts = {llvm::sys::getHostCPUName().str(),
+  bool isCuda = target == Target::Cuda; // whose data NCCL carries, whatever ranks agree over
+  facts = {isCuda ? text(report, "device") : llvm::sys::getHostCPUName().str(),
            text(report, "backend"),
-           text(report, "channel"),
+           isCuda ? "nccl" : text(report, "channel"),
            text(report, "isa"),
            mesh.deviceCount(),
            report.getInteger("threads").value_or(1)};
@@ -280,8 +290,10 @@ FailureOr<CostTable> Profiler::run() {
 static void print(const CostTable &table) {
   llvm::raw_ostream &os = llvm::outs();
   const MachineFacts &machine = table.machine;
-  os << machine.processor << " (" << machine.isa << "), " << machine.ranks << " ranks of "
-     << machine.threads << " threads, " << machine.channel << "\n";
+  os << machine.processor << " (" << machine.isa << "), " << machine.ranks << " ranks";
+  if (machine.target != "cuda")
+    os << " of " << machine.threads << " threads";
+  os << ", " << machine.channel << "\n";
   for (const CostTable::Product &p : table.products)
     os << "product      " << llvm::left_justify(p.dtype, 6)
        << llvm::left_justify(
@@ -300,7 +312,23 @@ static void print(const CostTable &table) {
        << llvm::format("%9.1f us + %8.2f GB/s\n", c.latencyMicros, c.gigabytesPerSecond);
 }
 
+/// What the other backend has.
+static bool refuseOptions(const ProfileOptions &options) {
+  for (auto [name, isGiven, backend] :
+       {std::tuple("--arch", !options.archs.empty(), "cuda"),
+        std::tuple("--threads", options.threads != 0, "cpu"),
+        std::tuple("--link-gbps", options.linkGigabits != 0, "cpu")})
+    if (isGiven && options.backend != backend) {
+      llvm::errs() << "error: profile: " << name << " is for --backend " << backend
+                   << ", the backend is " << options.backend << "\n";
+      return true;
+    }
+  return false;
+}
+
 int profileCommand(const ProfileOptions &options) {
+  if (refuseOptions(options))
+    return kUsage;
   if (!options.output.empty() && llvm::sys::fs::exists(options.output) &&
       !options.force) { // said before the work
     llvm::errs() << "error: " << options.output << " exists; --force replaces it\n";

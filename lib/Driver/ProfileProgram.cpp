@@ -67,13 +67,9 @@ private:
   std::vector<std::string> operands, results;
 };
 
-void addKernels(EntryText &entry) {
-  // Large, few rows (decoding), few columns (a router, gates), a long sum (the gradient of a
-  // weight).
-  static const int64_t sizes[][3] = {
-      {512, 1024, 512}, {8, 1024, 1024}, {512, 32, 512}, {256, 256, 2048}};
+void addKernels(EntryText &entry, const ProfileSizes &sizes) {
   for (llvm::StringRef dtype : {"f32", "bf16"}) {
-    for (auto [m, n, k] : sizes) {
+    for (auto [m, n, k] : sizes.products) {
       std::string left = tensor({m, k}, dtype), right = tensor({n, k}, dtype),
                   result = tensor({m, n}, dtype);
       Probe probe{Probe::Product, "launch"};
@@ -86,7 +82,7 @@ void addKernels(EntryText &entry) {
                     " : " + left + ", " + right + " -> " + result,
                 result, probe);
     }
-    constexpr int64_t heads = 8, length = 256, dim = 64;
+    int64_t heads = sizes.heads, length = sizes.length, dim = sizes.dim;
     std::string type = tensor({1, heads, length, dim}, dtype);
     std::string query = entry.operand(type), key = entry.operand(type), value = entry.operand(type);
     Probe probe{Probe::Attention, "launch"};
@@ -108,17 +104,19 @@ void addKernels(EntryText &entry) {
     entry.before(inner + " = graph.silu " + a + " : " + type);
     entry.add("graph.mul " + inner + ", " + b + " : " + type, type, probe);
   };
-  gate({2048, 512}, Probe::Element);
+  gate({sizes.rows, sizes.columns}, Probe::Element);
   gate({64}, Probe::Launch);
-  std::string type = tensor({2048, 512}, "f32"), weight = tensor({512}, "f32");
+  std::string type = tensor({sizes.rows, sizes.columns}, "f32"),
+              weight = tensor({sizes.columns}, "f32");
   Probe row{Probe::Row, "launch"};
-  row.work.bytes = 4.0 * (2 * 2048 * 512 + 512);
+  row.work.bytes = 4.0 * (2 * sizes.rows * sizes.columns + sizes.columns);
   entry.add("graph.rms_norm " + entry.operand(type) + ", " + entry.operand(weight) + " : " +
                 weight + " epsilon 1.0e-5 : " + type,
             type, row);
 }
 
-void addCollectives(EntryText &entry, const Mesh &mesh, llvm::ArrayRef<int> axes) {
+void addCollectives(EntryText &entry, const Mesh &mesh, llvm::ArrayRef<int> axes,
+                    llvm::ArrayRef<int64_t> sizes) {
   std::string names, quoted;
   int64_t ranks = 1;
   for (int axis : axes) {
@@ -129,7 +127,7 @@ void addCollectives(EntryText &entry, const Mesh &mesh, llvm::ArrayRef<int> axes
   std::string over = " over {" + quoted + "} of @mesh ", ring;
   for (int64_t from = 0; from < ranks; ++from)
     ring += (from ? ", " : "") + std::to_string(from) + ", " + std::to_string((from + 1) % ranks);
-  for (int64_t bytes : {4 << 10, 64 << 10, 512 << 10, 4 << 20}) {
+  for (int64_t bytes : sizes) {
     int64_t part = ceilDiv(bytes / 4, ranks), all = part * ranks;
     std::string whole = tensor({all}, "f32"), shard = tensor({part}, "f32");
     auto add = [&](llvm::StringRef op, const std::string &rest, const std::string &from,
@@ -155,16 +153,44 @@ void addCollectives(EntryText &entry, const Mesh &mesh, llvm::ArrayRef<int> axes
 
 } // namespace
 
-ProfileProgram makeProfileProgram(const Mesh &mesh,
-                                  const std::vector<std::vector<int>> &axisGroups) {
+/// Products: large, few rows (decoding), few columns (a router, gates), a long sum (the gradient of a
+/// weight). A GPU has a hundred times the rate of a processor.
+ProfileSizes ProfileSizes::of(Target target, bool quick) {
+  if (quick)
+    return {{{64, 64, 64}, {8, 64, 64}, {64, 16, 64}, {32, 32, 128}},
+            1,
+            64,
+            64,
+            64,
+            64,
+            {4 << 10, 64 << 10}};
+  if (target == Target::Cuda)
+    return {{{4096, 4096, 4096}, {16, 8192, 8192}, {8192, 64, 4096}, {1024, 1024, 16384}},
+            32,
+            2048,
+            128,
+            16384,
+            4096,
+            {64 << 10, 1 << 20, 16 << 20, 128 << 20}};
+  return {{{512, 1024, 512}, {8, 1024, 1024}, {512, 32, 512}, {256, 256, 2048}},
+          8,
+          256,
+          64,
+          2048,
+          512,
+          {4 << 10, 64 << 10, 512 << 10, 4 << 20}};
+}
+
+ProfileProgram makeProfileProgram(const Mesh &mesh, const std::vector<std::vector<int>> &axisGroups,
+                                  const ProfileSizes &sizes) {
   ProfileProgram program;
   std::string axes;
   for (const MeshAxis &axis : mesh.axes)
     axes += (axes.empty() ? "\"" : ", \"") + axis.name + "\" = " + std::to_string(axis.size);
   EntryText kernels("kernels"), collectives("collectives");
-  addKernels(kernels);
+  addKernels(kernels, sizes);
   for (const std::vector<int> &group : axisGroups)
-    addCollectives(collectives, mesh, group);
+    addCollectives(collectives, mesh, group, sizes.bytes);
   program.text = "shard.mesh @mesh [" + axes + "]\n" + kernels.text();
   program.probes["kernels"] = std::move(kernels.probes);
   if (!axisGroups.empty()) {

@@ -4,6 +4,7 @@
 
 #include "shardc/Sharding/Sharding.h"
 #include "shardc/Support/CostTable.h"
+#include "shardc/Support/Target.h"
 
 #include "llvm/ADT/StringMap.h"
 
@@ -26,9 +27,20 @@ struct ProfileProgram {
   std::string text;
   llvm::StringMap<std::vector<Probe>> probes;
 };
+/// What is computed and moved: so much that starting it does not count.
+struct ProfileSizes {
+  struct Product {
+    int64_t m, n, k;
+  };
+  std::vector<Product> products;
+  int64_t heads, length, dim; ///< of attention
+  int64_t rows, columns;      ///< of elementwise kernels and of those by rows
+  std::vector<int64_t> bytes; ///< of collectives
+  static ProfileSizes of(Target target, bool quick);
+};
 /// `axisGroups`: of which axes of the mesh collectives are measured.
-ProfileProgram makeProfileProgram(const Mesh &mesh,
-                                  const std::vector<std::vector<int>> &axisGroups);
+ProfileProgram makeProfileProgram(const Mesh &mesh, const std::vector<std::vector<int>> &axisGroups,
+                                  const ProfileSizes &sizes);
 
 /// Middle one of some; they are put in order.
 double median(std::vector<double> &values);

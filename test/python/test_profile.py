@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def test_two_ranks(table):
     check(text, "shm", 2)
     assert sorted(line["op"] for line in text["collectives"]) == sorted(OPS)
     assert {(line["axes"], line["ranks"]) for line in text["collectives"]} == {("", 2)}
+
+
+@pytest.mark.skipif(not shutil.which("mpirun") or "HYDRA" not in subprocess.getoutput("mpirun --version"), reason="there is no MPICH")
+def test_over_mpi(shardc):
+    text = json.loads(shardc("profile", "-n", 2, "--channel", "mpi", "--threads", 1, "--quick", "--repeats", 2, "--json").stdout)
+    check(text, "mpi", 2)
+    assert sorted(line["op"] for line in text["collectives"]) == sorted(OPS)
 
 
 def test_groups_of_a_mesh(shardc):

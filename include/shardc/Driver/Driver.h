@@ -126,6 +126,9 @@ struct ProfileOptions {
   std::string mesh, channel, output;
   double linkGigabits = 0; ///< as shard-run's: a pretended network
   int64_t repeats = 20;
+  std::string backend = "cpu";         ///< or cuda
+  std::vector<std::string> archs = {}; ///< of kernels for GPUs; empty: any GPU's
+  bool quick = false;                  ///< small sizes: whether it works, not what things cost
   bool json = false, force = false;
 };
 int profileCommand(const ProfileOptions &options);
