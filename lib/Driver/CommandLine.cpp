@@ -50,6 +50,11 @@ mesh and plan (compile, verify, export-plan)
                          the base plan, by name and role. Without: the file's device configuration if it has one, else default
   --ep N                 expert parallel: experts over N devices, all of tp and the rest of dp_shard; tokens are gathered for them
   --sequence-parallel    cut the residual stream along the sequence over tp
+  --async-tensor-parallel
+                         cut the collectives of --sequence-parallel, and the products beside them, into pieces that overlap
+                         (compile, verify)
+  --async-tensor-parallel-pieces N
+                         so many (default: by --costs, else 4 or 2 of at least 64 KiB)
   --costs FILE           table of shardc profile, by which shardings, routes and schedule are chosen (compile, verify; default: a model)
   --strict               a plan line that matches nothing is an error
   --print-plan           print which style each parameter got and from where; without -o nothing is compiled
@@ -507,6 +512,18 @@ static bool parseOption(Arguments &args, llvm::StringRef argument, Parsed &p, bo
     }
     if (name == "--sequence-parallel")
       return pipeline.sequenceParallel = true;
+    if (name == "--async-tensor-parallel" && p.command != "export-plan")
+      return pipeline.asyncTensorParallel = true;
+    if (name == "--async-tensor-parallel-pieces" && p.command != "export-plan") {
+      int64_t pieces = 0;
+      if (!args.number(name, inlined, has, pieces))
+        return false;
+      if (pieces < 2)
+        return args.fail("--async-tensor-parallel-pieces " + llvm::Twine(pieces) +
+                         ": a collective is cut into at least 2");
+      pipeline.asyncTensorParallelPieces = pieces;
+      return true;
+    }
     if (name == "--costs" && p.command != "export-plan")
       return args.value(name, inlined, has, text) && (pipeline.costs = text, true);
     if (name == "--strict")

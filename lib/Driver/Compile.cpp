@@ -37,6 +37,20 @@ static LogicalResult checkFp8(const CompileOptions &options) {
   return success();
 }
 
+LogicalResult checkAsyncTensorParallel(const PipelineOptions &pipeline) {
+  if (pipeline.asyncTensorParallel && !pipeline.sequenceParallel) {
+    llvm::errs()
+        << "error: --async-tensor-parallel needs --sequence-parallel: without it nothing is "
+           "gathered or scattered along the sequence\n";
+    return failure();
+  }
+  if (pipeline.asyncTensorParallelPieces && !pipeline.asyncTensorParallel) {
+    llvm::errs() << "error: --async-tensor-parallel-pieces needs --async-tensor-parallel\n";
+    return failure();
+  }
+  return success();
+}
+
 /// The options contradict each other or are not enough; said on stderr.
 static LogicalResult checkOptions(const CompileOptions &options) {
   if (options.output.empty() && !options.model.pipeline.printPlan && options.stopAfter.empty()) {
@@ -67,8 +81,13 @@ static LogicalResult checkOptions(const CompileOptions &options) {
                     "machine's already\n";
     return failure();
   }
-  if (failed(checkFp8(options)))
+  if (failed(checkFp8(options)) || failed(checkAsyncTensorParallel(options.model.pipeline)))
     return failure();
+  if (options.model.pipeline.asyncTensorParallel && options.train.overlap.tensorParallel == false) {
+    llvm::errs() << "error: --tensor-parallel-overlap none does not apply to "
+                    "--async-tensor-parallel, which is for overlap\n";
+    return failure();
+  }
   const ImportOptions &import = options.model.import;
   if (options.train.enabled && (import.cacheCapacity || !import.carried.empty())) {
     llvm::errs() << "error: " << (import.cacheCapacity ? "--cache" : "--carry")
@@ -143,6 +162,7 @@ int compileCommand(CompileOptions &options) {
   if (failed(checkOptions(options)))
     return kUsage;
   BundleOptions bundle = bundleOptions(options);
+  options.model.pipeline.target = bundle.schedule.target;
   if (bundle.schedule.target == Target::Cuda)
     if (llvm::Error error = checkCudaOptions(bundle)) {
       llvm::errs() << "error: --arch: " << llvm::toString(std::move(error)) << "\n";

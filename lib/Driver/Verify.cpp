@@ -251,6 +251,8 @@ static int verifyModel(const VerifyOptions &options, Model &model) {
 }
 
 int verifyCommand(const VerifyOptions &options) {
+  if (failed(checkAsyncTensorParallel(options.model.pipeline)))
+    return kUsage;
   std::vector<const ShapeInstance *> instances = {nullptr};
   for (const ShapeInstance &instance : options.model.instances)
     instances.push_back(&instance);

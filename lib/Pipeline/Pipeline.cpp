@@ -18,6 +18,8 @@
 //     and v gather the same input).
 //  9. FSDP       (training) on local shapes: what tensor parallelism left of a parameter is what a
 //     bucket holds.
+// 10. Decompose  (async tensor parallelism) behind FSDP, which looks for whole products; before
+//     Fuse, so that kernels of pieces are fused as those of the whole are.
 //
 //===----------------------------------------------------------------------===//
 
@@ -27,6 +29,7 @@
 #include "dialects/Shard/Shard.h"
 #include "shardc/Annotate/Passes.h"
 #include "shardc/Bundle/Passes.h"
+#include "shardc/Decompose/Passes.h"
 #include "shardc/Differentiate/Passes.h"
 #include "shardc/FSDP/Passes.h"
 #include "shardc/Fuse/Passes.h"
@@ -133,14 +136,22 @@ static void buildPartition(OpPassManager &pm, const PipelineOptions &) {
   addCleanUp(pm);
 }
 
+static void buildDecompose(OpPassManager &pm, const PipelineOptions &options) {
+  if (!options.asyncTensorParallel)
+    return;
+  DecomposePassOptions decompose;
+  decompose.pieces = options.asyncTensorParallelPieces;
+  decompose.costs = options.costs;
+  decompose.target = options.target;
+  pm.addPass(createDecomposePass(decompose));
+}
+
 llvm::ArrayRef<Stage> pipelineStages() {
-  static const Stage stages[] = {{"raise", buildRaise},
-                                 {"annotate", buildAnnotate},
-                                 {"outline", buildOutline},
-                                 {"differentiate", buildDifferentiate},
-                                 {"propagate", buildPropagate},
-                                 {"partition", buildPartition},
-                                 {"fsdp", buildFSDP}};
+  static const Stage stages[] = {
+      {"raise", buildRaise},         {"annotate", buildAnnotate},
+      {"outline", buildOutline},     {"differentiate", buildDifferentiate},
+      {"propagate", buildPropagate}, {"partition", buildPartition},
+      {"fsdp", buildFSDP},           {"decompose", buildDecompose}};
   return stages;
 }
 
@@ -154,6 +165,7 @@ void registerPasses() {
   registerCSEPass();
   registerSymbolDCEPass();
   registerAnnotatePasses();
+  registerDecomposePasses();
   registerDifferentiatePasses();
   registerFSDPPasses();
   registerOutlinePasses();
@@ -167,7 +179,7 @@ void registerPasses() {
   PassPipelineRegistration<PipelineOptions>(
       "shard-pipeline",
       "Imported model to the program that each device runs: raise, annotate, outline, "
-      "differentiate, propagate, partition, fsdp",
+      "differentiate, propagate, partition, fsdp, decompose",
       [](OpPassManager &pm, const PipelineOptions &options) {
         for (const Stage &stage : pipelineStages())
           stage.build(pm, options);

@@ -38,6 +38,15 @@ static void addGrouped(Op op, RankedTensorType matrices, double flops, KernelWor
   work.productFlops += flops;
 }
 
+KernelWork workOf(graph::EinsumOp product) {
+  KernelWork work;
+  addProduct(product, product.getCost().flops, work);
+  work.dtype = dtypeText(getElementTypeOrSelf(product.getLhs().getType()));
+  for (Value value : {Value(product.getLhs()), Value(product.getRhs()), Value(product)})
+    work.bytes += tensorBytes(cast<RankedTensorType>(value.getType()));
+  return work;
+}
+
 KernelWork workOf(func::FuncOp kernel) {
   KernelWork work;
   kernel.walk([&](graph::CostOpInterface op) {

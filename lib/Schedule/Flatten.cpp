@@ -13,6 +13,7 @@
 #include "Origin.h"
 
 #include "dialects/Shard/Shard.h"
+#include "shardc/Decompose/Passes.h"
 #include "shardc/Lower/LowerKernels.h"
 #include "shardc/Lower/StridedView.h"
 #include "shardc/Schedule/Program.h"
@@ -270,6 +271,7 @@ LogicalResult Flattener::visitCollective(Operation *op, Frame &frame) {
   command.buffers = {*source, result};
   command.layer = layer;
   command.canOverlap = op->hasAttr(shard::ShardDialect::kOverlapAttr);
+  command.isPiece = op->hasAttr(kPieceAttr);
   command.isBackward = op->hasAttr(shard::ShardDialect::kBackwardAttr);
   command.origin = originText(op);
   command.path = originPath(op);

@@ -46,6 +46,11 @@ std::string originText(Operation *op) {
     text += llvm::formatv("\nestimated {0:F1} us", micros.getValueAsDouble()).str();
   if (std::string choice = get(origin, "choice"); !choice.empty())
     text += "\n" + choice;
+  if (auto pieces = origin.getAs<IntegerAttr>("pieces"))
+    text +=
+        "\none of " + std::to_string(pieces.getInt()) + " pieces, beside the products of others";
+  if (std::string why = get(origin, "whole"); !why.empty())
+    text += "\nnot cut into pieces: " + why;
   return text + "\n" + remedy(op, asked);
 }
 

@@ -5,16 +5,17 @@
 //
 //   1. Small collectives that nobody asked to overlap (loss, token counts) move down to where their
 //      result is needed.
-//   2. Collectives of tensor parallelism start where their source is ready; products that nothing
+//   2. Pieces of collectives start where they stand (OverlapPieces.cpp).
+//   3. Collectives of tensor parallelism start where their source is ready; products that nothing
 //      up to there needs (gradients of weights) come behind the start (OverlapTensorParallel.cpp).
-//   3. A gather of parameters that FSDP marked (`shard.overlap`) starts so many units ahead, or as
+//   4. A gather of parameters that FSDP marked (`shard.overlap`) starts so many units ahead, or as
 //      late as hides it (OverlapGathers.cpp). It ends where it stood. A gather over replicas that
 //      makes its source starts one unit earlier, and ends where this one starts.
-//   4. A reduction that FSDP marked starts where it stands. It ends when so many later ones want to
+//   5. A reduction that FSDP marked starts where it stands. It ends when so many later ones want to
 //      start, when by the table of costs it is complete (auto), or where its result is first needed
 //      after the last of them; what depends on it until then (a part of the norm) is done behind
 //      its end.
-//   5. A gather into a state, which nobody reads any more, ends with the entry.
+//   6. A gather into a state, which nobody reads any more, ends with the entry.
 //
 // Limits instead of a queue: at most so many units are whole and so many packs alive, which is what
 // bounds the peak (FSDP2's rate limit; deferring every wait to the end, as a list scheduler would,
@@ -47,7 +48,7 @@ void Overlapper::emit(ProgramCommand command) {
 void Overlapper::sinkSmallCollectives() {
   constexpr int64_t kSmall = 64 << 10;
   for (size_t n = commands.size(); n-- > 0;) {
-    if (!isCommunication(commands[n].kind) || commands[n].canOverlap ||
+    if (!isCommunication(commands[n].kind) || commands[n].canOverlap || commands[n].isPiece ||
         program.buffers[commands[n].buffers[1]].bytes > kSmall || isState(commands[n].buffers[0]) ||
         isState(commands[n].buffers[1]))
       continue;

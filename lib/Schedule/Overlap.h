@@ -28,6 +28,7 @@ public:
   std::vector<ProgramCommand> run(std::vector<ProgramCommand> list) {
     commands = std::move(list);
     sinkSmallCollectives();
+    startPieces();
     if (reach.tensorParallel)
       splitSynchronous();
     prefetchGathers();
@@ -98,6 +99,11 @@ private:
   void findLatestStarts(std::vector<Fetch> &fetches) const;
   void prefetchGathers();
   size_t earliest(size_t gather, size_t first) const;
+
+  // OverlapPieces.cpp
+  void startPieces();
+  bool shareBytes(int a, int b) const;
+  bool mustFollow(const ProgramCommand &command, const ProgramCommand &collective) const;
 
   // OverlapTensorParallel.cpp
   void splitSynchronous();

@@ -175,6 +175,10 @@ def words(output="o", **options):
             dict(sequence_parallel=True, strict=True, keep_outputs_sharded=True, force=True),
             ["--sequence-parallel", "--strict", "--keep-outputs-sharded", "--force", "-o", "o"],
         ),
+        (
+            dict(sequence_parallel=True, async_tensor_parallel=True, async_tensor_parallel_pieces=2),
+            ["--async-tensor-parallel-pieces", "2", "--sequence-parallel", "--async-tensor-parallel", "-o", "o"],
+        ),
         (dict(output=None, print_plan=True), ["--print-plan"]),
     ],
 )
@@ -192,6 +196,12 @@ def test_command_line(options, expected):
         (dict(mesh="tp:2"), '"tp:2" is not of the form'),
         (dict(mesh="tp=2,tp=2"), "is not of the form"),
         (dict(dims={"batch": "2"}), "dims: batch is '2'"),
+        (dict(async_tensor_parallel=True), "async_tensor_parallel: needs sequence_parallel"),
+        (dict(async_tensor_parallel_pieces=2), "async_tensor_parallel_pieces: 2 without async_tensor_parallel"),
+        (
+            dict(sequence_parallel=True, async_tensor_parallel=True, async_tensor_parallel_pieces=1),
+            "async_tensor_parallel_pieces: 1 is not a whole number of at least 2",
+        ),
         (dict(cache={"past": 8, "other": 8}), "cache: past, other are 2 dimensions"),
         (dict(target="gpu"), "target: 'gpu' is not"),
         (dict(arch=("sm_90a",)), "arch: does not apply to target 'cpu'"),

@@ -46,7 +46,9 @@ def test_fsdp2():
         "--clip-grad-norm": "1.0",
     }.items():
         assert words[words.index(option) + 1] == value
-    assert "--sequence-parallel" in words
+    assert "--sequence-parallel" in words and "--async-tensor-parallel" not in words
+    words = from_setup(FSDP2Config(sequence_parallel=True, enable_async_tensor_parallel=True), dict(tp_size=2)).arguments("m.onnx", "m.train")
+    assert "--async-tensor-parallel" in words
 
 
 def test_offloading_is_not_dropped_silently():

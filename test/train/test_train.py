@@ -40,6 +40,8 @@ EXPERT_MESHES = {
 }
 MESHES |= EXPERT_MESHES
 SEQUENCE_PARALLEL = ("--sequence-parallel",)
+# In pieces of whole sequences, and of parts of them.
+ASYNC = {f"async{n}": ("--async-tensor-parallel", "--async-tensor-parallel-pieces", str(n)) for n in (2, 4)}
 ZERO = {f"zero{stage}": ("--zero-dp-strategy", str(stage)) for stage in range(4)}
 CHECKPOINTING = {kind: ("--activation-checkpointing", kind) for kind in ("selective", "full")}
 PREFETCH = {f"prefetch{n}": ("--forward-prefetch", str(n), "--backward-prefetch", str(n), "--reductions-in-flight", str(n))
@@ -141,8 +143,22 @@ def neutral_cases(everything: bool) -> list[tuple[Case, Case]]:
     pairs.append((experts, experts.with_options("outer", OUTER)))
     muon = Case("llama", "replicate2-shard2", run="muon_float32")
     pairs.append((muon, muon.with_options("outer", OUTER)))
+    pairs += async_cases(everything)
     chunked = Case("llama", "dp2-tp2").with_options("chunks", LOSS_CHUNKS)
     pairs += [(chunked, chunked.with_options(name, NEUTRAL[name])) for name in ("zero1-full", "selective", "prefetch2", "prefetchauto")]
+    return pairs
+
+
+def async_cases(everything: bool) -> list[tuple[Case, Case]]:
+    """Collectives along the sequence in pieces, beside products of others."""
+    pairs = []
+    for family in FAMILIES if everything else ("llama", "gpt2", "qwen3_moe"):
+        bases = [Case(family, "tp2").with_options("sp", SEQUENCE_PARALLEL)]
+        bases += [Case(family, "1").with_options("tp4-sp", ("--tp", "4", *SEQUENCE_PARALLEL))]
+        pairs += [(base, base.with_options(name, ASYNC[name])) for base in bases for name in ASYNC]
+        both = Case(family, "dp2-tp2").with_options("sp", SEQUENCE_PARALLEL)
+        for base in (both.with_options("full", CHECKPOINTING["full"]), *accumulated_cases(both, ["accumulation4"])):
+            pairs.append((base, base.with_options("async2", ASYNC["async2"])))
     return pairs
 
 

@@ -133,6 +133,9 @@ struct ProfileOptions {
 };
 int profileCommand(const ProfileOptions &options);
 
+/// Options of async tensor parallelism that contradict each other, said on stderr.
+mlir::LogicalResult checkAsyncTensorParallel(const PipelineOptions &pipeline);
+
 /// The table that a pipeline names, or the default model. What is wrong has been said on stderr.
 mlir::FailureOr<CostTable> readCosts(const PipelineOptions &pipeline);
 /// The table in `file`, or if that is empty the one in a bundle's manifest.

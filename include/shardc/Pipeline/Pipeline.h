@@ -3,6 +3,8 @@
 #ifndef SHARDC_PIPELINE_PIPELINE_H
 #define SHARDC_PIPELINE_PIPELINE_H
 
+#include "shardc/Support/Target.h"
+
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassOptions.h"
@@ -30,6 +32,18 @@ struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
   Option<bool> sequenceParallel{
       *this, "sequence-parallel",
       llvm::cl::desc("cut the residual stream along the sequence over tp"), llvm::cl::init(false)};
+  Option<bool> asyncTensorParallel{
+      *this, "async-tensor-parallel",
+      llvm::cl::desc("cut collectives along the sequence and products beside them into pieces"),
+      llvm::cl::init(false)};
+  Option<int64_t> asyncTensorParallelPieces{
+      *this, "async-tensor-parallel-pieces",
+      llvm::cl::desc("how many; 0: by costs where they were measured, else by size"),
+      llvm::cl::init(0)};
+  Option<Target> target{*this, "target", llvm::cl::desc("what ranks are"),
+                        llvm::cl::values(clEnumValN(Target::Cpu, "cpu", "processors"),
+                                         clEnumValN(Target::Cuda, "cuda", "NVIDIA GPUs")),
+                        llvm::cl::init(Target::Cpu)};
   Option<std::string> costs{
       *this, "costs",
       llvm::cl::desc("table of shardc profile: what computing and moving bytes costs"),

@@ -96,6 +96,7 @@ struct ProgramCommand {
   int64_t root = 0;
   llvm::SmallVector<int64_t> pairs;
   bool canOverlap = false; ///< of a collective: FSDP asks for it to run behind computation
+  bool isPiece = false;    ///< of a collective: one of several, beside the products of others
   bool isBackward = false; ///< of a gather: parameters for the backward pass
   int64_t ticket = -1; ///< of a collective: it is only started; of a wait: completes it (buffers:
                        ///< those of the collective)
@@ -275,6 +276,7 @@ std::string shardingJson(const Sharding &sharding);
 
 /// What a kernel computes and moves, by the costs of its ops.
 KernelWork workOf(mlir::func::FuncOp kernel);
+KernelWork workOf(graph::EinsumOp product);
 /// Axes of a group, as people read them: "dp_shard,tp".
 std::string groupText(const Program &program, int group);
 /// Bytes of the larger side of a collective or copy.

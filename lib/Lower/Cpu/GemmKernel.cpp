@@ -24,6 +24,10 @@ namespace shardc {
 
 /// With fewer rows the processor's own prefetching keeps up as well: reading B is all there is.
 static constexpr int64_t kMinRowsToAsk = 96;
+/// So few rows need several sums over k at once to hide the latency of FMA. More of them are summed
+/// in order, also in a lower last tile: a row's bits then do not depend on how many others there
+/// are, so that a product may be cut into pieces (lib/Decompose).
+static constexpr int64_t kMaxRowsInPhases = 4;
 
 int64_t preferredNTile(int64_t n) { return n <= 16 ? 16 : 32; }
 
@@ -452,8 +456,8 @@ MicroOperands GemmBuilder::operandsAt(const PlacedA &a, Value row, Value bBase) 
 
 void GemmBuilder::registerTile(int64_t tileRows, const PlacedA &a, Value row, Value bBase,
                                Value steps, Value acc) {
-  MicroTile tile{tileRows,   level.strip / level.lanes, level.lanes, plan.accType, level.step,
-                 spec.b.type};
+  MicroTile tile{tileRows,    level.strip / level.lanes, level.lanes, plan.accType, level.step,
+                 spec.b.type, spec.m > kMaxRowsInPhases};
   MicroOperands operands = operandsAt(a, row, bBase);
   auto place = [&](int64_t i) { return e.add(acc, i * level.lanes); };
   SmallVector<Value> sums;

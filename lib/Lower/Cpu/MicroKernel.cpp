@@ -110,7 +110,7 @@ Emitter::Values emitMicroLoop(Emitter &e, const MicroTile &tile, const MicroOper
   // A small tile alone cannot hide the latency of FMA (4 cycles, 2 a cycle): several sums over k in
   // turn, added at the end.
   int64_t phases = 1;
-  while (phases < 8 && phases * 2 * size <= 16)
+  while (!tile.inOrder && phases < 8 && phases * 2 * size <= 16)
     phases *= 2;
 
   Emitter::Values sums(init);

@@ -25,6 +25,8 @@ struct MicroTile {
   mlir::Type accType;
   StepKind step = StepKind::Element;
   mlir::Type pairType = {}; ///< ConvertPair: bf16 or f16
+  /// k is summed over in order, so that a row's bits do not depend on how many are in its tile.
+  bool inOrder = false;
 };
 
 /// Element (r, k) of A is a[aBase + r·aRow + k·aK]; vector (step, v) of B starts at b[bBase +

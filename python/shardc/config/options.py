@@ -29,7 +29,6 @@ REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
         "activation_checkpointing": ((False,), _NO_BACKWARD),
         "defer_fsdp_grad_sync": ((True,), _GRADIENTS),
         "reshard_after_forward": ((None,), _FSDP),
-        "enable_async_tensor_parallel": ((False,), "products are not cut to overlap with their own collective yet"),
         "enable_compile": ((False, True), "everything is compiled"),
         "enable_fsdp2_prefetch": ((False,), _FSDP),
         "fsdp2_backward_prefetch_depth": ((2,), _FSDP),
@@ -62,7 +61,7 @@ REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
         "autocast_dtype": ((None,), _DTYPES),
     },
 }
-USED: dict[type, tuple[str, ...]] = {FSDP2Config: ("sequence_parallel", "tp_plan")}
+USED: dict[type, tuple[str, ...]] = {FSDP2Config: ("sequence_parallel", "enable_async_tensor_parallel", "tp_plan")}
 
 # Sizes above 1 that are refused: mesh axis, name of the size, and why.
 _WHOLE = _FSDP + '; strategy "ddp" keeps whole weights on every rank'
@@ -161,6 +160,8 @@ class CompileOptions:
     plan: {module pattern: style}, a file, a built-in plan's name, or an import path; None chooses by name and role.
     ep: devices over which experts are cut: all of tp, and the rest of dp_shard.
     sequence_parallel: cut the residual stream along the sequence over tp.
+    async_tensor_parallel: cut its collectives, and the products beside them, into pieces that overlap.
+        async_tensor_parallel_pieces: so many; None: by costs, else by size.
     dims: sizes of dynamic dimensions.
     shape_instances: further sizes of dimensions; the bundle gets an entry point for each, with the same weights and
         caches, and a run takes the one that its inputs fit.
@@ -183,6 +184,8 @@ class CompileOptions:
     plan: Mapping[str, str] | str | Path | None = None
     ep: int | None = None
     sequence_parallel: bool = False
+    async_tensor_parallel: bool = False
+    async_tensor_parallel_pieces: int | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     shape_instances: Sequence[Mapping[str, int]] = ()
     cache: Mapping[str, int] = field(default_factory=dict)
@@ -214,6 +217,15 @@ class CompileOptions:
             raise ValueError(f'CompileOptions.fp8: {self.fp8!r} is not "e4m3" or "hybrid"')
         if self.fp8_skip and not self.fp8:
             raise ValueError(f"CompileOptions.fp8_skip: {self.fp8_skip!r} without fp8")
+        if self.async_tensor_parallel and not self.sequence_parallel:
+            raise ValueError("CompileOptions.async_tensor_parallel: needs sequence_parallel=True")
+        if self.async_tensor_parallel_pieces is not None:
+            if not self.async_tensor_parallel:
+                raise ValueError(f"CompileOptions.async_tensor_parallel_pieces: {self.async_tensor_parallel_pieces!r} without async_tensor_parallel")
+            if type(self.async_tensor_parallel_pieces) is not int or self.async_tensor_parallel_pieces < 2:
+                raise ValueError(
+                    f"CompileOptions.async_tensor_parallel_pieces: {self.async_tensor_parallel_pieces!r} is not a whole number of at least 2"
+                )
         if len(self.cache) > 1:
             raise ValueError(f"CompileOptions.cache: {', '.join(self.cache)} are {len(self.cache)} dimensions; a cache has one length")
         sizes = {"mesh": self.mesh or {}, "dims": self.dims, "cache": self.cache}
@@ -243,6 +255,7 @@ class CompileOptions:
             raise UnsupportedError("MoEParallelizerConfig.reshard_after_forward", True, _FSDP)
         if isinstance(strategy, FSDP2Config):
             chosen.update(plan=strategy.tp_plan, sequence_parallel=strategy.sequence_parallel)
+            chosen.update(async_tensor_parallel=strategy.enable_async_tensor_parallel)
         both = sorted(set(chosen) & set(others))
         if both:
             raise ValueError(f"{', '.join(both)}: given, but the setup decides it")
@@ -282,7 +295,9 @@ class CompileOptions:
         for name in ("fp8", "fp8_skip"):
             if getattr(self, name):
                 words += ["--" + name.replace("_", "-"), getattr(self, name)]
-        for name in ("sequence_parallel", "allow_tf32", "strict", "print_plan", "keep_outputs_sharded", "force"):
+        if self.async_tensor_parallel_pieces is not None:
+            words += ["--async-tensor-parallel-pieces", str(self.async_tensor_parallel_pieces)]
+        for name in ("sequence_parallel", "async_tensor_parallel", "allow_tf32", "strict", "print_plan", "keep_outputs_sharded", "force"):
             if getattr(self, name):
                 words.append("--" + name.replace("_", "-"))
         return words + (["-o", str(output)] if output is not None else [])

@@ -19,7 +19,6 @@ TRAIN_REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
     FSDP2Config: {
         "patch_is_packed_sequence": ((False,), _GRAPH + "; patch before exporting"),
         "autocast_dtype": ((None,), "use mp_policy: dtypes are decided op by op when the step is compiled"),
-        "enable_async_tensor_parallel": ((False,), "products are not cut to overlap with their own collective yet"),
         "enable_compile": ((False, True), "everything is compiled"),
     },
     MegatronFSDPConfig: {
@@ -47,6 +46,7 @@ TRAIN_REFUSED: dict[type, dict[str, tuple[tuple, str]]] = {
 TRAIN_USED: dict[type, tuple[str, ...]] = {
     FSDP2Config: (
         "sequence_parallel",
+        "enable_async_tensor_parallel",
         "tp_plan",
         "mp_policy",
         "offload_policy",
@@ -177,6 +177,7 @@ def _offload(policy: CPUOffloadPolicy, target: str) -> dict[str, Any]:
 
 def _from_fsdp2(config: FSDP2Config) -> dict[str, Any]:
     chosen: dict[str, Any] = {"strategy": "fsdp2", "plan": config.tp_plan, "sequence_parallel": config.sequence_parallel}
+    chosen["async_tensor_parallel"] = config.enable_async_tensor_parallel
     policy = config.mp_policy
     if policy is not None:
         for name in ("param_dtype", "reduce_dtype"):

@@ -1,5 +1,7 @@
 """Whole fixtures compiled for GPUs, on fake ones: torch's logits; the same bits in whatever order."""
 
+import json
+
 import numpy as np
 import pytest
 from programs import FIXTURES, Model
@@ -97,3 +99,17 @@ def test_order_of_streams_changes_nothing(gpus, compiled, tmp_path, family):
         results.append((tmp_path / "logits.npy").read_bytes())
     assert len(set(results)) == 1
     assert difference(np.load(tmp_path / "logits.npy"), model.logits) < TOLERANCE["static-op20"]
+
+
+def test_pieces_beside_products(gpus, compiled, tmp_path):
+    """Async tensor parallelism: a piece is half of each rank's part of a sequence; none is staged, so that all are started and waited for."""
+    results = []
+    for seed, options in enumerate([[], *[["--async-tensor-parallel", "--async-tensor-parallel-pieces", "4"]] * 4]):
+        model, bundle = compiled("llama", "static-op20", 2, "--sequence-parallel", *options)
+        graph = [] if seed % 2 else ["--no-cuda-graph"]
+        gpus.having(seed=seed).logged(tmp_path / "log", bundle, *model.arguments(tmp_path / "logits.npy"), "--runs", 3, *graph)
+        results.append((tmp_path / "logits.npy").read_bytes())
+        commands = json.loads((bundle / "program.json").read_text())["entries"][0]["commands"]
+        started = [c for c in commands if c["op"] in ("all_gather", "reduce_scatter") and "ticket" in c]
+        assert len(started) == (4 * (2 * 4 + 1) if options else 0)
+    assert len(set(results)) == 1

@@ -12,6 +12,7 @@ MESHES = {
     "dp2": ("--dp-shard", "2"),
     "tp2": ("--tp", "2"),
     "dp2-tp2": ("--dp-shard", "2", "--tp", "2"),
+    "tp2-async": ("--tp", "2", "--sequence-parallel", "--async-tensor-parallel", "--async-tensor-parallel-pieces", "2"),
     "replicate2": ("--dp-replicate", "2"),
     "accumulation4": ("--dp-shard", "2", "--gradient-accumulation", "4"),
 }
