@@ -26,6 +26,7 @@
 #include "GrowingCache.h"
 #include "Names.h"
 #include "NodeContext.h"
+#include "QuantizedWeights.h"
 #include "shardc/Support/Alias.h"
 #include "shardc/Support/Npy.h"
 
@@ -166,6 +167,8 @@ LogicalResult Importer::checkOperators() {
       std::vector<std::string> complaints;
       if (isKnown && op->second.settings)
         complaints = op->second.settings->complaints(node);
+      if (!node.problem.empty())
+        complaints.push_back(node.problem);
       if (isKnown && complaints.empty())
         continue;
       ++count;
@@ -595,7 +598,8 @@ LogicalResult Importer::importNodes() {
 FailureOr<OwningOpRef<ModuleOp>> Importer::build() {
   for (auto add : {addElementwise, addActivations, addReductions, addMath, addShape, addSources,
                    addIndexing, addNormalization, addAttention, addLosses, addSequences,
-                   addContribBasics, addContribNorms, addContribAttention, addGroupQueryAttention})
+                   addContribBasics, addContribNorms, addContribAttention, addGroupQueryAttention,
+                   addQuantization})
     add(table);
   for (const Function &function : model.functions)
     if (!functions
@@ -695,6 +699,7 @@ shardc::importOnnx(MLIRContext &context, const ImportOptions &options, WeightSto
     mlir::emitError(UnknownLoc::get(&context)) << llvm::toString(model.takeError());
     return failure();
   }
+  importer::foldQuantizedWeights(**model);
   if (options.cacheCapacity) {
     importer::dropCacheLengths(**model, options.cacheDim);
     return importer::importWithCache(context, options, weights, **model);

@@ -227,6 +227,11 @@ Error Reader::readTensor(const onnx::TensorProto &proto, const Twine &where, Ten
   std::string what = (where + " \"" + proto.name() + "\"").str();
   Weight &weight = tensor.weight;
   std::optional<DType> dtype = onnxDType(proto.data_type());
+  if (proto.data_type() == onnx::TensorProto::INT4 ||
+      proto.data_type() == onnx::TensorProto::UINT4) {
+    tensor.isFourBit = true;
+    dtype = proto.data_type() == onnx::TensorProto::INT4 ? DType::I8 : DType::U8;
+  }
   if (!dtype)
     return error(what + " has element type " + onnxTypeName(proto.data_type()) +
                  ", which is not supported");
@@ -241,9 +246,27 @@ Error Reader::readTensor(const onnx::TensorProto &proto, const Twine &where, Ten
       return error(what + " has more than 2^63 bytes");
     weight.shape.push_back(size);
   }
-  if (proto.data_location() == onnx::TensorProto::EXTERNAL)
-    return readExternal(proto, what, weight);
-  return readPayload(proto, what, weight);
+  auto read = [&](Weight &into) {
+    return proto.data_location() == onnx::TensorProto::EXTERNAL ? readExternal(proto, what, into)
+                                                                : readPayload(proto, what, into);
+  };
+  if (!tensor.isFourBit)
+    return read(weight);
+  Weight packed = weight; // two in a byte, the low one first
+  packed.shape = {(weight.numElements() + 1) / 2};
+  if (Error failed = read(packed))
+    return failed;
+  if (!packed.hasValue)
+    return Error::success();
+  auto numbers = std::make_shared<std::vector<char>>(weight.numElements());
+  for (size_t i = 0; i < numbers->size(); ++i) {
+    int bits = static_cast<uint8_t>(packed.bytes[i / 2]) >> (4 * (i % 2)) & 15;
+    (*numbers)[i] = static_cast<char>(weight.dtype == DType::I8 && bits > 7 ? bits - 16 : bits);
+  }
+  weight.bytes = *numbers;
+  weight.owner = numbers;
+  weight.hasValue = true;
+  return Error::success();
 }
 
 //===----------------------------------------------------------------------===//
@@ -283,6 +306,10 @@ Error Reader::readAttribute(const onnx::AttributeProto &proto, const Node &node,
   case onnx::AttributeProto::TENSOR:
     attribute.kind = AttributeKind::Tensor;
     attribute.tensor = std::make_shared<Tensor>();
+    if (!onnxDType(proto.t().data_type()))
+      return error("node \"" + node.name + "\" (" + node.op + "): attribute \"" + proto.name() +
+                   "\" has element type " + onnxTypeName(proto.t().data_type()) +
+                   ", which is not supported");
     return readTensor(proto.t(),
                       "node \"" + node.name + "\" (" + node.op + "): attribute \"" + proto.name() +
                           "\"",

@@ -13,6 +13,7 @@
 
 #include "llvm/ADT/StringRef.h"
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -29,7 +30,8 @@ inline constexpr llvm::StringLiteral kContribDomain = "com.microsoft";
 /// A tensor of the file: an initializer or an attribute.
 struct Tensor {
   llvm::StringRef name;
-  Weight weight; ///< `hasValue` is false if its external file does not exist
+  Weight weight;          ///< `hasValue` is false if its external file does not exist
+  bool isFourBit = false; ///< INT4 or UINT4 in the file, here I8 or U8
 };
 
 /// What an attribute holds. The names follow AttributeProto.
@@ -88,6 +90,7 @@ struct Node {
   std::vector<Attribute> attributes;
   llvm::StringRef nameScopes, classHierarchy; ///< metadata of torch's exporter, as it wrote them
   std::vector<NodeSharding> shardings;        ///< one a device configuration
+  std::string problem; ///< why it is not supported, found out before the import
 };
 
 /// A declared size: a number, a name, or nothing.
@@ -137,6 +140,7 @@ struct Model {
   std::vector<Function> functions;
   std::vector<DeviceConfiguration> configurations;
   std::shared_ptr<const void> owner; ///< the parsed file, an onnx::ModelProto
+  std::deque<std::string> made;      ///< names that are not in the file
 };
 
 /// Reads and checks a model. Errors name the file and what is wrong with which tensor or node.

@@ -58,13 +58,21 @@ bool isProduct(Operation *op) {
   return isa_and_nonnull<GroupedMatmulOp>(op);
 }
 
+/// Entries written into a cache, an input of the model.
+bool isCacheWrite(Operation *op) {
+  auto scatter = dyn_cast<ScatterElementsOp>(op);
+  return scatter && scatter.getCombine() == Combine::Replace &&
+         isa<BlockArgument>(scatter.getData());
+}
+
 /// An op that changes values one by one, row by row, or only moves them: what stands between
 /// blocks. Not a broadcast: what all heads share (DeepSeek's rotated key) is no projection to
 /// heads.
 bool isTransparent(Operation *op) {
   return op->hasTrait<OpTrait::Elementwise>() ||
          isa<ReshapeOp, TransposeOp, SliceOp, ConcatOp, RopeOp, RmsNormOp, LayerNormOp, SoftmaxOp>(
-             op);
+             op) ||
+         isCacheWrite(op);
 }
 
 /// An addition of two activations: the residual stream, where no product's influence ends.

@@ -110,3 +110,21 @@ func.func @gated_state(%x: tensor<3x8xf32>, %state: tensor<3x16xf32>) -> tensor<
   %r = graph.add %x, %y : tensor<3x8xf32>
   return %r : tensor<3x8xf32>
 }
+
+// Keys that are written into a cache on their way to the attention.
+// CHECK-LABEL: @cache
+func.func @cache(%x: tensor<1x1x8xf32>, %past: tensor<1x2x4x4xf32>, %at: tensor<1x2x1x4xi64>) -> (tensor<1x1x8xf32>, tensor<1x2x4x4xf32>) {
+  %wq = graph.parameter "q" : tensor<8x8xf32>
+  %wk = graph.parameter "k" : tensor<8x8xf32>
+  %wo = graph.parameter "o" : tensor<8x8xf32>
+  %q = graph.einsum "bsk,nk->bsn" %x, %wq : tensor<1x1x8xf32>, tensor<8x8xf32> -> tensor<1x1x8xf32>
+  %qh = graph.reshape %q : tensor<1x1x8xf32> -> tensor<1x2x1x4xf32>
+  // CHECK: graph.einsum {{.*}} {graph.role = "k_proj"}
+  %k = graph.einsum "bsk,nk->bsn" %x, %wk : tensor<1x1x8xf32>, tensor<8x8xf32> -> tensor<1x1x8xf32>
+  %kh = graph.reshape %k : tensor<1x1x8xf32> -> tensor<1x2x1x4xf32>
+  %keys = graph.scatter_elements replace %past, %at, %kh axis 2 : tensor<1x2x4x4xf32>, tensor<1x2x1x4xi64>, tensor<1x2x1x4xf32>
+  %a = graph.attention %qh, %keys, %past scale 0.5 : tensor<1x2x1x4xf32>, tensor<1x2x4x4xf32>, tensor<1x2x4x4xf32> -> tensor<1x2x1x4xf32>
+  %ar = graph.reshape %a : tensor<1x2x1x4xf32> -> tensor<1x1x8xf32>
+  %o = graph.einsum "bsk,nk->bsn" %ar, %wo : tensor<1x1x8xf32>, tensor<8x8xf32> -> tensor<1x1x8xf32>
+  return %o, %keys : tensor<1x1x8xf32>, tensor<1x2x4x4xf32>
+}

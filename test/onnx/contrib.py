@@ -32,6 +32,8 @@ class Case:
     domain: str = MICROSOFT
     rows: tuple = ()  # (batch, first row that is padding) of the first result: what follows is not defined
     tolerance: float = 1e-4
+    types: dict = field(default_factory=dict)  # of results that are not float
+    left: np.ndarray = None  # the result, a weight, is multiplied by this input from the left
     same_as: dict = None  # operands that mean the same, where onnxruntime's CPU kernel lacks a form
 
 
@@ -57,6 +59,10 @@ def cases():
     _add_packed_attention(add, floats)
     rng = np.random.RandomState(12)
     _add_group_query(add, floats)
+    rng = np.random.RandomState(13)
+    _add_quantized_weights(add, floats, rng)
+    rng = np.random.RandomState(14)
+    _add_quantized_values(add, floats, rng)
     return found
 
 
@@ -230,6 +236,86 @@ def _add_group_query(add, floats):
     one("shared_chunk", 1, 3, 16, [8], 16, rotary=True)
 
 
+def _add_quantized_weights(add, floats, rng):
+    """Weights of the file: they become floats before anything is imported."""
+    from ml_dtypes import int4, uint4
+
+    def integers(dtype, low, high, *shape):
+        return rng.randint(low, high, shape).astype(dtype)
+
+    def scales(*shape):
+        return (rng.uniform(0.5, 1.5, shape) / 20).astype(np.float32)
+
+    left = floats(2, 3, 8)
+
+    def weight(name, q, scale, zero=None, **attributes):
+        add(f"weight_{name}", "DequantizeLinear", {"q": q, "scale": scale, "zero": zero}, domain="", attributes=attributes,
+            constants=("q", "scale", "zero"), outputs=("w",), left=left)  # fmt: skip
+
+    u8 = integers(np.uint8, 0, 256, 8, 6)
+    weight("u8", u8, scales(), np.array(117, np.uint8))
+    weight("i8", u8.view(np.int8), scales())
+    weight("columns", u8.view(np.int8), scales(6), integers(np.int8, -9, 9, 6), axis=1)
+    weight("rows", u8, scales(8), integers(np.uint8, 90, 140, 8), axis=-2)
+    weight("blocks", u8.view(np.int8), scales(3, 6), integers(np.int8, -9, 9, 3, 6), axis=0, block_size=3)
+    weight("i4", integers(np.int8, -8, 8, 8, 6).astype(int4), scales(8, 2), axis=1, block_size=4)
+    weight("u4", integers(np.uint8, 0, 16, 8, 5).astype(uint4), scales(5), integers(np.uint8, 0, 16, 5).astype(uint4))
+
+    def bits(name, k, n, width, block, zeros=None, bias=None, x=None):
+        blocks = -(-k // block)
+        operands = {"x": floats(2, 3, k), "q": integers(np.uint8, 0, 256, n, blocks, block * width // 8), "scale": scales(n, blocks)}
+        if zeros == "packed":
+            operands["zero"] = integers(np.uint8, 0, 256, n, -(-blocks * width // 8))
+        if bias is not None:
+            operands |= {"zero": operands.get("zero"), "g_idx": None, "bias": bias}
+        add(f"matmul_bits_{name}", "MatMulNBits", operands, constants=("q", "scale", "zero", "bias"),
+            attributes={"K": k, "N": n, "bits": width, "block_size": block})  # fmt: skip
+
+    bits("4", 64, 12, 4, 32)
+    bits("4_zeros", 64, 12, 4, 16, zeros="packed")
+    bits("4_odd_zeros", 96, 5, 4, 32, zeros="packed")
+    bits("4_ragged", 40, 12, 4, 32)
+    bits("8", 64, 12, 8, 32)
+    bits("8_zeros", 64, 12, 8, 32, zeros="packed")
+    bits("4_bias", 32, 12, 4, 16, bias=floats(12))
+    ids = rng.randint(0, 10, (2, 4)).astype(np.int64)
+    how = {"block_size": 16, "bits": 4, "gather_axis": 0, "quantize_axis": 1}
+    table = {"q": integers(np.uint8, 0, 256, 10, 16), "ids": ids, "scale": scales(10, 2)}
+    names = ("q", "scale", "zero")
+    add("gather_block", "GatherBlockQuantized", table, constants=names, attributes=how)
+    add("gather_block_zeros", "GatherBlockQuantized", table | {"zero": integers(np.uint8, 0, 256, 10, 1)}, constants=names, attributes=how)
+    signed = integers(np.int8, -8, 8, 10, 32).astype(int4)
+    how = {key: value for key, value in how.items() if key != "bits"}
+    add("gather_block_i4", "GatherBlockQuantized", table | {"q": signed}, constants=names, attributes=how)
+
+
+def _add_quantized_values(add, floats, rng):
+    """What a model quantizes while it runs."""
+    x = 3 * floats(2, 5, 6)
+
+    def quantize(name, scale, zero, **attributes):
+        dtype = "uint8" if zero is None else str(zero.dtype)
+        add(f"quantize_{name}", "QuantizeLinear", {"x": x, "scale": np.asarray(scale, np.float32), "zero": zero}, domain="", attributes=attributes,
+            types={"y": dtype})  # fmt: skip
+
+    quantize("u8", np.array(0.04), np.array(120, np.uint8))
+    quantize("no_zero", np.array(0.02), None)
+    quantize("i8_axis", rng.uniform(0.02, 0.05, 6), rng.randint(-20, 20, 6).astype(np.int8), axis=-1)
+    quantize("i8_blocks", rng.uniform(0.02, 0.05, (2, 3, 6)), rng.randint(-20, 20, (2, 3, 6)).astype(np.int8), axis=1, block_size=2)
+    quantize("u16", np.array(0.001), np.array(3000, np.uint16))
+    q = rng.randint(-128, 128, (2, 5, 6)).astype(np.int8)
+    add("dequantize", "DequantizeLinear", {"q": q, "scale": np.array(0.03, np.float32), "zero": np.array(-5, np.int8)}, domain="")
+    by_row = {"q": q, "scale": rng.uniform(0.02, 0.05, 5).astype(np.float32), "zero": rng.randint(-9, 9, 5).astype(np.int8)}
+    add("dequantize_axis", "DequantizeLinear", by_row, domain="", attributes={"axis": 1})
+    types = {"y": "uint8", "zero": "uint8"}
+    add("dynamic_quantize", "DynamicQuantizeLinear", {"x": x}, domain="", outputs=("y", "scale", "zero"), types=types)
+    add("dynamic_quantize_positive", "DynamicQuantizeLinear", {"x": np.abs(x)}, domain="", outputs=("y", "scale", "zero"), types=types)
+    a, b = rng.randint(0, 256, (2, 5, 300)).astype(np.uint8), rng.randint(-128, 128, (300, 6)).astype(np.int8)
+    zeros = {"a_zero": np.array(131, np.uint8), "b_zero": np.array(3, np.int8)}
+    add("matmul_integer", "MatMulInteger", {"a": a, "b": b}, domain="", types={"y": "int32"})
+    add("matmul_integer_zeros", "MatMulInteger", {"a": a, "b": b} | zeros, domain="", types={"y": "int32"}, constants=("b", "b_zero"))
+
+
 def node_model(case: Case):
     """The case as a model of one node."""
     from onnx import TensorProto, helper, numpy_helper
@@ -241,16 +327,25 @@ def node_model(case: Case):
     node = helper.make_node(case.op, names, list(case.outputs), "node", domain=case.domain, **case.attributes)
     info = helper.make_tensor_value_info
     inputs = [info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in given.items() if n not in case.constants]
-    types = {"mask_index": TensorProto.INT32}
-    outputs = [info(name, types.get(name, TensorProto.FLOAT), None) for name in case.outputs if name]
+    types = {"mask_index": "int32"} | case.types
+    outputs = [info(name, helper.np_dtype_to_tensor_dtype(np.dtype(types.get(name, "float32"))), None) for name in results(case)]
+    nodes = [node]
+    if case.left is not None:
+        nodes.append(helper.make_node("MatMul", ["left", case.outputs[0]], ["y"], "product"))
+        inputs.append(info("left", TensorProto.FLOAT, case.left.shape))
     constants = [numpy_helper.from_array(v, n) for n, v in given.items() if n in case.constants]
-    graph = helper.make_graph([node], case.name, inputs, outputs, constants)
+    graph = helper.make_graph(nodes, case.name, inputs, outputs, constants)
     imports = [helper.make_opsetid("", 22), helper.make_opsetid(MICROSOFT, 1)]
     return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
+def results(case: Case):
+    return ["y"] if case.left is not None else [name for name in case.outputs if name]
+
+
 def feeds(case: Case):
-    return {name: value for name, value in case.inputs.items() if value is not None and name not in case.constants}
+    given = {} if case.left is None else {"left": case.left}
+    return given | {name: value for name, value in case.inputs.items() if value is not None and name not in case.constants}
 
 
 def defined(case: Case, name: str, value: np.ndarray):
@@ -267,11 +362,14 @@ def defined(case: Case, name: str, value: np.ndarray):
 def update():
     import onnxruntime
 
-    recorded = {}
+    options, recorded = onnxruntime.SessionOptions(), {}
+    # As the operators are defined: optimized, products of quantized weights round their other operand to 8 bits.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
     for case in cases():
         run = replace(case, inputs=case.same_as or case.inputs)
-        session = onnxruntime.InferenceSession(node_model(run).SerializeToString(), providers=["CPUExecutionProvider"])
-        names = [name for name in case.outputs if name]
+        session = onnxruntime.InferenceSession(node_model(run).SerializeToString(), options, providers=["CPUExecutionProvider"])
+        names = results(run)
         for name, value in zip(names, session.run(names, feeds(run))):
             recorded[f"{case.name}/{name}"] = value
     np.savez_compressed(RECORDED, **recorded)
@@ -288,15 +386,16 @@ def differences(case: Case, recorded, folder: Path, build: Path):
     onnx.save(node_model(case), path)
     bundle = folder / f"{case.name}.bundle"
     with shardc.compile(path, shardc.CompileOptions(isa=("x86-64-v3",)), bundle, build=build) as program:
-        results = program.run(feeds(case))
+        computed = program.run(feeds(case))
     wrong = []
-    for name in filter(None, case.outputs):
-        want, have = defined(case, name, recorded[f"{case.name}/{name}"]), results[name]
+    for name in results(case):
+        want, have = defined(case, name, recorded[f"{case.name}/{name}"]), computed[name]
         if have.shape != want.shape or have.dtype != want.dtype:
             wrong.append(f"{name}: {have.dtype}{have.shape}, onnxruntime {want.dtype}{want.shape}")
             continue
         have = defined(case, name, have)
-        error, bound = np.abs(have.astype(np.float64) - want).max(), case.tolerance * max(1.0, np.abs(want).max())
+        exact = not np.issubdtype(want.dtype, np.floating)
+        error, bound = np.abs(have.astype(np.float64) - want).max(), 0 if exact else case.tolerance * max(1.0, np.abs(want).max())
         if not error <= bound:
             wrong.append(f"{name}: differs by {error:.3g}, allowed are {bound:.3g}")
     return wrong
