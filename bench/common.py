@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -40,6 +41,14 @@ def machine():
 
 def describe(facts):
     return f"{facts['date'][:10]}, {facts['cpu']}, {facts['processors']} processors, load {facts['load']} before the run"
+
+
+def bfloat16_environment() -> dict:
+    """Some virtual machines announce AMX and then do not have it: bfloat16 products must not use it there."""
+    probe = "import torch; a = torch.ones(64, 64, dtype=torch.bfloat16); a @ a"
+    if subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode == -signal.SIGILL:
+        return {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
+    return {}
 
 
 def table(header, rows):

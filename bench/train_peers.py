@@ -18,8 +18,6 @@ import argparse
 import ctypes
 import json
 import os
-import pathlib
-import signal
 import socket
 import statistics
 import subprocess
@@ -27,7 +25,8 @@ import sys
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from common import ROOT, bfloat16_environment
+
 MODES = ("fsdp2", "ddp", "tp")
 MEMORY_STEPS = 2
 SAMPLE_SECONDS = 0.005
@@ -61,14 +60,6 @@ def parse_arguments():
 
 
 # ---- starting the ranks --------------------------------------------------------------------------------------------
-def bfloat16_environment() -> dict:
-    """Some virtual machines announce AMX and then do not have it: bfloat16 products must not use it there."""
-    probe = "import torch; a = torch.ones(64, 64, dtype=torch.bfloat16); a @ a"
-    if subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode == -signal.SIGILL:
-        return {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
-    return {}
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
