@@ -24,7 +24,6 @@ using namespace mlir;
 
 namespace shardc {
 
-static constexpr uint16_t kZip64Extra = 1;
 static constexpr uint16_t kAlignmentExtra = 0xd935; ///< Android's: alignment, then zeros
 static constexpr uint16_t kVersion = 20, kZip64Version = 45, kMadeOnUnix = 3 << 8;
 static constexpr uint16_t kDate = 1 << 5 | 1; ///< 1980-01-01: equal bundles give equal files
@@ -81,12 +80,12 @@ void ZipWriter::add(StringRef name, StringRef contents) {
   uint16_t longBytes = isLong ? 20 : 0, alignment = static_cast<uint16_t>(alignmentOf(name));
   uint64_t headers = 30 + name.size() + longBytes + 6, end = member.begin + headers;
   uint16_t padding = static_cast<uint16_t>(llvm::alignTo(end, alignment) - end);
-  write(uint32_t(0x04034b50), isLong ? kZip64Version : kVersion, uint16_t(0), uint16_t(0),
+  write(shardrt::localSignature, isLong ? kZip64Version : kVersion, uint16_t(0), uint16_t(0),
         uint16_t(0), kDate, member.crc, narrow(member.size), narrow(member.size),
         uint16_t(name.size()), uint16_t(longBytes + 6 + padding));
   os << name;
   if (isLong)
-    write(kZip64Extra, uint16_t(16), member.size, member.size);
+    write(shardrt::zip64Extra, uint16_t(16), member.size, member.size);
   write(kAlignmentExtra, uint16_t(2 + padding), alignment);
   os.write_zeros(padding);
   os << contents;
@@ -101,14 +100,14 @@ void ZipWriter::writeCentral(const Member &member) {
     large.push_back(member.begin);
   uint16_t extraBytes = large.empty() ? 0 : 4 + 8 * large.size(),
            version = large.empty() ? kVersion : kZip64Version;
-  write(uint32_t(0x02014b50), uint16_t(kMadeOnUnix | version), version, uint16_t(0), uint16_t(0),
-        uint16_t(0), kDate, member.crc, narrow(member.size), narrow(member.size),
+  write(shardrt::centralSignature, uint16_t(kMadeOnUnix | version), version, uint16_t(0),
+        uint16_t(0), uint16_t(0), kDate, member.crc, narrow(member.size), narrow(member.size),
         uint16_t(member.name.size()), extraBytes, uint16_t(0), uint16_t(0), uint16_t(0),
         kRegularFile, narrow(member.begin));
   os << member.name;
   if (large.empty())
     return;
-  write(kZip64Extra, uint16_t(8 * large.size()));
+  write(shardrt::zip64Extra, uint16_t(8 * large.size()));
   for (uint64_t value : large)
     out.write(value);
 }
@@ -119,11 +118,11 @@ void ZipWriter::finish() {
     writeCentral(member);
   uint64_t end = os.tell(), size = end - begin;
   if (isLarge(begin) || isLarge(size)) {
-    write(uint32_t(0x06064b50), uint64_t(44), uint16_t(kMadeOnUnix | kZip64Version), kZip64Version,
-          uint32_t(0), uint32_t(0), count, count, size, begin);
-    write(uint32_t(0x07064b50), uint32_t(0), end, uint32_t(1));
+    write(shardrt::end64Signature, uint64_t(44), uint16_t(kMadeOnUnix | kZip64Version),
+          kZip64Version, uint32_t(0), uint32_t(0), count, count, size, begin);
+    write(shardrt::locatorSignature, uint32_t(0), end, uint32_t(1));
   }
-  write(uint32_t(0x06054b50), uint16_t(0), uint16_t(0), uint16_t(count), uint16_t(count),
+  write(shardrt::endSignature, uint16_t(0), uint16_t(0), uint16_t(count), uint16_t(count),
         narrow(size), narrow(begin), uint16_t(0));
 }
 

@@ -132,15 +132,15 @@ class Bundle:
         An input keeps its value for later runs; one that an output replaces (a KV cache) carries that over, and starts
         as zeros. One run at a time. Of a model that was compiled for several shapes the entry point is taken that the
         inputs fit."""
-        given = {**(inputs or {}), **named}
+        given = {name: as_array(value) for name, value in {**(inputs or {}), **named}.items()}
         return self.run_entry(self._fitting(given), given)
 
-    def _fitting(self, given: Mapping[str, Any]) -> str:
+    def _fitting(self, given: Mapping[str, np.ndarray]) -> str:
         """The first entry point that takes the values given, and for the others the shapes that they have."""
         names = list(self.entries)
         if len(names) == 1 or self.manifest.get("training"):
             return names[0]
-        shapes = {**self._shapes, **{name: as_array(value).shape for name, value in given.items()}}
+        shapes = {**self._shapes, **{name: array.shape for name, array in given.items()}}
         for entry in self.entries.values():
             if all(name not in entry.inputs or entry.inputs[name].shape == shape for name, shape in shapes.items()):
                 return entry.name

@@ -8,12 +8,8 @@
 
 using namespace shardrt;
 
-static constexpr uint32_t localSignature = 0x04034b50, centralSignature = 0x02014b50,
-                          endSignature = 0x06054b50, end64Signature = 0x06064b50,
-                          locatorSignature = 0x07064b50;
 static constexpr uint64_t localBytes = 30, centralBytes = 46, endBytes = 22, end64Bytes = 56,
                           locatorBytes = 20;
-static constexpr uint16_t zip64Extra = 1;
 
 template <typename T> static T load(std::string_view bytes, uint64_t at) {
   T value; // zip is little-endian, as are the processors that this runtime knows

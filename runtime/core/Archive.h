@@ -9,6 +9,12 @@
 
 namespace shardrt {
 
+/// What records of a zip file begin with, and the extra field of 64-bit sizes.
+constexpr uint32_t localSignature = 0x04034b50, centralSignature = 0x02014b50,
+                   endSignature = 0x06054b50, end64Signature = 0x06064b50,
+                   locatorSignature = 0x07064b50;
+constexpr uint16_t zip64Extra = 1;
+
 struct ArchiveMember {
   std::string name;
   uint64_t offset, size; // of the data, in the file
