@@ -127,7 +127,7 @@ struct Warp {
   unsigned number, threads;
   std::vector<uint8_t> registers;
   std::array<uint32_t, lanes> position = {};
-  uint32_t live = 0, epoch = 0;
+  uint32_t live = 0, epoch = 0, waiting = 0; ///< lanes; waiting: for others
   bool atBarrier = false;
   /// cp.async: copies of a lane happen when it waits for their group, so that a missing wait shows.
   std::array<std::vector<std::vector<PendingCopy>>, lanes> copies;
@@ -144,8 +144,8 @@ struct Warp {
   /// Where global or shared memory lies, with checks of bounds, alignment and races.
   uint8_t *global(const Instruction &, unsigned lane, uint64_t address, unsigned bytes, bool write);
   uint8_t *shared(const Instruction &, unsigned lane, uint64_t address, unsigned bytes, bool write);
-  /// The other lanes that take part must be here too.
-  void requireTogether(const Instruction &, uint32_t mask, uint32_t wanted) const;
+  /// Are all lanes that take part here? Otherwise those that are wait for the others.
+  bool meet(const Instruction &, uint32_t mask, uint32_t wanted);
 };
 
 template <class F> void eachLane(uint32_t mask, F &&function) {

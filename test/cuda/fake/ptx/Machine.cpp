@@ -58,11 +58,16 @@ uint8_t *Warp::shared(const Instruction &instruction, unsigned lane, uint64_t ad
   return block.shared.data() + address;
 }
 
-void Warp::requireTogether(const Instruction &instruction, uint32_t mask, uint32_t wanted) const {
-  if (mask != (wanted & live) ||
-      (wanted & ~live & (threads == lanes ? allLanes : (1u << threads) - 1)))
+bool Warp::meet(const Instruction &instruction, uint32_t mask, uint32_t wanted) {
+  uint32_t ended = wanted & ~live & (threads == lanes ? allLanes : (1u << threads) - 1);
+  if (mask == (wanted & live) && !ended)
+    return true;
+  bool othersMove = live & ~mask & ~waiting;
+  if (!othersMove || !(wanted & live & ~mask))
     fail(instruction, "not all lanes that take part are here: " + hexadecimal(mask) + " of " +
                           hexadecimal(wanted));
+  waiting |= mask;
+  return false;
 }
 
 static uint32_t specialValue(const Warp &warp, Special special, unsigned lane) {
@@ -106,15 +111,20 @@ static void runWarp(Warp &warp) {
   const std::vector<Instruction> &code = warp.block.launch.kernel->code;
   const auto done = uint32_t(code.size());
   while (warp.live) {
-    // Lanes at the smallest position run until the next larger one.
+    // Lanes at the smallest position run until the next larger one; those that wait for others,
+    // from when these are there.
     uint32_t current = done, limit = done, mask = 0;
-    eachLane(warp.live, [&](unsigned l) { current = std::min(current, warp.position[l]); });
+    if (!(warp.live & ~warp.waiting)) // nobody else comes
+      warp.waiting = 0;
+    eachLane(warp.live & ~warp.waiting,
+             [&](unsigned l) { current = std::min(current, warp.position[l]); });
     eachLane(warp.live, [&](unsigned l) {
       if (warp.position[l] == current)
         mask |= 1u << l;
-      else
+      else if (warp.position[l] > current)
         limit = std::min(limit, warp.position[l]);
     });
+    warp.waiting &= ~mask;
     if (current == done) {
       warp.live &= ~mask;
       continue;
@@ -133,7 +143,13 @@ static void runWarp(Warp &warp) {
       case Instruction::Flow::Next:
         if (active)
           instruction.handler(warp, instruction, active);
-        ++current;
+        if (warp.waiting & mask) {
+          eachLane(mask,
+                   [&](unsigned l) { warp.position[l] = current + !(warp.waiting >> l & 1); });
+          straight = false;
+        } else {
+          ++current;
+        }
         break;
       case Instruction::Flow::Barrier:
         if (active != warp.live)
@@ -176,6 +192,7 @@ static void runBlock(Block &block, std::vector<Warp> &warps) {
     warp.registers = kernel.image;
     warp.position = {};
     warp.epoch = 0;
+    warp.waiting = 0;
     warp.atBarrier = false;
     warp.threads = std::min(lanes, threads - warp.number * lanes);
     warp.live = warp.threads == lanes ? allLanes : (1u << warp.threads) - 1;
@@ -204,7 +221,7 @@ void executeLaunch(LaunchContext &launch) {
   block.history.resize((block.shared.size() + 3) / 4);
   std::vector<Warp> warps;
   for (unsigned number = 0; number < (launch.block.count() + lanes - 1) / lanes; ++number)
-    warps.push_back({block, number, 0, {}, {}, 0, 0, false, {}});
+    warps.push_back({block, number, 0, {}, {}, 0, 0, 0, false, {}});
   for (unsigned z = 0; z < launch.grid.z; ++z)
     for (unsigned y = 0; y < launch.grid.y; ++y)
       for (unsigned x = 0; x < launch.grid.x; ++x, ++block.number) {

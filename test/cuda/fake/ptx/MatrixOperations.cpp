@@ -20,7 +20,8 @@ template <class T> float element(Warp &warp, uint32_t slot, unsigned lane, unsig
 
 template <class T, unsigned depth>
 void multiplyHandler(Warp &warp, const Instruction &i, uint32_t mask) {
-  warp.requireTogether(i, mask, allLanes);
+  if (!warp.meet(i, mask, allLanes))
+    return;
   constexpr unsigned perRegister = 4 / sizeof(T),
                      spread =
                          4 * perRegister; // columns of one register over the four lanes of a group
@@ -88,7 +89,8 @@ void multiply(Decoder &decoder, Statement &s, Instruction &i) {
 
 /// Rows of 8 x 8 matrices of 16-bit elements: lanes 8j … 8j+7 hold the addresses of matrix j.
 template <bool transposed> void loadHandler(Warp &warp, const Instruction &i, uint32_t mask) {
-  warp.requireTogether(i, mask, allLanes);
+  if (!warp.meet(i, mask, allLanes))
+    return;
   uint32_t results[4][lanes];
   for (unsigned matrix = 0; matrix < i.vector; ++matrix) {
     uint16_t elements[8][8];

@@ -12,8 +12,8 @@ void barrier(Decoder &decoder, Statement &s, Instruction &i) {
   if (warpWide) {
     i.operands[0] = decoder.source(s, s.operands[0], 32);
     i.handler = [](Warp &warp, const Instruction &i, uint32_t mask) {
-      warp.requireTogether(i, mask, warp.at<uint32_t>(i.operands[0])[__builtin_ctz(mask)]);
-      ++warp.epoch;
+      if (warp.meet(i, mask, warp.at<uint32_t>(i.operands[0])[__builtin_ctz(mask)]))
+        ++warp.epoch;
     };
     return;
   }
@@ -32,7 +32,8 @@ void shuffleHandler(Warp &warp, const Instruction &i, uint32_t mask) {
   std::memcpy(values, warp.at<uint32_t>(i.operands[1]), sizeof(values));
   const uint32_t *amount = warp.at<uint32_t>(i.operands[2]),
                  *control = warp.at<uint32_t>(i.operands[3]);
-  warp.requireTogether(i, mask, warp.at<uint32_t>(i.operands[4])[__builtin_ctz(mask)]);
+  if (!warp.meet(i, mask, warp.at<uint32_t>(i.operands[4])[__builtin_ctz(mask)]))
+    return;
   eachLane(mask, [&](unsigned l) {
     int by = int(amount[l] & 31), clamp = int(control[l] & 31), segment = int(control[l] >> 8 & 31),
         lane = int(l);
@@ -91,7 +92,8 @@ enum Vote : uint8_t { All, Any, Uniform, Ballot };
 
 void voteHandler(Warp &warp, const Instruction &i, uint32_t mask) {
   const uint8_t *votes = warp.at<uint8_t>(i.operands[1]);
-  warp.requireTogether(i, mask, warp.at<uint32_t>(i.operands[2])[__builtin_ctz(mask)]);
+  if (!warp.meet(i, mask, warp.at<uint32_t>(i.operands[2])[__builtin_ctz(mask)]))
+    return;
   uint32_t yes = 0;
   eachLane(mask, [&](unsigned l) { yes |= uint32_t(votes[l] != 0) << l; });
   bool result = i.extend == All   ? yes == mask

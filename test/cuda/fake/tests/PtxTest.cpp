@@ -92,6 +92,18 @@ TEST(FakePtx, DivergedThreadsMeet) {
   });
 }
 
+TEST(FakePtx, LanesWaitForThoseThatComeFromBehind) {
+  // Three threads go another way, which lies behind the place where all meet.
+  EXPECT_PROCESS(0, "", {
+    std::vector<int> got =
+        run("setp.lt.u32 %p1, %r1, 3; mov.b32 %r3, 7; @%p1 bra $B; mov.b32 %r3, 9; $A: "
+            "shfl.sync.bfly.b32 %r4|%p2, %r3, 1, 31, -1; st.global.b32 [%rd5], %r4; bra $E; "
+            "$B: mov.b32 %r3, 5; bra $A; $E:");
+    require(std::vector<int>(got.begin(), got.begin() + 5) == std::vector<int>({5, 5, 9, 5, 9}),
+            "a swap of neighbours");
+  });
+}
+
 TEST(FakePtx, CopiesArriveWhenTheyAreWaitedFor) {
   const std::string commit = "cp.async.commit_group; ", wait = "cp.async.wait_group 0; ";
   EXPECT_PROCESS(0, "", require(run(copy(commit, wait))[5] == 5, "it arrives"));
