@@ -6,6 +6,7 @@
 //   element ops      a thread has sixteen bytes of neighbouring elements, grid-stride
 //   rows             a warp or a block a row, by its length
 //   columns          a block 32 columns, its warps take turns on the rows
+//   running sums …   and top-k along rows: a warp a row
 //   the other loops  a thread an item
 //   contractions …   calls of libraries (LibraryCalls.cpp)
 //
@@ -135,7 +136,7 @@ static FailureOr<CudaKernel> lowerGenerated(CudaLowering &lowering, LoweringClas
     lowerRowGrid(lowering);
   else if (auto einsum = dyn_cast<graph::EinsumOp>(anchor))
     (void)lowerEinsumBySums(lowering, einsum);
-  else if (failed(lowerLoopKernel(lowering)))
+  else if (!lowerScanGrid(lowering, anchor) && failed(lowerLoopKernel(lowering)))
     return failure();
   CudaKernel kernel;
   kernel.name = lowering.function.getSymName().str();

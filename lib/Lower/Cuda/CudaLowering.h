@@ -65,6 +65,8 @@ struct CudaLowering : KernelLowering {
 void lowerElementGrid(CudaLowering &lowering);
 void lowerRowGrid(CudaLowering &lowering);
 void lowerColumnGrid(CudaLowering &lowering);
+/// A running sum, top-k or arg-reduction along rows of some length; false if it is something else.
+bool lowerScanGrid(CudaLowering &lowering, mlir::Operation *op);
 /// Any scatter.
 mlir::FailureOr<CudaKernel> lowerScatterGrid(CudaLowering &lowering, mlir::Operation *op);
 
