@@ -92,6 +92,39 @@ void splitBroadcasts(func::FuncOp function) {
   });
 }
 
+/// On GPUs a row is a block's at most: a long reduction over few rows becomes one of parts, which many blocks make, and one over those. 16-bit
+/// types stay in f32 in between.
+void splitLongReductions(func::FuncOp function) {
+  constexpr int64_t kFewRows = 32, kLong = 1 << 16, kShortestPart = 4096, kMostParts = 1024;
+  function.walk([=](graph::ReduceOp op) {
+    RankedTensorType type = op.getInput().getType(), result = op.getType();
+    int64_t count = trailingDims(op), rows = result.getNumElements();
+    int64_t columns = ShapedType::getNumElements(type.getShape().take_back(count));
+    int64_t parts = std::min(kMostParts, columns / kShortestPart);
+    while (parts > 1 && columns % (parts * 8) != 0) // whole vectors
+      --parts;
+    if (count == 0 || rows > kFewRows || columns < kLong || parts < 2)
+      return;
+    OpBuilder b(op);
+    Type element = type.getElementType(),
+         wide = element.isF16() || element.isBF16() ? b.getF32Type() : element;
+    auto cast = [&](Value value, Type to) {
+      return to == element && wide == element
+                 ? value
+                 : graph::CastOp::create(b, op.getLoc(), value, to).getResult();
+    };
+    SmallVector<int64_t> shape(result.getShape());
+    int64_t rank = shape.size();
+    shape.append({parts, columns / parts});
+    Value cut = graph::ReshapeOp::create(b, op.getLoc(), RankedTensorType::get(shape, wide),
+                                         cast(op.getInput(), wide));
+    Value partial = graph::ReduceOp::create(b, op.getLoc(), op.getKind(), cut, {rank + 1});
+    Value whole = graph::ReduceOp::create(b, op.getLoc(), op.getKind(), partial, {rank});
+    op.replaceAllUsesWith(cast(whole, element));
+    op.erase();
+  });
+}
+
 struct FusePass : impl::FusePassBase<FusePass> {
   using FusePassBase::FusePassBase;
 
@@ -110,6 +143,8 @@ struct FusePass : impl::FusePassBase<FusePass> {
       }
       expandScaledProducts(function);
       relabel(function);
+      if (target == Target::Cuda)
+        splitLongReductions(function);
       splitBroadcasts(function);
       outliner.outline(function, Grouping(function, target), [&](Value value) {
         return target == Target::Cpu && parameters.isWeight(value);

@@ -43,12 +43,19 @@ def test_programs(tools, tmp_path, programs):
     assert len(checked) == programs.read_text().count("func.func")
 
 
+def test_long_reductions(tools, tmp_path):
+    fused = tmp_path / "fused.mlir"
+    kernels.run(tools / "shard-opt", INPUTS / "unfused/reductions.mlir", "--shard-fuse=target=cuda", "-o", fused)
+    checked = expect_close(check_kernels.check(tools, fused, tmp_path))
+    assert sum("reduce" in name for name in checked) == 8  # each in two
+
+
 @pytest.mark.skipif(not kernels.find_toolkit(), reason="there is no ptxas")
 @pytest.mark.parametrize("programs", ALL_PROGRAMS + LARGE_PROGRAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_ptxas_accepts_them(tools, tmp_path, programs):
     archs = kernels.ARCHS if programs == PROGRAMS or programs in LARGE_PROGRAMS else kernels.ARCHS[:1]
     compiled = kernels.compile_kernels(tools, programs, tmp_path, "cubin", kernels.find_toolkit(), archs)
-    symbols = [call["symbol"] for kernel in compiled for call in kernel["calls"] if call["kind"] == "launch"]
+    symbols = [call["symbol"] for kernel in compiled for call in kernel["calls"] + kernel.get("otherwise", []) if call["kind"] == "launch"]
     by_symbol = {symbol: report for kernel in compiled for symbol, report in kernel.get("compiled", {}).items()}
     assert symbols and set(symbols) == set(by_symbol)
     reports = by_symbol.values()
