@@ -15,8 +15,12 @@
 //
 // Tiles that all queries see whole skip the comparisons of positions.
 //
+// Where few blocks would have many keys (decoding with a long cache) the keys are split over
+// several blocks; each leaves its result, greatest score and sum, and a second kernel merges them.
+//
 //===----------------------------------------------------------------------===//
 #include "AttentionGrid.h"
+#include "lib/Lower/Cpu/VectorMath.h"
 #include "lib/Lower/Kernels/AttentionOperands.h"
 
 using namespace mlir;
@@ -24,11 +28,25 @@ using namespace mlir;
 namespace shardc {
 namespace {
 
+/// Blocks that fill any GPU, and keys below which a block has too little to do.
+constexpr int64_t kEnoughBlocks = 128, kFewestKeys = 256, kMostSplits = 64;
+
+int64_t warpsFor(int64_t rows) { return std::clamp<int64_t>(llvm::divideCeil(rows, 16), 1, 4); }
+
+/// What blocks that share their queries leave: results [split, batch, head, query, value], and
+/// statistics [split, batch, head, query].
+struct Partial {
+  int64_t splits = 1, rows = 0;
+  CudaBuffer result, greatest, sum;
+};
+
 class AttentionForward {
 public:
-  AttentionForward(CudaLowering &lowering, const AttentionSpec &spec, ArrayRef<CudaBuffer> buffers)
+  /// `buffers`: operands; then the result, or what a partial one has.
+  AttentionForward(CudaLowering &lowering, const AttentionSpec &spec, ArrayRef<CudaBuffer> buffers,
+                   int64_t splits)
       : lowering(lowering), spec(spec), e{lowering.builder, lowering.loc()}, grid(e, spec),
-        buffers(lowering.beginKernel(spec.symbol, buffers).buffers) {}
+        splits(splits), buffers(lowering.beginKernel(spec.symbol, buffers).buffers) {}
   void build();
 
 private:
@@ -45,11 +63,15 @@ private:
 
   Values scores(WarpTile &warp, ArrayRef<Value> products, Value firstKey);
   Values step(WarpTile &warp, State &state, ArrayRef<Value> scores);
+  void store(WarpTile &warp, State &state, Value out);
+  void storePartial(WarpTile &warp, State &state, ArrayRef<Value> to);
 
   CudaLowering &lowering;
   const AttentionSpec &spec;
   Emitter e;
   AttentionGrid grid;
+  int64_t splits;
+  Value split; ///< of the keys: this block's number; null: it has all
   SmallVector<Value> buffers;
   Value mask;
   int64_t keysPerTile = 0;
@@ -111,16 +133,21 @@ Emitter::Values AttentionForward::step(WarpTile &warp, State &state, ArrayRef<Va
 
 void AttentionForward::build() {
   Type element = spec.q.type;
-  int64_t warps = std::clamp<int64_t>(llvm::divideCeil(grid.rows, 16), 1, 4);
+  int64_t warps = warpsFor(grid.rows);
   int64_t rowsPerBlock = 16 * warps, tiles = llvm::divideCeil(grid.rows, rowsPerBlock);
   bool tensorCores = WarpTile::usesTensorCores(element);
   int64_t size = std::max(spec.dim, spec.valueDim);
   keysPerTile = tensorCores ? (size > 128 ? 32 : 64) : (size > 64 ? 16 : 32);
   keysPerTile = std::min<int64_t>(keysPerTile, llvm::alignTo(spec.keys, 16));
-  lowering.setGrid(spec.batch * spec.keyHeads * tiles, warps * kWarp);
+  lowering.setGrid(spec.batch * spec.keyHeads * tiles * splits, warps * kWarp);
 
   WarpTile warp(lowering, e, element, warps * kWarp);
-  Value tile = grid.takeBlock(lowering.blockIndex(), tiles);
+  Value block = lowering.blockIndex();
+  if (splits > 1) {
+    split = e.rem(block, splits);
+    block = e.div(block, splits);
+  }
+  Value tile = grid.takeBlock(block, tiles);
   if (spec.right) // the last queries see most keys: they go first
     tile = e.sub(e.index(tiles - 1), tile);
   Value firstRow = e.mul(tile, rowsPerBlock);
@@ -133,7 +160,8 @@ void AttentionForward::build() {
   unsigned next = 3;
   if (spec.mask)
     mask = buffers[next++];
-  Value sinks = spec.sinks ? buffers[next++] : Value(), out = buffers[next];
+  Value sinks = spec.sinks ? buffers[next++] : Value();
+  ArrayRef<Value> out = ArrayRef<Value>(buffers).drop_front(next);
 
   // Operands.
   GlobalRows query = grid.source(buffers[0], spec.q, spec.dim),
@@ -163,10 +191,18 @@ void AttentionForward::build() {
     if (!sinks)
       continue;
     // A logit without a value: it is the first to be seen, and counts once a row.
-    state.greatest[n] = grid.sink(warp, sinks, queries[n]);
-    state.sum[n] = grid.select(e.equal(warp.member, e.index(0)), grid.f32(1), grid.f32(0));
+    Value isFirst = split ? e.equal(split, e.index(0)) : Value();
+    Value sink = grid.sink(warp, sinks, queries[n]);
+    state.greatest[n] = isFirst ? grid.select(isFirst, sink, grid.hidden()) : sink;
+    state.sum[n] =
+        grid.select(grid.both(isFirst, e.equal(warp.member, e.index(0))), grid.f32(1), grid.f32(0));
   }
   AttentionGrid::Range range = grid.keysFor(blockQueries);
+  if (split) {
+    int64_t count = llvm::alignTo(llvm::divideCeil(spec.keys, splits), keysPerTile);
+    Value first = e.mul(split, count);
+    range = {e.max(range.first, first), e.min(range.last, e.add(first, count))};
+  }
   Value begin = e.roundDown(range.first, keysPerTile);
   copy(keys, key, spec.k, begin, false);
   Values last = e.loop(begin, warp.opaque(range.last), keysPerTile, flat(state),
@@ -186,9 +222,15 @@ void AttentionForward::build() {
                        });
   warp.waitForCopies(0);
   state = unflat(last);
+  for (Value &sum : state.sum)
+    sum = warp.overRow(sum, [&](Value x, Value y) { return grid.plus(x, y); });
+  split ? storePartial(warp, state, out) : store(warp, state, out.front());
+}
+
+void AttentionForward::store(WarpTile &warp, State &state, Value out) {
   Value inverse[2];
   for (int64_t n : {0, 1}) {
-    Value sum = warp.overRow(state.sum[n], [&](Value x, Value y) { return grid.plus(x, y); });
+    Value sum = state.sum[n];
     inverse[n] = grid.select(grid.isEqual(sum, grid.f32(0)), grid.f32(0), warp.reciprocal(sum));
   }
   for (auto [n, x] : llvm::enumerate(state.result))
@@ -196,6 +238,69 @@ void AttentionForward::build() {
   warp.storeRows(state.result, out, grid.place(spec.out, queries[0]),
                  grid.place(spec.out, queries[1]), e.index(0), spec.valueDim, spec.out.column,
                  spec.valueDim % 16 == 0);
+}
+
+/// `to`: a Partial's buffers.
+void AttentionForward::storePartial(WarpTile &warp, State &state, ArrayRef<Value> to) {
+  RowPlace places[2];
+  for (int64_t n : {0, 1}) {
+    Value row = e.add(e.mul(split, spec.batch * spec.queryHeads * spec.queries),
+                      grid.statistic(queries[n]));
+    places[n] = {e.mul(row, spec.valueDim), queries[n].exists};
+    e.ifThen(grid.both(queries[n].exists, e.equal(warp.member, e.index(0))), [&] {
+      e.storeScalar(state.greatest[n], to[1], row);
+      e.storeScalar(state.sum[n], to[2], row);
+    });
+  }
+  warp.storeRows(state.result, to[0], places[0], places[1], e.index(0), spec.valueDim, 1,
+                 spec.valueDim % 16 == 0, e.b.getF32Type());
+}
+
+/// A thread has one element of the result, and goes through the splits in order.
+static CudaLaunch mergeSplits(CudaLowering &lowering, const AttentionSpec &spec,
+                              const Partial &partial, const CudaBuffer &out) {
+  Emitter e{lowering.builder, lowering.loc()};
+  AttentionGrid grid(e, spec);
+  KernelBody body = lowering.beginKernel(spec.symbol + "_merge",
+                                         {partial.result, partial.greatest, partial.sum, out});
+  int64_t rows = partial.rows, columns = spec.valueDim;
+  lowering.forEach(e, body, rows * columns, partial.splits, [&](Value item) {
+    Value row = e.div(item, columns), column = e.rem(item, columns);
+    auto eachSplit = [&](ValueRange start,
+                         llvm::function_ref<Emitter::Values(Value, ValueRange)> visit) {
+      return e.loop(row, e.index(rows * partial.splits), rows, start, visit);
+    };
+    Value greatest = eachSplit(grid.hidden(), [&](Value at, ValueRange so) {
+      return Emitter::Values{grid.greatest(so[0], e.loadScalar(body.buffers[1], at))};
+    })[0];
+    // A row that sees no key at all.
+    Value shift = grid.select(grid.isEqual(greatest, grid.hidden()), grid.f32(0), greatest);
+    Emitter::Values sums = eachSplit({grid.f32(0), grid.f32(0)}, [&](Value at, ValueRange so) {
+      Value weight = emitExp2NonPositive(e, grid.minus(e.loadScalar(body.buffers[1], at), shift));
+      Value part = e.loadScalar(body.buffers[0], e.add(e.mul(at, columns), column));
+      Value sum = e.loadScalar(body.buffers[2], at);
+      return Emitter::Values{grid.plus(so[0], grid.times(weight, part)),
+                             grid.plus(so[1], grid.times(weight, sum))};
+    });
+    Value quotient = arith::DivFOp::create(e.b, e.loc, sums[0], sums[1]);
+    Value result = grid.select(grid.isEqual(sums[1], grid.f32(0)), grid.f32(0), quotient);
+    Value query = e.rem(row, spec.queries), heads = e.div(row, spec.queries);
+    Value at = e.add(e.mul(e.div(heads, spec.queryHeads), spec.out.batch),
+                     e.mul(e.rem(heads, spec.queryHeads), spec.out.head));
+    at = e.add(e.add(at, e.mul(query, spec.out.row)), e.mul(column, spec.out.column));
+    e.storeScalar(e.convert(result, spec.out.type), body.buffers[3], at);
+  });
+  return lowering.launch();
+}
+
+/// Over how many blocks the keys of one query are split.
+static int64_t splitsFor(const AttentionSpec &spec) {
+  int64_t rows = spec.queryHeads / spec.keyHeads * spec.queries;
+  int64_t blocks = spec.batch * spec.keyHeads * llvm::divideCeil(rows, 16 * warpsFor(rows));
+  if (blocks >= kEnoughBlocks)
+    return 1;
+  return std::clamp<int64_t>(std::min(2 * kEnoughBlocks / blocks, spec.keys / kFewestKeys), 1,
+                             kMostSplits);
 }
 
 FailureOr<CudaKernel> lowerAttentionGrid(CudaLowering &lowering, graph::AttentionOp op) {
@@ -217,8 +322,30 @@ FailureOr<CudaKernel> lowerAttentionGrid(CudaLowering &lowering, graph::Attentio
     kernel.calls.push_back(CudaMemset{buffers.back().argument, buffers.back().bytes()});
     return kernel;
   }
-  AttentionForward(lowering, operands.spec, buffers).build();
+  const AttentionSpec &spec = operands.spec;
+  Partial partial{splitsFor(spec), spec.batch * spec.queryHeads * spec.queries, {}, {}, {}};
+  CudaBuffer out = buffers.back();
+  if (partial.splits > 1) {
+    auto take = [&](int64_t count) {
+      auto type = MemRefType::get({count}, Float32Type::get(op.getContext()));
+      CudaBuffer buffer{CudaArgument::ofScratch(kernel.scratchBytes), type, true};
+      kernel.scratchBytes += llvm::alignTo(buffer.bytes(), kCudaAlignment);
+      return buffer;
+    };
+    int64_t count = partial.splits * partial.rows;
+    partial.result = take(count * spec.valueDim);
+    partial.greatest = take(count);
+    partial.sum = take(count);
+    buffers.pop_back();
+    buffers.append({partial.result, partial.greatest, partial.sum});
+  }
+  AttentionForward(lowering, spec, buffers, partial.splits).build();
   kernel.calls.push_back(lowering.launch());
+  if (partial.splits > 1) {
+    for (CudaBuffer *buffer : {&partial.result, &partial.greatest, &partial.sum})
+      buffer->isWritten = false;
+    kernel.calls.push_back(mergeSplits(lowering, spec, partial, out));
+  }
   return kernel;
 }
 

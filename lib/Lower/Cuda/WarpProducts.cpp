@@ -102,14 +102,14 @@ void WarpTile::syncWarp() { NVVM::SyncWarpOp::create(e.b, e.loc, e.scalar(e.b.ge
 
 void WarpTile::storeRows(ArrayRef<Value> sums, Value buffer, const RowPlace &low,
                          const RowPlace &high, Value firstColumn, int64_t columns,
-                         int64_t columnStride, bool isWhole) {
+                         int64_t columnStride, bool isWhole, Type stored) {
   for (const RowPlace *row : {&low, &high}) {
     auto store = [&] {
       for (int64_t n = row == &high ? 2 : 0; n < static_cast<int64_t>(sums.size());
            n += n % 2 == 0 ? 1 : 3) {
         Value column = e.add(firstColumn, columnOf(n));
         auto write = [&] {
-          e.storeScalar(e.convert(sums[n], element), buffer,
+          e.storeScalar(e.convert(sums[n], stored ? stored : element), buffer,
                         e.add(row->offset, e.mul(column, columnStride)));
         };
         if (isWhole)

@@ -108,10 +108,11 @@ public:
   // Sums by place: number n is in row g (or g + 8), and in column 8·(n / 4) + 2t + n % 2.
   static bool isHigh(int64_t n) { return n % 4 >= 2; }
   Value columnOf(int64_t n) { return e.add(e.mul(member, 2), 8 * (n / 4) + n % 2); }
-  /// Stores the sums of columns from `firstColumn` on, as far as they are below `columns`.
+  /// Stores the sums of columns from `firstColumn` on, as far as they are below `columns`; as
+  /// elements of type `stored`, if it is given.
   void storeRows(llvm::ArrayRef<Value> sums, Value buffer, const RowPlace &low,
                  const RowPlace &high, Value firstColumn, int64_t columns, int64_t columnStride,
-                 bool isWhole);
+                 bool isWhole, mlir::Type stored = {});
   /// Over the lanes that share a row; all of them have the result.
   Value overRow(Value mine, llvm::function_ref<Value(Value, Value)> combine);
 
