@@ -6,8 +6,8 @@
 // constant along the last dimension. On GPUs it takes in what cuBLASLt does: a bias along the
 // result's last dimension, then RELU or the tanh form of GELU, or the addition of a tensor that is
 // in memory anyway (a residual, what earlier products or micro-batches left); the widening of a
-// gradient that only goes into a buffer of f32; of 8-bit floats their units, and the rounding. An
-// attention and its gradient take in the transposes behind them, as strides.
+// gradient that only goes into a buffer of f32; the gradient of the bias beside that of the weight;
+// of 8-bit floats their units, and the rounding. An attention and its gradient take in the transposes behind them, as strides.
 //
 //===----------------------------------------------------------------------===//
 #include "Grouping.h"
@@ -111,6 +111,65 @@ void Grouping::growFloat8(KernelGroup &group, Float8Product product) {
     addMember(group, product.rounded);
 }
 
+/// The element type that a product is stored with.
+static Type storedType(EinsumOp op) {
+  Value value = op.getResult();
+  bool isWidened = value.hasOneUse() && isWidening(*value.user_begin()) &&
+                   isOnlyStored((*value.user_begin())->getResult(0));
+  return isWidened ? Float32Type::get(op.getContext()) : op.getType().getElementType();
+}
+
+/// Does a product sum over just those dimensions of this factor that `sums` sums over?
+static bool sumsOver(EinsumOp op, Value factor, ReduceOp sums) {
+  if (op.getLhs() == op.getRhs())
+    return false;
+  EinsumOp::Letters letters = op.getLetters();
+  bool isLeft = op.getLhs() == factor;
+  StringRef own = isLeft ? letters.lhs : letters.rhs, other = isLeft ? letters.rhs : letters.lhs;
+  for (auto [dim, letter] : llvm::enumerate(own)) {
+    bool isSummed = llvm::is_contained(sums.getDims(), static_cast<int64_t>(dim));
+    // What both factors have and the result too is a batch; what only one has is summed before.
+    if (isSummed != (letters.result.find(letter) == StringRef::npos) ||
+        isSummed != other.contains(letter))
+      return false;
+  }
+  return true;
+}
+
+/// The product that cuBLASLt makes the gradient of a bias beside: that of the weight, out of the same cotangent.
+EinsumOp Grouping::productBeside(ReduceOp sums) const {
+  Value end = sums.getResult(), factor = sums.getInput();
+  if (end.hasOneUse() && isWidening(*end.user_begin()))
+    end = (*end.user_begin())->getResult(0);
+  Type type = cast<RankedTensorType>(end.getType()).getElementType();
+  if (sums.getKind() != Reduction::Sum || !isa<Float16Type, BFloat16Type, Float32Type>(type) ||
+      !isOnlyStored(end) || end.use_empty())
+    return {};
+  for (Operation *user : factor.getUsers()) {
+    auto op = dyn_cast<EinsumOp>(user);
+    if (!op || !sumsOver(op, factor, sums) || storedType(op) != type || !op.getResult().hasOneUse())
+      continue;
+    auto plan = planEinsum(op, stridedView(op.getLhs()).strides, stridedView(op.getRhs()).strides,
+                           contiguousStrides(op.getType().getShape()), false);
+    if (plan && fitBlas(plan->spec) && plan->spec.batch.empty())
+      return op;
+  }
+  return {};
+}
+
+void Grouping::takeBiasGradient(KernelGroup &group, EinsumOp op) {
+  for (Value factor : op->getOperands())
+    for (Operation *user : factor.getUsers()) {
+      auto sums = dyn_cast<ReduceOp>(user);
+      if (!sums || memberOf.count(sums) || productBeside(sums) != op)
+        continue;
+      addMember(group, sums);
+      if (sums.getResult().hasOneUse() && isWidening(*sums.getResult().user_begin()))
+        addMember(group, *sums.getResult().user_begin());
+      return;
+    }
+}
+
 void Grouping::growLibraryEpilogue(KernelGroup &group, EinsumOp op) {
   Type element = op.getType().getElementType();
   StridedView lhs = stridedView(op.getLhs()), rhs = stridedView(op.getRhs());
@@ -137,6 +196,10 @@ void Grouping::growLibraryEpilogue(KernelGroup &group, EinsumOp op) {
       }
     if (Operation *activation = nextStep(value, llvm::IsaPred<ReluOp, GeluTanhOp>))
       return take(activation);
+    // GELU of what is kept for the backward pass: cuBLASLt writes both.
+    auto gelu = llvm::find_if(value.getUsers(), llvm::IsaPred<GeluTanhOp>);
+    if (gelu != value.user_end() && plan->spec.n % 8 == 0 && plan->spec.batch.empty())
+      return take(*gelu);
   }
   if (group.members.size() == 1 && value.hasOneUse() && isWidening(*value.user_begin())) {
     Value wide = (*value.user_begin())->getResult(0);
@@ -148,6 +211,7 @@ void Grouping::growLibraryEpilogue(KernelGroup &group, EinsumOp op) {
     required.insert(addendOf(add, value));
     take(add);
   }
+  takeBiasGradient(group, op);
 }
 
 void Grouping::absorbResultViews(KernelGroup &group, Value result) {

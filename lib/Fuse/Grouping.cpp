@@ -68,6 +68,9 @@ Grouping::Grouping(func::FuncOp function, Target target) : function(function), t
   for (Operation &op : block)
     if (loweringClass(&op) > LoweringClass::Element)
       formAnchorGroup(&op);
+  for (Operation &op : block) // sums that waited for a product, which took others
+    if (loweringClass(&op) == LoweringClass::Row && !memberOf.count(&op))
+      growSums(newGroup(&op, &op));
   for (Operation &op : llvm::reverse(block))
     decide(&op);
   if (target == Target::Cuda) {
@@ -92,6 +95,8 @@ void Grouping::addMember(KernelGroup &group, Operation *op) {
 void Grouping::formAnchorGroup(Operation *op) {
   if (memberOf.count(op))
     return; // a row op that joined another
+  if (auto sums = dyn_cast<ReduceOp>(op); sums && target == Target::Cuda && productBeside(sums))
+    return; // joins that
   KernelGroup &group = newGroup(op, op);
   if (auto einsum = dyn_cast<EinsumOp>(op)) {
     if (target == Target::Cpu)
@@ -101,11 +106,13 @@ void Grouping::formAnchorGroup(Operation *op) {
   } else if (isa<AttentionOp, AttentionGradOp>(op)) {
     for (Value result : op->getResults())
       absorbResultViews(group, result);
-  } else if (isColumnReduction(op)) {
-    growColumns(group);
   } else if (loweringClass(op) == LoweringClass::Row) {
-    growRows(group);
+    growSums(group);
   }
+}
+
+void Grouping::growSums(KernelGroup &group) {
+  isColumnReduction(group.anchor) ? growColumns(group) : growRows(group);
 }
 
 /// An operand as strides over memory. What a group computes is only in memory at its end.

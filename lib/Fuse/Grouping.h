@@ -44,9 +44,12 @@ private:
   void growEpilogue(KernelGroup &group, graph::EinsumOp op);
   void growLibraryEpilogue(KernelGroup &group, graph::EinsumOp op);
   bool isInMemory(mlir::Value value) const;
+  graph::EinsumOp productBeside(graph::ReduceOp sums) const;
+  void takeBiasGradient(KernelGroup &group, graph::EinsumOp op);
   graph::AddOp libraryAddition(mlir::Value product) const;
   void growFloat8(KernelGroup &group, Float8Product product);
   void absorbResultViews(KernelGroup &group, mlir::Value result);
+  void growSums(KernelGroup &group);
   void growRows(KernelGroup &group);
   bool joinsRows(const KernelGroup &group, mlir::Operation *op,
                  llvm::SmallVectorImpl<mlir::Operation *> &between);

@@ -60,10 +60,11 @@ LogicalResult lowerForCuda(Program &program, ModuleOp module, const ScheduleOpti
         std::max<int64_t>(cuda.scratch.bytes, llvm::alignTo(kernel->scratchBytes, kCudaAlignment));
     function->setAttr(kScratchAttr,
                       builder.getI64IntegerAttr(kernel->scratchBytes)); // for the proof
-    for (CudaCall &call : kernel->calls)
-      if (auto *gemm = std::get_if<CudaGemm>(&call);
-          gemm && gemm->a.dtype == "f32" && options.allowTf32)
-        gemm->compute = "tf32";
+    for (auto *calls : {&kernel->calls, &kernel->otherwise})
+      for (CudaCall &call : *calls)
+        if (auto *gemm = std::get_if<CudaGemm>(&call);
+            gemm && gemm->a.dtype == "f32" && options.allowTf32)
+          gemm->compute = "tf32";
     cuda.kernels.push_back(std::move(*kernel));
   }
   for (const ProgramEntry &entry : program.entries)

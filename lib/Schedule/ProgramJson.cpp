@@ -233,7 +233,7 @@ std::string programJson(const Program &program, const llvm::StringMap<Kernel> &k
             }));
   if (program.cuda)
     printList(os, "kernels", mapJson(program.cuda->kernels, [](const CudaKernel &kernel) {
-                return json::Object{{"name", kernel.name}, {"calls", callsJson(kernel)}};
+                return kernelJson(kernel);
               }));
   else
     printList(os, "kernels",

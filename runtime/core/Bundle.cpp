@@ -79,9 +79,10 @@ static bool launchesKernels(const Program &program) {
   if (program.target == Target::Cpu)
     return !program.kernels.empty();
   for (const CudaKernel &kernel : program.cuda.kernels)
-    for (const CudaCall &call : kernel.calls)
-      if (std::holds_alternative<CudaLaunch>(call))
-        return true;
+    for (const std::vector<CudaCall> *calls : {&kernel.calls, &kernel.otherwise})
+      for (const CudaCall &call : *calls)
+        if (std::holds_alternative<CudaLaunch>(call))
+          return true;
   return false;
 }
 

@@ -20,13 +20,18 @@ public:
 
   CudaKernel read(const JsonNode &node) {
     kernel.name = node.get("name").string();
-    JsonNode calls = node.get("calls");
-    for (size_t i = 0; i < calls.size(); ++i)
-      kernel.calls.push_back(readCall(calls.at(i)));
+    readCalls(node.get("calls"), kernel.calls);
+    if (node.has("otherwise"))
+      readCalls(node.get("otherwise"), kernel.otherwise);
     return std::move(kernel);
   }
 
 private:
+  void readCalls(const JsonNode &list, std::vector<CudaCall> &calls) {
+    for (size_t i = 0; i < list.size(); ++i)
+      calls.push_back(readCall(list.at(i)));
+  }
+
   CudaCall readCall(const JsonNode &node) {
     std::string kind = node.get("kind").string();
     if (kind == "launch")
@@ -207,22 +212,43 @@ private:
 
   void readEpilogue(const JsonNode &node, CudaGemm &gemm) {
     std::string name = node.get("epilogue").string();
-    bool hasBias = name == "bias" || name == "relu_bias" || name == "gelu_bias";
+    if (name == "bias_gradient_a" || name == "bias_gradient_b")
+      return readBiasGradient(node, gemm, name == "bias_gradient_a");
+    bool hasAux = name == "gelu_aux" || name == "gelu_aux_bias";
+    bool hasBias =
+        name == "bias" || name == "relu_bias" || name == "gelu_bias" || name == "gelu_aux_bias";
     if (name == "relu" || name == "relu_bias")
       gemm.activation = CudaGemm::Relu;
-    else if (name == "gelu" || name == "gelu_bias")
+    else if (name == "gelu" || name == "gelu_bias" || hasAux)
       gemm.activation = CudaGemm::Gelu;
     else if (name != "none" && name != "bias")
       node.get("epilogue").fail(cat("unknown epilogue \"", name, "\""));
     if (hasBias != node.has("bias"))
       node.get("epilogue")
           .fail(cat("epilogue \"", name, "\" ", hasBias ? "needs" : "has", " a bias"));
-    if (!hasBias)
-      return;
-    if (gemm.d.column != 1 && gemm.n != 1)
-      node.get("bias").fail(
-          cat("a bias along n needs contiguous rows, d has column stride ", gemm.d.column));
-    gemm.bias = readArgument(node.get("bias"), gemm.n * dtypeSize(gemm.d.dtype));
+    if (hasAux != node.has("aux"))
+      node.get("epilogue")
+          .fail(cat("epilogue \"", name, "\" ", hasAux ? "needs" : "has", " an aux"));
+    if ((hasBias || hasAux) && gemm.d.column != 1 && gemm.n != 1)
+      node.get("epilogue")
+          .fail(cat("epilogue \"", name, "\" needs contiguous rows, d has column stride ",
+                    gemm.d.column));
+    if (hasBias)
+      gemm.bias = readArgument(node.get("bias"), gemm.n * dtypeSize(gemm.d.dtype));
+    if (hasAux && (gemm.d.row % 8 != 0 || !gemm.batch.empty()))
+      node.get("aux").fail(cat("an aux needs rows at multiples of 8 elements and no batch, d has ",
+                               gemm.d.row, " and ", gemm.batch.size(), " batch dimensions"));
+    if (hasAux)
+      gemm.aux = readArgument(node.get("aux"), bytesOf(gemm.d, gemm));
+  }
+
+  void readBiasGradient(const JsonNode &node, CudaGemm &gemm, bool ofA) {
+    if (!gemm.batch.empty())
+      node.get("epilogue")
+          .fail(cat("a gradient of a bias is of one product, not of ", gemm.batch.size(),
+                    " batch dimensions"));
+    gemm.biasUse = ofA ? CudaGemm::SumsOfA : CudaGemm::SumsOfB;
+    gemm.bias = readArgument(node.get("bias"), (ofA ? gemm.m : gemm.n) * dtypeSize(gemm.d.dtype));
   }
 
   const CudaProgram &cuda;

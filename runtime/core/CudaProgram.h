@@ -37,16 +37,19 @@ struct CudaMatrix {
 enum class CudaCompute { F32, Tf32, F64 };
 
 /// d[b, m, n] = a[b, m, k] · b[b, k, n] (+ c[b, m, n], which lies as d does); then the bias, which
-/// has n elements of d's type, then the activation.
+/// has n elements of d's type, then the activation, of what is written to `aux` if there is one.
 struct CudaGemm {
   enum Activation { None, Relu, Gelu };
+  /// What the bias is: added, or written: the sums of a (m elements) or b (n elements) over k.
+  enum BiasUse { Added, SumsOfA, SumsOfB };
   Shape batch;
   int64_t m, n, k;
   CudaMatrix a, b, d;
   std::optional<CudaArgument> c; // may be d
   CudaCompute compute;
   Activation activation = None;
-  std::optional<CudaArgument> bias;
+  std::optional<CudaArgument> bias, aux;
+  BiasUse biasUse = Added;
 };
 
 struct CudaMemset {
@@ -59,6 +62,8 @@ using CudaCall = std::variant<CudaLaunch, CudaGemm, CudaMemset>;
 struct CudaKernel {
   std::string name;
   std::vector<CudaCall> calls;
+  /// Executed instead where the library has no algorithm for one of the calls; may be empty.
+  std::vector<CudaCall> otherwise;
   /// For each of the command's buffers the bytes that the calls touch there, as far as they say so
   /// (a generated kernel does not).
   std::vector<int64_t> bytes;

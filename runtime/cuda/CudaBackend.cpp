@@ -26,7 +26,7 @@ struct Parts {
   std::optional<Stream> compute;
   std::optional<DeviceMemory> arena;
   std::optional<GemmLibrary> library;
-  std::map<const CudaGemm *, std::unique_ptr<Gemm>> gemms;
+  GemmPlans gemms;
   std::optional<Communicators> communicators;
   std::optional<Marks> marks;
   std::optional<Watch> watch;
@@ -89,13 +89,23 @@ public:
 private:
   void planGemms(const Program &program) {
     for (const CudaKernel &kernel : program.cuda.kernels)
-      for (const CudaCall &call : kernel.calls)
-        if (const CudaGemm *gemm = std::get_if<CudaGemm>(&call)) {
-          if (!parts->library)
-            parts->library.emplace(parts->arena->address(program.cuda.workspace.offset),
-                                   program.cuda.workspace.bytes);
-          parts->gemms[gemm] = std::make_unique<Gemm>(*parts->library, *gemm, kernel.name);
-        }
+      try {
+        planGemms(program, kernel, kernel.calls);
+      } catch (const Error &) { // an epilogue that this version of the library does not have
+        if (kernel.otherwise.empty())
+          throw;
+        planGemms(program, kernel, kernel.otherwise);
+      }
+  }
+  void planGemms(const Program &program, const CudaKernel &kernel,
+                 const std::vector<CudaCall> &calls) {
+    for (const CudaCall &call : calls)
+      if (const CudaGemm *gemm = std::get_if<CudaGemm>(&call)) {
+        if (!parts->library)
+          parts->library.emplace(parts->arena->address(program.cuda.workspace.offset),
+                                 program.cuda.workspace.bytes);
+        parts->gemms[gemm] = std::make_unique<Gemm>(*parts->library, *gemm, kernel.name);
+      }
   }
 
   /// What is stuck is left as it is, so that the process can say so and end: to free it would wait

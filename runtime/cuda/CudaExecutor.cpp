@@ -60,7 +60,8 @@ CUdeviceptr CudaExecutor::addressOf(const CudaArgument &argument, const Command 
 
 std::function<void()> CudaExecutor::makeLaunch(const Command &command) const {
   std::vector<std::function<void()>> calls;
-  for (const CudaCall &call : machine.transport.program.cuda.kernels[command.kernel].calls)
+  for (const CudaCall &call :
+       cuda::callsOf(machine.transport.program.cuda.kernels[command.kernel], machine.gemms))
     calls.push_back(makeCall(call, command));
   return [calls = std::move(calls)] {
     for (const std::function<void()> &call : calls)
@@ -84,6 +85,7 @@ std::function<void()> CudaExecutor::makeCall(const CudaCall &call, const Command
                                  optional(gemm->c),
                                  addressOf(gemm->d.argument, command),
                                  optional(gemm->bias),
+                                 optional(gemm->aux),
                                  optional(gemm->a.scale),
                                  optional(gemm->b.scale)};
     return [plan = machine.gemms.at(gemm).get(), addresses, compute] {
@@ -173,7 +175,8 @@ void CudaExecutor::poisonRanges(const ByteSet &dead) const {
 int CudaExecutor::callsOf(const Command &command) const {
   const Program &program = machine.transport.program;
   if (command.kind == CommandKind::Launch)
-    return static_cast<int>(program.cuda.kernels[command.kernel].calls.size());
+    return static_cast<int>(
+        cuda::callsOf(program.cuda.kernels[command.kernel], machine.gemms).size());
   if (command.kind == CommandKind::Collective) {
     int64_t ranks = sizeOf(program.groups[command.collective.group]);
     bool isStaged = cudaStagingBytes(command.collective, ranks) != 0; // a copy or two a rank

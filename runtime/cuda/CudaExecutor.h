@@ -18,7 +18,7 @@ struct CudaMachine {
   const Transport &transport;
   const Marks &marks;
   Watch &watch;
-  const std::map<const CudaGemm *, std::unique_ptr<Gemm>> &gemms;
+  const GemmPlans &gemms;
   bool useGraph;
 };
 

@@ -62,6 +62,13 @@ static int dataType(DType dtype) {
   }
 }
 
+const std::vector<CudaCall> &cuda::callsOf(const CudaKernel &kernel, const GemmPlans &plans) {
+  for (const CudaCall &call : kernel.calls)
+    if (const CudaGemm *gemm = std::get_if<CudaGemm>(&call); gemm && !plans.count(gemm))
+      return kernel.otherwise;
+  return kernel.calls;
+}
+
 Gemm::Gemm(const GemmLibrary &library, const CudaGemm &gemm, const std::string &kernel)
     : library(library), gemm(gemm), batch(gemm), transposed(isByRows(gemm.d, gemm.m, gemm.n)) {
   try {
@@ -112,7 +119,12 @@ void Gemm::describe() {
   uint32_t epilogue = gemm.activation == CudaGemm::Relu   ? CUBLASLT_EPILOGUE_RELU
                       : gemm.activation == CudaGemm::Gelu ? CUBLASLT_EPILOGUE_GELU
                                                           : 0;
-  if (gemm.bias)
+  if (gemm.aux)
+    epilogue |= CUBLASLT_EPILOGUE_AUX;
+  if (gemm.biasUse != CudaGemm::Added) // the library's first factor is b if d is transposed
+    epilogue = (gemm.biasUse == CudaGemm::SumsOfA) != transposed ? CUBLASLT_EPILOGUE_BGRADA
+                                                                 : CUBLASLT_EPILOGUE_BGRADB;
+  else if (gemm.bias)
     epilogue |= CUBLASLT_EPILOGUE_BIAS;
   if (epilogue == 0)
     epilogue = CUBLASLT_EPILOGUE_DEFAULT;
@@ -127,6 +139,11 @@ void Gemm::describe() {
   // Any address here too.
   setScales(reinterpret_cast<CUdeviceptr>(library.workspace),
             reinterpret_cast<CUdeviceptr>(library.workspace));
+  if (gemm.aux) {
+    set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &library.workspace,
+        sizeof(library.workspace));
+    set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &d.leading, sizeof(d.leading));
+  }
   left = transposed ? layoutOf(b, gemm.b.dtype, batch.b) : layoutOf(a, gemm.a.dtype, batch.a);
   right = transposed ? layoutOf(a, gemm.a.dtype, batch.a) : layoutOf(b, gemm.b.dtype, batch.b);
   result = layoutOf(d, gemm.d.dtype, batch.d);
@@ -190,6 +207,9 @@ void Gemm::enqueue(const Addresses &at, CUstream stream) const {
     api.cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at.bias,
                                        sizeof(at.bias));
   setScales(at.aScale, at.bScale);
+  if (gemm.aux)
+    api.cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER,
+                                       &at.aux, sizeof(at.aux));
   static const float one = 1, zero = 0;
   static const double wideOne = 1, wideZero = 0;
   bool wide = gemm.compute == CudaCompute::F64;

@@ -6,6 +6,9 @@
 #include "runtime/cuda/Device.h"
 #include "runtime/cuda/api/CublasLt.h"
 
+#include <map>
+#include <memory>
+
 namespace shardrt::cuda {
 
 /// A cuBLASLt handle and the workspace that its calls share, one after the other.
@@ -44,6 +47,11 @@ struct GemmBatch {
   explicit GemmBatch(const CudaGemm &gemm);
 };
 
+/// The products of a program that are planned.
+using GemmPlans = std::map<const CudaGemm *, std::unique_ptr<class Gemm>>;
+/// Which calls a kernel makes: the others, if the library had no algorithm for one of the first.
+const std::vector<CudaCall> &callsOf(const CudaKernel &kernel, const GemmPlans &plans);
+
 class Gemm {
 public:
   /// Throws SHARDRT_DEVICE_FAILED if the library cannot compute it; `kernel` is for messages.
@@ -53,7 +61,7 @@ public:
   Gemm &operator=(const Gemm &) = delete;
 
   struct Addresses {
-    CUdeviceptr a, b, c, d, bias, aScale, bScale;
+    CUdeviceptr a, b, c, d, bias, aux, aScale, bScale;
   };
   void enqueue(const Addresses &at, CUstream stream) const;
 

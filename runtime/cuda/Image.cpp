@@ -75,9 +75,10 @@ Module::Module(const Bundle &bundle, const Device &device) {
   load(file.path(), std::string(file.text())); // PTX ends with a zero
   chosen = image.level;
   for (const CudaKernel &kernel : bundle.program.cuda.kernels)
-    for (const CudaCall &call : kernel.calls)
-      if (const CudaLaunch *launch = std::get_if<CudaLaunch>(&call))
-        add(*launch, device);
+    for (const std::vector<CudaCall> *calls : {&kernel.calls, &kernel.otherwise})
+      for (const CudaCall &call : *calls)
+        if (const CudaLaunch *launch = std::get_if<CudaLaunch>(&call))
+          add(*launch, device);
 }
 
 Module::~Module() {

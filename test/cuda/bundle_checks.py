@@ -72,8 +72,11 @@ class Bundle:
             if "c" in call:
                 expect(call["accumulate"], f"c without accumulate: {call}")
                 self.check_matrix(call, command, {**call["d"], "argument": call["c"]}, (m, n), "c")
-            if call["epilogue"].endswith("bias"):
-                expect(n * BYTES[call["d"]["dtype"]] <= self.bytes_at(command, call["bias"]), f"bias of {call}")
+            if "aux" in call["epilogue"]:
+                self.check_matrix(call, command, {**call["d"], "argument": call["aux"]}, (m, n), "aux")
+            if "bias" in call["epilogue"]:
+                count = m if call["epilogue"] == "bias_gradient_a" else n
+                expect(count * BYTES[call["d"]["dtype"]] <= self.bytes_at(command, call["bias"]), f"bias of {call}")
         else:
             expect(call["kind"] == "memset" and call["bytes"] <= self.bytes_at(command, call["argument"]), f"{call}")
 
@@ -114,6 +117,7 @@ class Bundle:
         launches = [command for command in self.commands() if command["op"] == "launch"]
         for command in launches:
             expect("tiles" not in command and "scratch" not in command, f"{command}")
-            for call in self.program["kernels"][command["kernel"]]["calls"]:
+            kernel = self.program["kernels"][command["kernel"]]
+            for call in kernel["calls"] + kernel.get("otherwise", []):
                 self.check_call(call, command)
         return len(launches)

@@ -106,6 +106,10 @@ def decoded(array, element):
     return from_bf16(array) if element == "bf16" else array
 
 
+def store(target, values, element):
+    target[...] = to_bf16(values.astype(np.float32)) if element == "bf16" else values
+
+
 def multiply(call, memory):
     """What cuBLASLt is told to do; `memory` maps an argument to its bytes."""
     m, n, k, batch = call["m"], call["n"], call["k"], call["batch"]
@@ -120,21 +124,25 @@ def multiply(call, memory):
     if call["accumulate"]:
         product = product + view({**d, "argument": call.get("c", d["argument"])}, [m, n])
     steps = call["epilogue"].split("_")
-    if "bias" in steps:
+    if "gradient" in steps:
+        sums = view(call["a"], [m, k]).sum(axis=-1) if steps[-1] == "a" else view(call["b"], [k, n]).sum(axis=-2)
+        store(memory(call["bias"]).view(DTYPES[d["dtype"]])[: sums.size], sums, d["dtype"])
+    elif "bias" in steps:
         assert d["column"] == 1, "a bias along n needs contiguous rows"
         product = product + decoded(memory(call["bias"]).view(DTYPES[d["dtype"]])[:n], d["dtype"])
+    if "aux" in steps:
+        target = memory(call["aux"]).view(DTYPES[d["dtype"]])
+        store(strided(target, (batch, d["batch"]), [m, n], [d["row"], d["column"]]), product, d["dtype"])
     if "relu" in steps:
         product = np.maximum(product, 0)
     if "gelu" in steps:
         product = product / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (product + 0.044715 * product**3)))
-    if d["dtype"] == "bf16":
-        product = to_bf16(product.astype(np.float32))
     target = memory(d["argument"]).view(DTYPES[d["dtype"]])
-    strided(target, (batch, d["batch"]), [m, n], [d["row"], d["column"]])[...] = product
+    store(strided(target, (batch, d["batch"]), [m, n], [d["row"], d["column"]]), product, d["dtype"])
 
 
-def execute(record, function, gpu, module, inputs):
-    """Results of the kernel's calls."""
+def execute(calls, record, function, gpu, module, inputs):
+    """Results of these calls of the kernel."""
     results = [Tensor(text) for text in function.results]
     buffers = [np.ascontiguousarray(tensor.memory()).reshape(-1).view(np.uint8).copy() for tensor in [*inputs, *results]]
     for argument, result in function.in_place:
@@ -145,7 +153,7 @@ def execute(record, function, gpu, module, inputs):
     def memory(argument):
         return buffers[argument] if isinstance(argument, int) else scratch[argument["scratch"] :]
 
-    for call in record["calls"]:
+    for call in calls:
         if call["kind"] == "gemm":
             multiply(call, memory)
         elif call["kind"] == "memset":
@@ -195,8 +203,10 @@ def check(tools, fused, work, arch="sm_80", seed=0):
         for tensor in inputs:
             tensor.randomise(generator)
         wanted = evaluate(tools, function, inputs, work)
-        got = execute(record, function, gpu, module, inputs)
-        distances[record["name"]] = [(x.element, difference(x, y)) for x, y in zip(got, wanted)]
+        distances[record["name"]] = []
+        for calls in [record["calls"], *([record["otherwise"]] if "otherwise" in record else [])]:
+            got = execute(calls, record, function, gpu, module, inputs)
+            distances[record["name"]] += [(x.element, difference(x, y)) for x, y in zip(got, wanted)]
     return distances
 
 

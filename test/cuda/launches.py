@@ -82,7 +82,7 @@ Made by `test/cuda/launches.py --output docs/cuda-launches.md`; counted, nothing
   same layer of transformers with attention by `scaled_dot_product_attention`, lowered for a CUDA device of an H100's properties.
 * Eager: ATen operators of that layer that reach a backend, but for views; each is one launch at least.
 * Attention and its gradient are one node there, and counted once here too; "beyond" is what ours launch more for them.
-* Where ours are more: GPT-2's forward pass keeps GELU's argument for the backward pass, with a launch of its own.
+* GPT-2's packed query, key and value are three matrices, each of which tp cuts: three products for torch's one.
 
 | family | pass | ours | of these cuBLASLt | beyond | torch.compile | eager |
 |---|---|---|---|---|---|---|

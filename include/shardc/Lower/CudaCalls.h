@@ -51,7 +51,8 @@ struct CudaGemm {
   CudaMatrix a, b, d;
   std::optional<CudaArgument> c = std::nullopt;
   std::string compute = "f32", epilogue = "none";
-  std::optional<CudaArgument> bias = std::nullopt;
+  std::optional<CudaArgument> bias = std::nullopt; ///< written by the gradients of a bias
+  std::optional<CudaArgument> aux = std::nullopt;  ///< what GELU was applied to, written as D is
 };
 
 /// Zeros.
@@ -66,6 +67,8 @@ using CudaCall = std::variant<CudaLaunch, CudaGemm, CudaMemset>;
 struct CudaKernel {
   std::string name;
   std::vector<CudaCall> calls;
+  /// Executed instead where cuBLASLt has no algorithm for one of the calls; may be empty.
+  std::vector<CudaCall> otherwise{};
   int64_t scratchBytes = 0;
 };
 
@@ -74,7 +77,7 @@ inline constexpr int64_t kCudaAlignment = 256;
 
 void forEachArgument(CudaCall &call, llvm::function_ref<void(CudaArgument &)> visit);
 /// docs/contracts.md §6.
-llvm::json::Array callsJson(const CudaKernel &kernel);
+llvm::json::Object kernelJson(const CudaKernel &kernel);
 
 } // namespace shardc
 

@@ -19,7 +19,7 @@ void forEachArgument(CudaCall &call, llvm::function_ref<void(CudaArgument &)> vi
       if (matrix->scale)
         visit(*matrix->scale);
     }
-    for (std::optional<CudaArgument> *argument : {&gemm->c, &gemm->bias})
+    for (std::optional<CudaArgument> *argument : {&gemm->c, &gemm->bias, &gemm->aux})
       if (*argument)
         visit(**argument);
   } else {
@@ -72,6 +72,8 @@ static json::Value toJson(const CudaGemm &gemm) {
     object["c"] = toJson(*gemm.c);
   if (gemm.bias)
     object["bias"] = toJson(*gemm.bias);
+  if (gemm.aux)
+    object["aux"] = toJson(*gemm.aux);
   return object;
 }
 
@@ -80,11 +82,18 @@ static json::Value toJson(const CudaMemset &memset) {
       {"kind", "memset"}, {"argument", toJson(memset.argument)}, {"bytes", memset.bytes}};
 }
 
-json::Array callsJson(const CudaKernel &kernel) {
-  json::Array calls;
-  for (const CudaCall &call : kernel.calls)
-    calls.push_back(std::visit([](const auto &one) { return toJson(one); }, call));
-  return calls;
+static json::Array toJson(const std::vector<CudaCall> &calls) {
+  json::Array list;
+  for (const CudaCall &call : calls)
+    list.push_back(std::visit([](const auto &one) { return toJson(one); }, call));
+  return list;
+}
+
+json::Object kernelJson(const CudaKernel &kernel) {
+  json::Object object{{"name", kernel.name}, {"calls", toJson(kernel.calls)}};
+  if (!kernel.otherwise.empty())
+    object["otherwise"] = toJson(kernel.otherwise);
+  return object;
 }
 
 } // namespace shardc

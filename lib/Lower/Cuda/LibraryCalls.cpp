@@ -9,6 +9,7 @@
 #include "LibraryCalls.h"
 #include "dialects/Graph/Graph.h"
 #include "shardc/Lower/EinsumPlan.h"
+#include "shardc/Lower/LowerKernels.h"
 
 using namespace mlir;
 
@@ -55,6 +56,12 @@ static std::optional<EinsumPlan> gemmPlanOf(graph::EinsumOp op) {
 
 bool isLibraryCall(graph::EinsumOp op) { return gemmPlanOf(op).has_value(); }
 
+static void eraseDead(Block &body) {
+  for (Operation &dead : llvm::make_early_inc_range(llvm::reverse(body)))
+    if (dead.use_empty() && !dead.hasTrait<OpTrait::IsTerminator>())
+      dead.erase();
+}
+
 /// What is behind `value`, as a kernel of its own: one more argument, that value.
 static OwningOpRef<func::FuncOp> splitEpilogue(func::FuncOp function, Value value) {
   OwningOpRef<func::FuncOp> epilogue(function.clone());
@@ -64,9 +71,7 @@ static OwningOpRef<func::FuncOp> splitEpilogue(func::FuncOp function, Value valu
   Operation *copy = &*std::next(body.begin(), position);
   (void)epilogue->insertArgument(epilogue->getNumArguments(), value.getType(), {}, op->getLoc());
   copy->getResult(0).replaceAllUsesWith(body.getArguments().back());
-  for (Operation &dead : llvm::make_early_inc_range(llvm::reverse(body)))
-    if (dead.use_empty() && !dead.hasTrait<OpTrait::IsTerminator>())
-      dead.erase();
+  eraseDead(body);
   return epilogue;
 }
 
@@ -132,8 +137,101 @@ LogicalResult addEpilogue(CudaKernel &kernel, func::FuncOp function, Value produ
   return success();
 }
 
+/// The function for one of its results, under another name.
+static OwningOpRef<func::FuncOp> withResult(func::FuncOp function, unsigned kept,
+                                            StringRef suffix) {
+  OwningOpRef<func::FuncOp> part(function.clone());
+  part->setSymName((function.getSymName() + suffix).str());
+  Block &body = part->getBody().front();
+  Operation *ret = body.getTerminator();
+  ret->setOperands(ret->getOperand(kept));
+  Builder b(function.getContext());
+  part->setFunctionType(b.getFunctionType(part->getArgumentTypes(), ret->getOperandTypes()));
+  if (auto pairs = function->getAttrOfType<ArrayAttr>(kInPlaceAttr)) {
+    SmallVector<Attribute> own;
+    for (auto pair : pairs.getAsRange<DenseI64ArrayAttr>())
+      if (pair[1] == kept)
+        own.push_back(b.getDenseI64ArrayAttr({pair[0], 0}));
+    (*part)->setAttr(kInPlaceAttr, b.getArrayAttr(own));
+  }
+  eraseDead(body);
+  return part;
+}
+
+static FailureOr<CudaKernel> productFor(func::FuncOp function, unsigned result,
+                                        gpu::GPUModuleOp kernels) {
+  OwningOpRef<func::FuncOp> part = withResult(function, result, "");
+  return libraryCall(*part, *part->getOps<graph::EinsumOp>().begin(), kernels);
+}
+
+/// Appends another kernel's calls, whose buffers have these numbers here.
+static void append(CudaKernel &kernel, CudaKernel &&other,
+                   llvm::function_ref<int64_t(int64_t)> buffer) {
+  for (CudaCall &call : other.calls) {
+    forEachArgument(call, [&](CudaArgument &argument) {
+      if (argument.buffer >= 0)
+        argument.buffer = buffer(argument.buffer);
+    });
+    kernel.calls.push_back(std::move(call));
+  }
+  kernel.scratchBytes = std::max(kernel.scratchBytes, other.scratchBytes);
+}
+
+/// cuBLASLt does the second result beside the first, if it can: then `kernel`, which makes one
+/// after the other, is what is done otherwise.
+static void tryEpilogue(CudaKernel &kernel, ArrayRef<StringRef> wanted,
+                        llvm::function_ref<void(CudaGemm &)> change) {
+  auto *gemm = std::get_if<CudaGemm>(&kernel.calls.front());
+  if (kernel.calls.size() != 2 || !gemm || !llvm::is_contained(wanted, gemm->epilogue) ||
+      !gemm->batch.empty())
+    return;
+  kernel.otherwise = kernel.calls;
+  kernel.calls.pop_back();
+  change(std::get<CudaGemm>(kernel.calls.front()));
+}
+
+/// A product, and the sums of one of its factors over what disappears.
+static FailureOr<CudaKernel> withBiasGradient(func::FuncOp function, graph::EinsumOp op,
+                                              graph::ReduceOp sums, gpu::GPUModuleOp kernels) {
+  int64_t second = function.getNumArguments() + 1;
+  FailureOr<CudaKernel> kernel = productFor(function, 0, kernels);
+  FailureOr<CudaKernel> rest = lowerCudaKernel(*withResult(function, 1, "_sums"), kernels);
+  if (failed(kernel) || failed(rest))
+    return failure();
+  append(*kernel, std::move(*rest), [&](int64_t b) { return b == second - 1 ? second : b; });
+  bool isA = (sums.getInput() == op.getLhs()) != gemmPlanOf(op)->swapped;
+  tryEpilogue(*kernel, {"none"}, [&](CudaGemm &gemm) {
+    gemm.epilogue = isA ? "bias_gradient_a" : "bias_gradient_b";
+    gemm.bias = CudaArgument::ofBuffer(second);
+  });
+  return kernel;
+}
+
+/// A product, with its bias if it has one, and GELU of that: both are wanted.
+static FailureOr<CudaKernel> withActivation(func::FuncOp function, gpu::GPUModuleOp kernels) {
+  Value before = function.getBody().front().getTerminator()->getOperand(0);
+  int64_t first = function.getNumArguments();
+  FailureOr<CudaKernel> kernel = productFor(function, 0, kernels);
+  OwningOpRef<func::FuncOp> behind = splitEpilogue(function, before);
+  (*behind)->removeAttr(kInPlaceAttr);
+  FailureOr<CudaKernel> rest = lowerCudaKernel(*withResult(*behind, 1, "_activation"), kernels);
+  if (failed(kernel) || failed(rest))
+    return failure();
+  append(*kernel, std::move(*rest), [](int64_t b) { return b; }); // the first result is its input
+  tryEpilogue(*kernel, {"none", "bias"}, [&](CudaGemm &gemm) {
+    gemm.epilogue = gemm.bias ? "gelu_aux_bias" : "gelu_aux";
+    gemm.aux = std::exchange(gemm.d.argument, CudaArgument::ofBuffer(first + 1));
+  });
+  return kernel;
+}
+
 FailureOr<CudaKernel> libraryCall(func::FuncOp function, graph::EinsumOp op,
                                   gpu::GPUModuleOp kernels) {
+  if (function.getNumResults() == 2) {
+    auto sums = function.getOps<graph::ReduceOp>();
+    return sums.empty() ? withActivation(function, kernels)
+                        : withBiasGradient(function, op, *sums.begin(), kernels);
+  }
   EinsumPlan plan = *gemmPlanOf(op);
   const GemmSpec &spec = plan.spec;
   Value a = op.getLhs(), b = op.getRhs(),

@@ -115,12 +115,10 @@ json::Object LowerCudaPass::describe(CudaKernel &kernel, func::FuncOp function) 
   json::Array ops;
   for (Operation &op : function.getBody().front().without_terminator())
     ops.push_back(op.getName().stripDialect());
-  json::Object object{{"name", kernel.name},
-                      {"ops", std::move(ops)},
-                      {"calls", callsJson(kernel)},
-                      {"scratch_bytes", kernel.scratchBytes}};
-  json::Object reports;
-  for (const CudaCall &call : kernel.calls)
+  json::Object object = kernelJson(kernel), reports;
+  object["ops"] = std::move(ops);
+  object["scratch_bytes"] = kernel.scratchBytes;
+  for (const CudaCall &call : llvm::concat<const CudaCall>(kernel.calls, kernel.otherwise))
     if (auto *launch = std::get_if<CudaLaunch>(&call))
       if (auto known = compiled.find(launch->symbol); known != compiled.end())
         reports[launch->symbol] = std::move(known->second);
@@ -149,9 +147,9 @@ void LowerCudaPass::runOnOperation() {
     FailureOr<CudaKernel> kernel = lowerCudaKernel(function, *kernels);
     hasFailed |= failed(kernel);
     if (succeeded(kernel)) {
-      hasGenerated |= llvm::any_of(kernel->calls, [](const CudaCall &call) {
-        return std::holds_alternative<CudaLaunch>(call);
-      });
+      hasGenerated |= llvm::any_of(
+          llvm::concat<const CudaCall>(kernel->calls, kernel->otherwise),
+          [](const CudaCall &call) { return std::holds_alternative<CudaLaunch>(call); });
       done.push_back({std::move(*kernel), function});
     }
   }

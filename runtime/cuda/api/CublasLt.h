@@ -30,9 +30,13 @@ constexpr int CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET = 6;                  
 constexpr int CUBLASLT_MATMUL_DESC_TRANSA = 3, CUBLASLT_MATMUL_DESC_TRANSB = 4; // int32_t
 constexpr int CUBLASLT_MATMUL_DESC_EPILOGUE = 7;                                // uint32_t
 constexpr int CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8;                            // void *
+constexpr int CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11;                   // void *
+constexpr int CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12;                        // int64_t
 constexpr int CUBLASLT_MATMUL_DESC_A_SCALE_POINTER = 17,
               CUBLASLT_MATMUL_DESC_B_SCALE_POINTER = 18; // void *
 constexpr int CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26;  // int32_t
+constexpr uint32_t CUBLASLT_EPILOGUE_AUX = 128, CUBLASLT_EPILOGUE_BGRADA = 256,
+                   CUBLASLT_EPILOGUE_BGRADB = 512;
 constexpr uint32_t CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_RELU = 2,
                    CUBLASLT_EPILOGUE_BIAS = 4, CUBLASLT_EPILOGUE_GELU = 32;
 constexpr int CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1;   // uint64_t

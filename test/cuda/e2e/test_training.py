@@ -1,5 +1,7 @@
 """Training on fake GPUs: torch's losses; the same bits with and without graphs and in whatever order streams run."""
 
+import json
+
 import numpy as np
 import pytest
 import reference_data
@@ -56,6 +58,38 @@ def test_losses(gpus, compiled, tmp_path, family, mesh):
     np.testing.assert_allclose(got, run.losses[:STEPS], rtol=TOLERANCE)
     np.testing.assert_allclose(norms, run.grad_norms[:STEPS], rtol=TOLERANCE)
     assert found["runs"] % STEPS == 0 and (mesh == "1" or found["registered"])
+
+
+def test_library_without_the_epilogues(gpus, compiled, tmp_path):
+    """Gradients of biases and GELU by generated kernels, where cuBLASLt has no algorithm that makes them."""
+    run, bundle, data = compiled("gpt2", "dp2-tp2")
+    kernels = json.loads((bundle / "program.json").read_text())["kernels"]
+    epilogues = {call["epilogue"] for kernel in kernels if "otherwise" in kernel for call in kernel["calls"]}
+    assert {"gelu_aux_bias", "bias_gradient_a", "bias_gradient_b"} & epilogues
+    log = tmp_path / "loss.jsonl"
+    gpus.having(epilogues="plain").run(bundle, "--data", data, "--steps", STEPS, "--timeout", 30, "--log", log)
+    np.testing.assert_allclose([step["loss"] for step in losses(log)], run.losses[:STEPS], rtol=TOLERANCE)
+
+
+def test_gradients_are_added_in_place(compiled):
+    """Every gradient of a layer's weights is added to what earlier micro-batches left by its product: no copy, no kernel of its own."""
+    _, bundle, _ = compiled("llama", "accumulation4")
+    program = json.loads((bundle / "program.json").read_text())
+    buffers, entry = program["buffers"], next(entry for entry in program["entries"] if entry["name"] == "forward_backward")
+    kept = {state["buffer"] for state in program["states"] if state["role"] == "gradient"}
+    places = {buffers[n]["offset"]: buffers[n]["bytes"] for n in kept}
+
+    def inside(n):
+        return any(begin <= buffers[n]["offset"] < begin + size for begin, size in places.items())
+
+    in_place = 0
+    for command in entry["commands"]:
+        assert command["op"] != "copy" or command["bytes"] == 4, command
+        for call in program["kernels"][command["kernel"]]["calls"] if command["op"] == "launch" else []:
+            if call["kind"] == "gemm" and call["accumulate"] and isinstance(call["d"]["argument"], int):
+                c, d = (command["buffers"][argument] for argument in (call["c"], call["d"]["argument"]))
+                in_place += c == d and inside(d)
+    assert in_place == 2 * 7 + 1  # of two layers, and the head
 
 
 def test_order_of_streams_changes_nothing(gpus, compiled, tmp_path):

@@ -135,6 +135,35 @@ const Damage damages[] = {
      "offset 512 with 32 bytes ends beyond the scratch area"},
     {"stray bias", [](BundleBuilder &b) { call(b, 1)["bias"] = 0; },
      "epilogue \"none\" has a bias"},
+    {"no aux",
+     [](BundleBuilder &b) {
+       call(b, 1)["epilogue"] = "gelu_aux_bias";
+       call(b, 1)["bias"] = {{"scratch", 0}};
+     },
+     "epilogue \"gelu_aux_bias\" needs an aux"},
+    {"aux rows",
+     [](BundleBuilder &b) {
+       call(b, 1)["epilogue"] = "gelu_aux_bias";
+       call(b, 1)["bias"] = call(b, 1)["aux"] = {{"scratch", 0}};
+     },
+     "an aux needs rows at multiples of 8 elements and no batch, d has 4 and 0"},
+    {"aux without gelu", [](BundleBuilder &b) { call(b, 1)["aux"] = {{"scratch", 0}}; },
+     "epilogue \"none\" has an aux"},
+    {"gradient size",
+     [](BundleBuilder &b) {
+       call(b, 1)["epilogue"] = "bias_gradient_b";
+       call(b, 1)["bias"] = {{"scratch", 512}};
+     },
+     "offset 512 with 16 bytes ends beyond the scratch area"},
+    {"gradient without a place",
+     [](BundleBuilder &b) { call(b, 1)["epilogue"] = "bias_gradient_a"; },
+     "key \"bias\" is missing"},
+    {"otherwise",
+     [](BundleBuilder &b) {
+       b.program["kernels"][0]["otherwise"] = b.program["kernels"][0]["calls"];
+       b.program["kernels"][0]["otherwise"][2]["threads"] = 2048;
+     },
+     "kernels[0].otherwise[2].threads: 2048 is above the largest allowed value 1024"},
     {"bias size",
      [](BundleBuilder &b) {
        call(b, 1)["epilogue"] = "bias";

@@ -1,5 +1,6 @@
 //===- Api.cpp - LibcublasLt.so.13 ----------------------------------------===//
 #include "CublasLt.h"
+#include <cstdlib>
 #include <cstring>
 
 using namespace fake;
@@ -46,6 +47,10 @@ FAKE_API int cublasLtMatmulDescSetAttribute(MatmulDesc *desc, int attribute, con
     return set(desc->epilogue, value, bytes, "EPILOGUE");
   case 8:
     return set(desc->bias, value, bytes, "BIAS_POINTER");
+  case 11:
+    return set(desc->aux, value, bytes, "EPILOGUE_AUX_POINTER");
+  case 12:
+    return set(desc->auxLeading, value, bytes, "EPILOGUE_AUX_LD");
   case 17:
     return set(desc->aScale, value, bytes, "A_SCALE_POINTER");
   case 18:
@@ -121,6 +126,10 @@ FAKE_API int cublasLtMatmulAlgoGetHeuristic(void *, const MatmulDesc *desc, cons
   *found = 0;
   if (wanted < 1)
     return InvalidValue;
+  // A library that knows the plain epilogues only says so, which is no mistake of its caller.
+  const char *known = std::getenv("FAKE_CUDA_EPILOGUES");
+  if (known && std::string(known) == "plain" && desc->epilogue & (Aux | GradientA | GradientB))
+    return NotSupported;
   if (auto why = refusal(product))
     return refuse("heuristic for " + product.name(), *why, NotSupported);
   for (const Layout *layout : {a, b, d})
@@ -151,8 +160,12 @@ FAKE_API int cublasLtMatmul(void *handle, const MatmulDesc *desc, const void *al
     return refuse(what, "there is no handle", NotInitialized);
   if (auto why = refusal(product))
     return refuse(what, *why, InvalidValue);
-  if (desc->epilogue & Bias && !desc->bias)
+  if ((desc->epilogue & Bias || product.hasBiasGradient()) && !desc->bias)
     return refuse(what, "an epilogue with a bias, and no bias", InvalidValue);
+  if (desc->epilogue & Aux && !desc->aux)
+    return refuse(what, "an epilogue with an aux, and no aux", InvalidValue);
+  if (desc->epilogue & Aux && desc->aux % 16)
+    return refuse(what, "an aux that is not aligned to 16 bytes", InvalidValue);
   Algorithm chosen = algorithm ? *algorithm : choose(product, {workspaceBytes, {16, 16, 16, 16}});
   if (chosen.magic != algorithmMagic || chosen.m != product.m() || chosen.n != product.n() ||
       chosen.k != product.k())

@@ -19,7 +19,14 @@ enum Status : int {
 /// cudaDataType_t
 enum DataType : int { F32 = 0, F64 = 1, F16 = 2, BF16 = 14, E4M3 = 28, E5M2 = 29 };
 enum ComputeType : int { Compute32F = 68, Compute64F = 70, Compute32FFastTF32 = 77 };
-enum Epilogue : uint32_t { Relu = 2, Bias = 4, Gelu = 32 }; // 1: nothing; bits
+enum Epilogue : uint32_t {
+  Relu = 2,
+  Bias = 4,
+  Gelu = 32,
+  Aux = 128,
+  GradientA = 256,
+  GradientB = 512
+}; // 1: nothing; bits
 
 unsigned bytesOf(int type);
 inline bool isFloat8(int type) { return type == E4M3 || type == E5M2; }
@@ -44,7 +51,8 @@ struct MatmulDesc {
   int compute, scale;
   int32_t transposeA = 0, transposeB = 0;
   uint32_t epilogue = 1;
-  uint64_t bias = 0;
+  uint64_t bias = 0, aux = 0;
+  int64_t auxLeading = 0;
   int32_t biasType = -1;           // as D
   uint64_t aScale = 0, bScale = 0; // of 8-bit floats: addresses of an f32, none: 1
 };
@@ -81,6 +89,7 @@ struct Product {
   uint64_t n() const { return d.columns; }
   uint64_t k() const { return desc.transposeA ? a.rows : a.columns; }
   std::string name() const;
+  bool hasBiasGradient() const { return desc.epilogue == GradientA || desc.epilogue == GradientB; }
 };
 
 /// Why it cannot be done, or nothing.

@@ -80,7 +80,15 @@ std::optional<std::string> refusal(const Product &p) {
       (p.desc.compute == Compute32FFastTF32 && p.a.type != F32))
     return "compute type " + std::to_string(p.desc.compute) + " with scale type " +
            std::to_string(p.desc.scale);
-  uint32_t kind = p.desc.epilogue & ~uint32_t(Bias);
+  uint32_t kind = p.hasBiasGradient() ? 1 : p.desc.epilogue & ~uint32_t(Bias);
+  if (kind == (Gelu | Aux)) {
+    if (p.desc.auxLeading < int64_t(p.d.rows) || p.desc.auxLeading % 8 || p.d.batches > 1)
+      return "an aux of leading dimension " + std::to_string(p.desc.auxLeading) + " for " +
+             std::to_string(p.d.batches) + " x " + std::to_string(p.d.rows) + " rows";
+    kind = Gelu;
+  }
+  if (p.hasBiasGradient() && p.d.batches > 1)
+    return "a gradient of a bias of " + std::to_string(p.d.batches) + " products";
   if ((kind > 2 && kind != Gelu) || p.desc.epilogue == 0 || p.desc.epilogue == (1 | Bias) ||
       (doubles && p.desc.epilogue != 1))
     return "epilogue " + std::to_string(p.desc.epilogue);
@@ -164,6 +172,22 @@ static std::vector<T> gather(const uint8_t *data, const Layout &layout, bool tra
   return values;
 }
 
+/// Sums of op(A) (of op(B)) over k, into the bias.
+template <class T>
+static void sumFactor(const Product &p, const std::vector<T> &factor, int type,
+                      Accesses &accesses) {
+  bool ofA = p.desc.epilogue == GradientA;
+  uint64_t count = ofA ? p.m() : p.n(), k = p.k();
+  uint8_t *bias = deviceBytes(p.desc.bias, count * bytesOf(type), "gradient of the bias");
+  for (uint64_t i = 0; i < count; ++i) {
+    T sum = 0;
+    for (uint64_t depth = 0; depth < k; ++depth)
+      sum += ofA ? factor[i * k + depth] : factor[depth * count + i];
+    save(bias, type, i, sum);
+  }
+  accesses.writes.push_back({p.desc.bias, p.desc.bias + count * bytesOf(type)});
+}
+
 static void addRanges(std::vector<Range> &ranges, const Layout &layout, uint64_t address) {
   uint64_t size = bytesOf(layout.type), lines = layout.order ? layout.rows : layout.columns,
            width = layout.order ? layout.columns : layout.rows;
@@ -177,8 +201,7 @@ static void addRanges(std::vector<Range> &ranges, const Layout &layout, uint64_t
   }
 }
 
-template <class T> static T finish(const Product &p, T value, T bias) {
-  value += bias;
+template <class T> static T finish(const Product &p, T value) {
   if (p.desc.epilogue & Relu)
     return value > 0 ? value : 0;
   if (p.desc.epilogue & Gelu)
@@ -204,10 +227,17 @@ template <class T> static void multiplyIn(const Product &p, Accesses &accesses) 
       accesses.reads.push_back({address, address + 4});
     }
   uint64_t m = p.m(), n = p.n(), k = p.k();
+  bool hasAux = p.desc.epilogue & Aux;
+  Layout auxLayout = p.d;
+  auxLayout.leading = p.desc.auxLeading;
+  uint8_t *aux =
+      hasAux ? deviceBytes(p.desc.aux, auxLayout.extent() * bytesOf(p.d.type), "aux") : nullptr;
   for (int batch = 0; batch < p.d.batches; ++batch) {
     auto at = [&](const Layout &layout) { return uint64_t(batch) * uint64_t(layout.batchStride); };
     std::vector<T> left = gather<T>(a, p.a, p.desc.transposeA, at(p.a), tf32),
                    right = gather<T>(b, p.b, p.desc.transposeB, at(p.b), tf32), sums(n);
+    if (p.hasBiasGradient())
+      sumFactor(p, p.desc.epilogue == GradientA ? left : right, biasType, accesses);
     for (uint64_t row = 0; row < m; ++row) {
       std::fill(sums.begin(), sums.end(), T(0));
       for (uint64_t depth = 0; depth < k; ++depth) {
@@ -222,9 +252,14 @@ template <class T> static void multiplyIn(const Product &p, Accesses &accesses) 
           value += T(p.beta) * T(load(c, p.c.type,
                                       at(p.c) + row * uint64_t(p.c.rowStride()) +
                                           column * uint64_t(p.c.columnStride())));
+        T before = value + (bias ? T(load(bias, biasType, row)) : T(0));
+        if (hasAux)
+          save(aux, p.d.type,
+               row * uint64_t(auxLayout.rowStride()) + column * uint64_t(auxLayout.columnStride()),
+               before);
         save(d, p.d.type,
              at(p.d) + row * uint64_t(p.d.rowStride()) + column * uint64_t(p.d.columnStride()),
-             finish(p, value, bias ? T(load(bias, biasType, row)) : T(0)));
+             finish(p, before));
       }
     }
   }
@@ -235,6 +270,8 @@ template <class T> static void multiplyIn(const Product &p, Accesses &accesses) 
   if (hasBias)
     accesses.reads.push_back({p.desc.bias, p.desc.bias + m * bytesOf(biasType)});
   addRanges(accesses.writes, p.d, p.dData);
+  if (hasAux)
+    addRanges(accesses.writes, auxLayout, p.desc.aux);
   if (p.workspaceBytes) {
     // Contents are of no use to anybody else.
     std::memset(deviceBytes(p.workspace, p.workspaceBytes, "workspace"), 0xff, p.workspaceBytes);

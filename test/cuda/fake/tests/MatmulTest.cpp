@@ -29,9 +29,13 @@ struct Matmul {
     cublasLt().cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value));
   }
 
-  std::vector<float> run(float beta, size_t workspaceGiven = 4096, size_t offset = 0) {
+  /// `added`: another matrix than the result.
+  std::vector<float> run(float beta, size_t workspaceGiven = 4096, size_t offset = 0,
+                         const std::vector<float> &added = {}) {
     DeviceArray<float> left({1, 4, 2, 5, 3, 6, 0}), right({1, 0, 2, 0, 1, 0}),
         result(std::vector<float>{10, 20, 30, 40}), space(1024);
+    DeviceArray<float> other(added.empty() ? std::vector<float>(4) : added);
+    void *c = added.empty() ? result.pointer() : other.pointer();
     cublasLtMatmulHeuristicResult_t found;
     int count = 0;
     cublasLt().cublasLtMatmulAlgoGetHeuristic(handle, desc, a, b, d, d, preference, 1, &found,
@@ -39,8 +43,8 @@ struct Matmul {
     require(count == 1, "there is an algorithm");
     float one = 1;
     cublasLt().cublasLtMatmul(handle, desc, &one, reinterpret_cast<void *>(left.address + offset),
-                              a, right.pointer(), b, &beta, result.pointer(), d, result.pointer(),
-                              d, &found.algo, space.pointer(), workspaceGiven, nullptr);
+                              a, right.pointer(), b, &beta, c, d, result.pointer(), d, &found.algo,
+                              space.pointer(), workspaceGiven, nullptr);
     return result.get();
   }
 };
@@ -71,6 +75,66 @@ TEST(FakeMatmul, HasEpilogues) {
                                               sizeof(epilogue));
     require(matmul.run(0) == std::vector<float>({107, 0, 102, 0}), "nothing negative");
   });
+}
+
+TEST(FakeMatmul, AddsAnotherMatrix) {
+  EXPECT_PROCESS(0, "", {
+    start();
+    Matmul matmul;
+    require(matmul.run(1, 4096, 0, {1, 2, 3, 4}) == std::vector<float>({8, 18, 5, 9}),
+            "the product and another matrix");
+  });
+}
+
+TEST(FakeMatmul, HasGradientsOfBiases) {
+  EXPECT_PROCESS(0, "", {
+    start();
+    Matmul matmul;
+    DeviceArray<float> bias({0, 0});
+    for (uint32_t epilogue : {CUBLASLT_EPILOGUE_BGRADA, CUBLASLT_EPILOGUE_BGRADB}) {
+      cublasLt().cublasLtMatmulDescSetAttribute(matmul.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                &bias.address, sizeof(bias.address));
+      cublasLt().cublasLtMatmulDescSetAttribute(matmul.desc, CUBLASLT_MATMUL_DESC_EPILOGUE,
+                                                &epilogue, sizeof(epilogue));
+      require(matmul.run(0) == std::vector<float>({7, 16, 2, 5}), "the product as it is");
+      bool ofA = epilogue == CUBLASLT_EPILOGUE_BGRADA;
+      require(bias.get() == (ofA ? std::vector<float>({6, 15}) : std::vector<float>({3, 1})),
+              "sums of the rows of A, of the columns of B");
+    }
+  });
+}
+
+TEST(FakeMatmul, KeepsWhatGeluIsOf) {
+  EXPECT_PROCESS(0, "", {
+    start();
+    Matmul matmul;
+    DeviceArray<float> bias({-7, -16}), aux(std::vector<float>(16));
+    int64_t leading = 8;
+    uint32_t epilogue = CUBLASLT_EPILOGUE_GELU | CUBLASLT_EPILOGUE_AUX | CUBLASLT_EPILOGUE_BIAS;
+    auto set = cublasLt().cublasLtMatmulDescSetAttribute;
+    set(matmul.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.address, sizeof(bias.address));
+    set(matmul.desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &aux.address, sizeof(aux.address));
+    set(matmul.desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &leading, sizeof(leading));
+    set(matmul.desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue));
+    std::vector<float> result = matmul.run(0), kept = aux.get();
+    require(result[0] == 0 && result[1] == 0 && std::abs(result[3]) < 1e-6, "GELU");
+    require(kept[0] == 0 && kept[1] == 0 && kept[8] == -5 && kept[9] == -11, "its argument");
+  });
+  auto keep = [](int64_t leading, uint64_t offset) {
+    start();
+    Matmul matmul;
+    DeviceArray<float> aux(std::vector<float>(32));
+    uint64_t address = aux.address + offset;
+    uint32_t epilogue = CUBLASLT_EPILOGUE_GELU | CUBLASLT_EPILOGUE_AUX;
+    auto set = cublasLt().cublasLtMatmulDescSetAttribute;
+    set(matmul.desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &address, sizeof(address));
+    set(matmul.desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &leading, sizeof(leading));
+    set(matmul.desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue));
+    matmul.run(0);
+  };
+  EXPECT_PROCESS(0, "", keep(8, 16));
+  EXPECT_PROCESS(1, "an aux of leading dimension 12", keep(12, 0));
+  EXPECT_PROCESS(1, "an aux that is not aligned to 16 bytes", keep(8, 8));
 }
 
 TEST(FakeMatmul, FindsMistakes) {
