@@ -87,6 +87,7 @@ private:
   }
   void findLifetimes();
   int64_t arenaBytes() const;
+  double hostMicros(const json::Object &command) const;
   std::vector<std::pair<std::string, int64_t>> atPeak(size_t most) const;
   double exposedMicros() const;
   std::string modelText() const;
@@ -270,6 +271,22 @@ bool StepPlan::readCosts(const PlanOptions &options) {
   return true;
 }
 
+/// What of a command crosses a GPU's bus, as the scheduler counts it (Schedule/Estimate.cpp).
+double StepPlan::hostMicros(const json::Object &command) const {
+  if (!host)
+    return 0;
+  std::vector<int64_t> used = buffersOf(command);
+  int64_t results = command.getInteger("results").value_or(command.getInteger("dst") ? 1 : 0),
+          arena = arenaBytes();
+  double read = 0, written = 0;
+  for (auto [n, index] : llvm::enumerate(used))
+    if (index >= 0 && index < static_cast<int64_t>(buffers.size()) &&
+        buffers[index].offset >= arena)
+      (static_cast<int64_t>(n) < static_cast<int64_t>(used.size()) - results ? read : written) +=
+          buffers[index].bytes;
+  return costs.hostMicros(read, written);
+}
+
 void StepPlan::simulate() {
   const json::Object &root = *program.getAsObject();
   const json::Object *report = manifest.getAsObject()->getObject("report");
@@ -296,8 +313,9 @@ void StepPlan::simulate() {
       const json::Object *work = works && kernel < static_cast<int64_t>(works->size())
                                      ? (*works)[kernel].getAsObject()
                                      : nullptr;
-      Timeline::Span span =
-          timeline.compute(costs.kernelMicros(work ? KernelWork::fromJson(*work) : KernelWork()));
+      Timeline::Span span = timeline.compute(
+          std::max(costs.kernelMicros(work ? KernelWork::fromJson(*work) : KernelWork()),
+                   hostMicros(command)));
       computation.push_back({span.start, span.end, kernels ? kernelName((*kernels)[kernel]) : ""});
       continue;
     }
@@ -315,7 +333,7 @@ void StepPlan::simulate() {
     for (int64_t index : buffersOf(command))
       bytes = std::max(bytes, buffers[index].bytes);
     if (op == "copy" || op == "zero" || op == "slice") {
-      timeline.compute(costs.copyMicros(bytes));
+      timeline.compute(std::max(costs.copyMicros(bytes), hostMicros(command)));
       continue;
     }
     Collective collective{op, "", static_cast<int64_t>(n), static_cast<int64_t>(n)};
@@ -328,7 +346,8 @@ void StepPlan::simulate() {
             (text(*object, "path").empty() ? "" : " (" + text(*object, "path") + ")");
         axes = text(*object, "group");
       }
-    double micros = costs.collectiveMicros(op, axes, groupSize(integer(command, "group")), bytes);
+    double micros = hostMicros(command) +
+                    costs.collectiveMicros(op, axes, groupSize(integer(command, "group")), bytes);
     Timeline::Span span;
     if (auto ticket = command.getInteger("ticket")) {
       open[*ticket] = collectives.size();

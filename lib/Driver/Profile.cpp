@@ -107,7 +107,7 @@ std::vector<std::vector<int>> Profiler::axisGroups() const {
 }
 
 LogicalResult Profiler::compile() {
-  program = makeProfileProgram(mesh, axisGroups(), ProfileSizes::of(target, options.quick));
+  program = makeProfileProgram(mesh, axisGroups(), ProfileSizes::of(target, options.quick), target);
   std::unique_ptr<MLIRContext> context = makeContext();
   OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(program.text, context.get());
   if (!module)
@@ -116,6 +116,8 @@ LogicalResult Profiler::compile() {
   bundle.path = folder + "/profile.bundle";
   bundle.model = "profile";
   bundle.schedule.target = target;
+  if (target == Target::Cuda)
+    bundle.schedule.offload = Offload::Optimizer; // the state of the entry `bus`
   bundle.archs = options.archs.empty() ? std::vector<std::string>{"compute_80"} : options.archs;
   if (target == Target::Cuda)
     if (llvm::Error error = checkCudaOptions(bundle))
@@ -251,6 +253,10 @@ CostTable Profiler::table() const {
       (probe.kind == Probe::Row ? table.rowGigabytes : table.elementGigabytes) =
           work.bytes / probe.micros * 1e-3;
   }
+  if (auto bus = program.probes.find("bus"); bus != program.probes.end()) {
+    const Probe &copy = bus->second.front();
+    table.hostGigabytes = copy.bytes / copy.micros * 1e-3;
+  }
   auto found = program.probes.find("collectives");
   if (found == program.probes.end())
     return table;
@@ -305,6 +311,8 @@ static void print(const CostTable &table) {
   os << llvm::format("kernels      elementwise %24.2f GB/s\nkernels      by rows %28.2f "
                      "GB/s\nkernels      start %30.2f us\n",
                      table.elementGigabytes, table.rowGigabytes, table.launchMicros);
+  if (table.hostGigabytes > 0)
+    os << llvm::format("host memory  over the bus %23.2f GB/s\n", table.hostGigabytes);
   for (const CostTable::Collective &c : table.collectives)
     os << "collective   " << llvm::left_justify(c.op, 16)
        << llvm::left_justify(c.axes.empty() ? std::to_string(c.ranks) + " ranks" : "over " + c.axes,

@@ -151,6 +151,23 @@ void addCollectives(EntryText &entry, const Mesh &mesh, llvm::ArrayRef<int> axes
   }
 }
 
+/// An entry whose state is offloaded. A reduction does not read it where it lies: it gets a copy.
+void addBus(ProfileProgram &program, const ProfileSizes &sizes) {
+  int64_t count = sizes.rows * sizes.columns;
+  std::string flat = tensor({count}, "f32"), rows = tensor({sizes.rows, sizes.columns}, "f32"),
+              sums = tensor({sizes.rows}, "f32");
+  program.text += "shard.bucket @bus_bucket \"bus\" f32 length " + std::to_string(count) +
+                  " over {} of @mesh []\nshard.state @bus_state \"momentum\" " + flat +
+                  " of @bus_bucket\nfunc.func @bus(%s: " + flat +
+                  " {shard.state = \"bus_state\"}) -> " + sums +
+                  " {\n  %v = shard.bucket_view %s at 0 : " + flat + " -> " + rows +
+                  "\n  %r = graph.reduce sum %v [1] : " + rows + " -> " + sums +
+                  "\n  return %r : " + sums + "\n}\n";
+  Probe copy{Probe::HostCopy, "copy"}, launch{Probe::Row, "launch"};
+  copy.bytes = 4.0 * count;
+  program.probes["bus"] = {copy, launch};
+}
+
 } // namespace
 
 /// Products: large, few rows (decoding), few columns (a router, gates), a long sum (the gradient of a
@@ -182,7 +199,7 @@ ProfileSizes ProfileSizes::of(Target target, bool quick) {
 }
 
 ProfileProgram makeProfileProgram(const Mesh &mesh, const std::vector<std::vector<int>> &axisGroups,
-                                  const ProfileSizes &sizes) {
+                                  const ProfileSizes &sizes, Target target) {
   ProfileProgram program;
   std::string axes;
   for (const MeshAxis &axis : mesh.axes)
@@ -197,6 +214,8 @@ ProfileProgram makeProfileProgram(const Mesh &mesh, const std::vector<std::vecto
     program.text += collectives.text();
     program.probes["collectives"] = std::move(collectives.probes);
   }
+  if (target == Target::Cuda)
+    addBus(program, sizes);
   return program;
 }
 

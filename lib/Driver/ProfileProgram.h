@@ -12,17 +12,18 @@ namespace shardc {
 
 /// One measured command of the program.
 struct Probe {
-  enum Kind { Product, Attention, Element, Row, Launch, Collective } kind;
+  enum Kind { Product, Attention, Element, Row, Launch, Collective, HostCopy } kind;
   std::string op;   ///< of the command: launch, all_gather, …
   KernelWork work;  ///< of a kernel
   std::string axes; ///< of a collective
   int64_t ranks = 1;
-  double bytes = 0;  ///< of its larger side
+  double bytes = 0;  ///< of its larger side, or of what is copied
   double micros = 0; ///< once measured
 };
 
-/// A module with two entries, `kernels` and `collectives`, whose commands are `probes[entry]`, in
-/// order. Nothing goes in: operands are states, which are zero.
+/// A module with the entries `kernels` and `collectives`, and of GPUs `bus`, whose commands are
+/// `probes[entry]`, in order. Nothing goes in: operands are states, which are zero. That of `bus` is
+/// an optimizer's, which is offloaded.
 struct ProfileProgram {
   std::string text;
   llvm::StringMap<std::vector<Probe>> probes;
@@ -40,7 +41,7 @@ struct ProfileSizes {
 };
 /// `axisGroups`: of which axes of the mesh collectives are measured.
 ProfileProgram makeProfileProgram(const Mesh &mesh, const std::vector<std::vector<int>> &axisGroups,
-                                  const ProfileSizes &sizes);
+                                  const ProfileSizes &sizes, Target target);
 
 /// Middle one of some; they are put in order.
 double median(std::vector<double> &values);

@@ -94,16 +94,29 @@ Estimator::Estimator(const Program &program, ModuleOp module, const CostTable &c
     groups.push_back({groupText(program, n), axesSize(axes)});
 }
 
+/// What of it crosses a GPU's bus: offloaded states.
+double Estimator::hostMicros(const ProgramCommand &command) const {
+  auto bytesOf = [&](ArrayRef<int> buffers) {
+    double bytes = 0;
+    for (int buffer : buffers)
+      if (program.isOnHost(buffer))
+        bytes += program.buffers[buffer].bytes;
+    return bytes;
+  };
+  return costs.hostMicros(bytesOf(command.reads()), bytesOf(command.writes()));
+}
+
 double Estimator::micros(const ProgramCommand &command) const {
-  if (command.kind == CommandKind::Launch)
-    return kernels[command.kernel];
   if (command.kind == CommandKind::Wait)
     return 0;
+  double host = program.cuda ? hostMicros(command) : 0;
+  if (command.kind == CommandKind::Launch)
+    return std::max(kernels[command.kernel], host);
   double bytes = largerBytes(program, command);
   if (!isCommunication(command.kind))
-    return costs.copyMicros(bytes);
-  auto &[axes, ranks] = groups[command.group];
-  return costs.collectiveMicros(str(command.kind), axes, ranks, bytes);
+    return std::max(costs.copyMicros(bytes), host);
+  auto &[axes, ranks] = groups[command.group]; // which reads what was copied
+  return host + costs.collectiveMicros(str(command.kind), axes, ranks, bytes);
 }
 
 void Estimator::advance(Timeline &timeline, const ProgramCommand &command) const {

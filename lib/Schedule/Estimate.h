@@ -21,6 +21,8 @@ public:
   double total(llvm::ArrayRef<ProgramCommand> commands) const;
 
 private:
+  double hostMicros(const ProgramCommand &command) const;
+
   const Program &program;
   const CostTable &costs;
   std::vector<double> kernels;                         ///< microseconds of each

@@ -78,6 +78,10 @@ double CostTable::copyMicros(double bytes) const {
   return bytes / ((elementGigabytes > 0 ? elementGigabytes : memoryGigabytes) * 1e3);
 }
 
+double CostTable::hostMicros(double read, double written) const {
+  return std::max(read, written) / ((hostGigabytes > 0 ? hostGigabytes : busGigabytes) * 1e3);
+}
+
 double CostTable::kernelMicros(const KernelWork &work) const {
   double arithmetic = 0, measured = work.isRow ? rowGigabytes : elementGigabytes;
   if (work.productFlops > 0)

@@ -105,6 +105,11 @@ json::Value CostTable::toJson() const {
                                           {"ranks", c.ranks},
                                           {"latency_us", c.latencyMicros},
                                           {"gigabytes_per_second", c.gigabytesPerSecond}});
+  json::Object kernels{{"launch_us", launchMicros},
+                       {"element_gigabytes_per_second", elementGigabytes},
+                       {"row_gigabytes_per_second", rowGigabytes}};
+  if (hostGigabytes > 0)
+    kernels["host_gigabytes_per_second"] = hostGigabytes;
   return json::Object{{"format", json::Object{{"name", kFormat}, {"version", kVersion}}},
                       {"machine", json::Object{{"processor", machine.processor},
                                                {"target", machine.target},
@@ -114,9 +119,7 @@ json::Value CostTable::toJson() const {
                                                {"threads", machine.threads}}},
                       {"products", std::move(productList)},
                       {"attention", std::move(attentionList)},
-                      {"kernels", json::Object{{"launch_us", launchMicros},
-                                               {"element_gigabytes_per_second", elementGigabytes},
-                                               {"row_gigabytes_per_second", rowGigabytes}}},
+                      {"kernels", std::move(kernels)},
                       {"collectives", std::move(collectiveList)}};
 }
 
@@ -144,6 +147,8 @@ llvm::Expected<CostTable> CostTable::fromJson(const json::Value &value, llvm::St
   table.launchMicros = in.number(kernels, "kernels.", "launch_us", true);
   table.elementGigabytes = in.number(kernels, "kernels.", "element_gigabytes_per_second", false);
   table.rowGigabytes = in.number(kernels, "kernels.", "row_gigabytes_per_second", false);
+  if (kernels.get("host_gigabytes_per_second")) // of GPUs
+    table.hostGigabytes = in.number(kernels, "kernels.", "host_gigabytes_per_second", false);
   in.list(*root, "products", [&](const json::Object &o, const std::string &path) {
     table.products.push_back({in.text(o, path, "dtype"), in.count(o, path, "m", 1),
                               in.count(o, path, "n", 1), in.count(o, path, "k", 1),

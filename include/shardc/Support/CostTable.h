@@ -59,12 +59,14 @@ public:
 
   /// The model, used for what was not measured.
   double gflops = 100, memoryGigabytes = 20, linkGigabytes = 12.5, latencyMicros = 5;
+  double busGigabytes = 25; ///< between a GPU and the machine's memory
 
   MachineFacts machine;
   std::vector<Product> products;
   std::vector<Attention> attention;
   double elementGigabytes = 0, rowGigabytes = 0; ///< per second, of fused kernels; 0: not measured
   double launchMicros = 0;
+  double hostGigabytes = 0; ///< per second, over a GPU's bus; 0: not measured
   std::vector<Collective> collectives;
   std::string sha256; ///< of the file; empty: the default model
 
@@ -83,6 +85,8 @@ public:
 
   double kernelMicros(const KernelWork &work) const;
   double copyMicros(double bytes) const;
+  /// Over a GPU's bus, both ways at once.
+  double hostMicros(double read, double written) const;
   /// `bytes`: of the larger one of source and result.
   double collectiveMicros(llvm::StringRef op, llvm::StringRef axes, int64_t ranks,
                           double bytes) const;

@@ -81,6 +81,35 @@ def test_memory(compiled, mesh, offload):
         assert more == 0
 
 
+def planned(gpus, bundle, *options):
+    return json.loads(harness.call(gpus.build / "bin/shardc", "plan", bundle, "--json", *options, seconds=60))
+
+
+def test_plan(gpus, compiled, tmp_path):
+    """Both memories; and a slow bus is what a step waits for: with AdamW it carries two states in each direction, both ways at once."""
+    bundle, _ = compiled("1", "optimizer")
+    memory, _ = facts(bundle)
+    table = {
+        "format": {"name": "shardc-machine", "version": 1},
+        "machine": {"processor": "p", "target": "cuda", "channel": "nccl", "isa": "sm_90", "ranks": 1, "threads": 1},
+        "products": [{"dtype": "f32", "m": 512, "n": 512, "k": 512, "gflops": 1e6}],
+        "attention": [{"dtype": "f32", "gflops": 1e6}],
+        "kernels": {"launch_us": 1, "element_gigabytes_per_second": 1e3, "row_gigabytes_per_second": 1e3},
+        "collectives": [],
+    }
+    times = []
+    for rate in (1e-3, 1e3):
+        table["kernels"]["host_gigabytes_per_second"] = rate
+        (tmp_path / "machine.json").write_text(json.dumps(table))
+        plan = planned(gpus, bundle, "--costs", tmp_path / "machine.json")
+        times.append(plan["total_us"])
+        assert plan["host_bytes"] == memory["host_bytes"]  # buckets are multiples of 256 bytes
+        assert plan["permanent_bytes"] < memory["arena_bytes"]
+    slow = memory["host_bytes"] / 1e-3 * 1e-3
+    assert slow < times[0] < slow + times[1]
+    assert "of offloaded states, pinned" in harness.call(gpus.build / "bin/shardc", "plan", bundle, seconds=60)
+
+
 @pytest.mark.parametrize("offload", OFFLOADS[1:])
 def test_what_the_driver_saw(gpus, compiled, tmp_path, offload):
     """Order and races, with and without graphs; the machine's memory is pinned and mapped, the device has the arena alone."""

@@ -37,6 +37,7 @@ def test_structure(table):
     assert groups == {("dp_shard", 2), ("tp", 2), ("dp_shard,tp", 4)}
     for group in groups:
         assert sorted(line["op"] for line in text["collectives"] if (line["axes"], line["ranks"]) == group) == OPS
+    assert "host_gigabytes_per_second" in text["kernels"]
     rates = [rate["gflops"] for rate in text["products"] + text["attention"]] + [line["gigabytes_per_second"] for line in text["collectives"]]
     assert all(number > 0 for number in [*rates, *text["kernels"].values()])
 

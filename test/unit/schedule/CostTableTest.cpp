@@ -1,5 +1,6 @@
 //===- CostTableTest.cpp - Machine.json, and what follows from it ---------===//
 #include "shardc/Support/CostTable.h"
+#include "llvm/Support/FormatVariadic.h"
 #include <cmath>
 #include <gtest/gtest.h>
 
@@ -47,6 +48,20 @@ TEST(CostTable, KernelsByTheNearestProduct) {
   EXPECT_DOUBLE_EQ(table().kernelMicros(fused), 2 + 100);
   fused.isRow = true;
   EXPECT_DOUBLE_EQ(table().kernelMicros(fused), 2 + 200);
+}
+
+TEST(CostTable, TheBusGoesBothWaysAtOnce) {
+  EXPECT_DOUBLE_EQ(table().hostMicros(50e3, 25e3), 2); // the model's
+  std::string measured =
+      replaced("\"launch_us\": 2", "\"launch_us\": 2, \"host_gigabytes_per_second\": 5");
+  CostTable costs = llvm::cantFail(CostTable::parse(measured, "m.json"));
+  EXPECT_DOUBLE_EQ(costs.hostMicros(5e3, 10e3), 2);
+  EXPECT_EQ(llvm::formatv("{0}", costs.toJson()).str().find("host_gigabytes_per_second") ==
+                std::string::npos,
+            false);
+  EXPECT_EQ(
+      errorOf(replaced("\"launch_us\": 2", "\"launch_us\": 2, \"host_gigabytes_per_second\": 0")),
+      "m.json: \"kernels.host_gigabytes_per_second\" is 0, must be above 0");
 }
 
 TEST(CostTable, CollectivesByAxesThenByRanks) {
