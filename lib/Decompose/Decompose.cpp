@@ -7,6 +7,8 @@
 //      products that make what they reduce (Sites.cpp).
 //   2. Choose the number of pieces, and where they pay (Choice.cpp). What stays whole is reported.
 //   3. Find what else is done piece by piece (CutOps.cpp), and do so (Pieces.cpp).
+//   4. A gather that stays whole, for the gradient of a weight, moves in front of the last products
+//      of pieces before it is read: they hide it, and pieces that are needed earlier go first.
 //
 // Behind FSDP: it looks for patterns of whole products. Before Fuse: a piece's kernels are fused as
 // the whole's were. A ring of permutes would hide the first piece too, but changes the order of
@@ -36,6 +38,21 @@ void report(const Site &site) {
   NamedAttrList list(origin);
   list.set("whole", StringAttr::get(op->getContext(), site.refusal));
   op->setAttr(shard::ShardDialect::kOriginAttr, list.getDictionary(op->getContext()));
+}
+
+/// Starts a whole gather in front of the last of `starts` before its result is read.
+void hideWhole(Operation *gather, ArrayRef<Operation *> starts) {
+  Operation *place = nullptr;
+  for (Operation *start : starts)
+    if (gather->isBeforeInBlock(start) &&
+        llvm::all_of(gather->getUsers(),
+                     [&](Operation *user) { return start->isBeforeInBlock(user); }) &&
+        (!place || place->isBeforeInBlock(start)))
+      place = start;
+  if (!place)
+    return;
+  gather->moveBefore(place);
+  gather->setAttr(kPieceAttr, UnitAttr::get(gather->getContext()));
 }
 
 struct DecomposePass : impl::DecomposePassBase<DecomposePass> {
@@ -79,8 +96,12 @@ struct DecomposePass : impl::DecomposePassBase<DecomposePass> {
       else
         group->push_back(&site);
     }
+    SmallVector<Operation *> starts;
     for (ArrayRef<const Site *> group : groups)
-      cutIntoPieces(function, group, CutOps(function, group));
+      llvm::append_range(starts, cutIntoPieces(function, group, CutOps(function, group)));
+    for (const Site &site : sites) // those that were cut are gone
+      if (!site.refusal.empty() && site.isGather())
+        hideWhole(site.op, starts);
   }
 };
 

@@ -34,14 +34,15 @@ public:
       old.insert(site->op);
     old.insert(ops.begin(), ops.end());
   }
-  void run();
+  /// Returns the first op that computes a piece, of each connected set.
+  SmallVector<Operation *> run();
 
 private:
   SmallVector<SmallVector<Operation *>> components() const;
-  void build(ArrayRef<Operation *> component);
+  Operation *build(ArrayRef<Operation *> component);
   void gather(Operation *op);
   void scatter(Operation *op, int64_t n);
-  void compute(Operation *op, int64_t n);
+  Operation *compute(Operation *op, int64_t n);
   Value pieceOf(Value value, int64_t n);
   Value cutWhole(Value value, int64_t n);
   Value cutPart(Value value, int64_t n);
@@ -188,7 +189,7 @@ void PieceBuilder::scatter(Operation *op, int64_t n) {
   pieces[op->getResult(0)].push_back(piece->getResult(0));
 }
 
-void PieceBuilder::compute(Operation *op, int64_t n) {
+Operation *PieceBuilder::compute(Operation *op, int64_t n) {
   IRMapping map;
   if (std::optional<unsigned> own = tokenOperand(op, tokens))
     map.map(op->getOperand(*own), pieceOf(op->getOperand(*own), n));
@@ -199,6 +200,7 @@ void PieceBuilder::compute(Operation *op, int64_t n) {
   piece->getResult(0).setType(
       tokens.pieceOfWhole(cast<RankedTensorType>(op->getResult(0).getType())));
   pieces[op->getResult(0)].push_back(piece->getResult(0));
+  return piece;
 }
 
 /// The tensor of these pieces: written in place, if they begin where parts of a buffer may.
@@ -233,7 +235,8 @@ Value PieceBuilder::join(ArrayRef<Value> values, RankedTensorType type, bool isW
   return reshape(turned, type.getShape());
 }
 
-void PieceBuilder::build(ArrayRef<Operation *> component) {
+Operation *PieceBuilder::build(ArrayRef<Operation *> component) {
+  Operation *first = nullptr;
   builder.setInsertionPoint(component.front());
   for (Operation *op : component)
     if (isa<shard::AllGatherOp>(op))
@@ -242,8 +245,10 @@ void PieceBuilder::build(ArrayRef<Operation *> component) {
     for (Operation *op : component) {
       if (isa<shard::ReduceScatterOp>(op))
         scatter(op, n);
-      else if (!isa<shard::AllGatherOp>(op))
-        compute(op, n);
+      else if (!isa<shard::AllGatherOp>(op)) {
+        Operation *piece = compute(op, n);
+        first = first ? first : piece;
+      }
     }
   for (Operation *op : component) {
     Value result = op->getResult(0);
@@ -260,19 +265,23 @@ void PieceBuilder::build(ArrayRef<Operation *> component) {
       result.replaceUsesWithIf(join(pieces[result], type, !isa<shard::ReduceScatterOp>(op)),
                                isElsewhere);
   }
+  return first;
 }
 
-void PieceBuilder::run() {
+SmallVector<Operation *> PieceBuilder::run() {
+  SmallVector<Operation *> starts;
   for (ArrayRef<Operation *> component : components())
-    build(component);
+    starts.push_back(build(component));
   for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
     if (old.contains(&op))
       op.erase();
   pullProducersUp(block);
+  return starts;
 }
 
-void cutIntoPieces(func::FuncOp function, ArrayRef<const Site *> sites, const CutOps &ops) {
-  PieceBuilder(function, sites, ops.getOps()).run();
+SmallVector<Operation *> cutIntoPieces(func::FuncOp function, ArrayRef<const Site *> sites,
+                                       const CutOps &ops) {
+  return PieceBuilder(function, sites, ops.getOps()).run();
 }
 
 } // namespace shardc

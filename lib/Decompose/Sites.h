@@ -84,9 +84,10 @@ private:
   llvm::SmallVector<mlir::Operation *> ops;
 };
 
-/// Replaces sites and ops by their pieces. `sites` have the same tokens.
-void cutIntoPieces(mlir::func::FuncOp function, llvm::ArrayRef<const Site *> sites,
-                   const CutOps &ops);
+/// Replaces sites and ops by their pieces. `sites` have the same tokens. Returns the first ops that
+/// compute pieces, of each connected set.
+llvm::SmallVector<mlir::Operation *>
+cutIntoPieces(mlir::func::FuncOp function, llvm::ArrayRef<const Site *> sites, const CutOps &ops);
 
 } // namespace shardc
 

@@ -18,6 +18,7 @@ struct OverlapReach {
           reductions = 1; ///< units, units, reductions: exactly, or (auto) at most
   bool isForwardAuto = false, isBackwardAuto = false, isReductionsAuto = false;
   bool tensorParallel = false;
+  bool besidePieces = true; ///< launches may move behind the start of the first of several pieces
 };
 
 /// Rewrites the command list of one entry (Overlap.cpp says how).
@@ -103,7 +104,9 @@ private:
   // OverlapPieces.cpp
   void startPieces();
   bool shareBytes(int a, int b) const;
-  bool mustFollow(const ProgramCommand &command, const ProgramCommand &collective) const;
+  std::vector<ProgramCommand> takeBeside(const ProgramCommand &collective,
+                                         std::vector<ProgramCommand> &list) const;
+  bool mustFollow(const ProgramCommand &command, const ProgramCommand &other) const;
 
   // OverlapTensorParallel.cpp
   void splitSynchronous();

@@ -13,7 +13,9 @@
 //                                            y1 = product of x1
 //                                            …
 //
-// Needs no more memory: a whole's pieces live as long as it would.
+// A whole's pieces live as long as it would. In front of the first gather of a chain nothing is
+// under way: what it does not need, such as gradients of weights that stand before it, moves behind
+// its start, the nearest first, and no more than hides it.
 //
 //===----------------------------------------------------------------------===//
 #include "Overlap.h"
@@ -35,15 +37,39 @@ bool Overlapper::shareBytes(int a, int b) const {
          beginB < beginA + program.buffers[a].bytes;
 }
 
-/// Must a collective have ended before the command?
-bool Overlapper::mustFollow(const ProgramCommand &command, const ProgramCommand &collective) const {
+/// Has one what the other writes? They keep their order then.
+bool Overlapper::mustFollow(const ProgramCommand &command, const ProgramCommand &other) const {
   auto shares = [&](ArrayRef<int> buffers, ArrayRef<int> others) {
     return llvm::any_of(buffers, [&](int a) {
       return llvm::any_of(others, [&](int b) { return shareBytes(a, b); });
     });
   };
-  return shares(command.buffers, collective.writes()) ||
-         shares(command.writes(), collective.buffers);
+  return shares(command.buffers, other.writes()) || shares(command.writes(), other.buffers);
+}
+
+/// Takes launches out of the end of `list` that neither the collective nor what stays behind them
+/// needs.
+std::vector<ProgramCommand> Overlapper::takeBeside(const ProgramCommand &collective,
+                                                   std::vector<ProgramCommand> &list) const {
+  constexpr size_t kWindow = 48; // commands, as in split
+  double wanted = kOverlapSlack * estimator.micros(collective), hidden = 0;
+  std::vector<ProgramCommand> staying = {collective}, taken; // both the last first
+  size_t end = list.size();
+  while (end > 0 && list.size() - end < kWindow && hidden < wanted) {
+    ProgramCommand &command = list[--end];
+    bool canMove = command.kind == CommandKind::Launch &&
+                   llvm::none_of(staying, [&](const ProgramCommand &other) {
+                     return mustFollow(command, other);
+                   });
+    if (canMove)
+      hidden += estimator.micros(command);
+    (canMove ? taken : staying).push_back(std::move(command));
+  }
+  list.resize(end, ProgramCommand{CommandKind::Wait});
+  list.insert(list.end(), std::make_move_iterator(staying.rbegin()),
+              std::make_move_iterator(std::prev(staying.rend())));
+  std::reverse(taken.begin(), taken.end());
+  return taken;
 }
 
 void Overlapper::startPieces() {
@@ -57,9 +83,13 @@ void Overlapper::startPieces() {
       piece = isNeeded ? pieces.erase(piece) : std::next(piece);
     }
     bool isPiece = command.isPiece && !isStaged(command);
+    std::vector<ProgramCommand> beside;
+    if (isPiece && command.kind == CommandKind::AllGather && pieces.empty() && reach.besidePieces)
+      beside = takeBeside(command, list);
     list.push_back(isPiece ? start(std::move(command)) : std::move(command));
     if (isPiece)
       pieces.push_back(list.back());
+    llvm::append_range(list, beside);
   }
   for (const ProgramCommand &piece : pieces)
     list.push_back(waitFor(piece));

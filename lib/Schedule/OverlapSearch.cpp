@@ -62,6 +62,7 @@ public:
     if (reach.isReductionsAuto)
       reach.reductions = std::min(reach.reductions, bounds.reductions);
     reach.tensorParallel &= bounds.tensorParallel;
+    reach.besidePieces &= bounds.tensorParallel;
     return reach;
   }
 

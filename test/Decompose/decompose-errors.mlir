@@ -2,14 +2,12 @@
 // RUN: not shard-opt %S/decompose.mlir --shard-decompose=pieces=1 2>&1 | FileCheck %s --check-prefix=PIECES
 // RUN: not shard-opt %S/decompose.mlir --shard-decompose=costs=%t.none 2>&1 | FileCheck %s --check-prefix=COSTS
 // RUN: shard-opt %S/decompose.mlir --shard-decompose 2>&1 | FileCheck %s --check-prefix=SIZE
-// RUN: shard-opt %S/decompose.mlir --shard-decompose="pieces=2 target=cuda" 2>&1 | FileCheck %s --check-prefix=CUDA
 
 // PIECES: error: pieces is 1, expected at least 2, or 0 for a number by costs or size
 // COSTS: error: costs: {{.*}}none
 // Latency would be most of so small a piece.
 // SIZE: remark: all_gather is not cut into pieces: a piece is 512 bytes, less than 65536
 // SIZE-NOT: shard.piece
-// CUDA-NOT: remark
 
 // expected-error@+1 {{is not partitioned: there are no collectives to cut into pieces}}
 module {}

@@ -66,6 +66,33 @@ func.func @gated(%x: tensor<2x4x16xf32> {graph.name = "x", graph.global_type = t
   return %8, %dw : tensor<2x4x16xf32>, tensor<8x16xf32>
 }
 
+// Of a backward pass: a gather that only the gradient of a weight reads stays whole, but is started in front of the first product of pieces, which hide
+// it; and behind the pieces, which are needed first.
+// CHECK-LABEL: func.func @backward(
+// CHECK-SAME:    %[[X:[a-z0-9]+]]: tensor<2x4x16xf32>
+// CHECK-NOT:  shard.all_gather %[[X]]
+// CHECK:      %[[D1:.*]] = shard.all_gather %{{.*}} {shard.piece} : tensor<1x4x16xf32> -> tensor<1x8x16xf32>
+// CHECK:      %[[WHOLE:.*]] = shard.all_gather %[[X]] {{.*}} {shard.piece} : tensor<2x4x16xf32> -> tensor<2x8x16xf32>
+// CHECK-NEXT: graph.einsum "bsn,nk->bsk"
+// CHECK:      graph.einsum "bsk,bsn->nk" %[[WHOLE]]
+
+// The gradient of another weight stood in front of the first gather, which does not need it, and runs beside it.
+// EXEC-LABEL: exec.program @backward
+// EXEC:      exec.collective start 0 "all_gather"
+// EXEC-NEXT: exec.launch @[[EARLIER:.*einsum]](%{{.*}}, %{{.*}})
+// EXEC-NEXT: exec.collective start 1 "all_gather"
+// EXEC-NEXT: exec.collective start 2 "all_gather"
+// EXEC-NEXT: exec.wait 0
+func.func @backward(%x: tensor<2x4x16xf32> {graph.name = "x"}, %dy: tensor<2x4x16xf32> {graph.name = "dy"}, %w: tensor<16x8xf32> {graph.name = "w"},
+                    %a: tensor<16x8xf32> {graph.name = "a"}, %b: tensor<16x8xf32> {graph.name = "b"}) -> (tensor<2x8x8xf32>, tensor<16x16xf32>, tensor<8x8xf32>) {
+  %0 = shard.all_gather %x over {"tp"} of @mesh dim 1 : tensor<2x4x16xf32> -> tensor<2x8x16xf32>
+  %da = graph.einsum "sn,sk->nk" %a, %b : tensor<16x8xf32>, tensor<16x8xf32> -> tensor<8x8xf32>
+  %1 = shard.all_gather %dy over {"tp"} of @mesh dim 1 : tensor<2x4x16xf32> -> tensor<2x8x16xf32>
+  %dx = graph.einsum "bsn,nk->bsk" %1, %w : tensor<2x8x16xf32>, tensor<16x8xf32> -> tensor<2x8x8xf32>
+  %dw = graph.einsum "bsk,bsn->nk" %0, %1 : tensor<2x8x16xf32>, tensor<2x8x16xf32> -> tensor<16x16xf32>
+  return %dx, %dw, %da : tensor<2x8x8xf32>, tensor<16x16xf32>, tensor<8x8xf32>
+}
+
 // One sequence: each rank's part of it is cut. A piece of the whole then has rows of both ranks, and others read it through a transpose.
 // CHECK-LABEL: func.func @one_sequence(
 // CHECK-SAME:    %[[X:[a-z0-9]+]]: tensor<1x8x16xf32>

@@ -195,6 +195,34 @@ TEST_P(GemmKernelTest, BlocksOfRowsAndOfK) {
   checkAll();
 }
 
+/// What a row is does not depend on how many others there are, nor on where it stands: a product in
+/// pieces has the bits of the whole (lib/Decompose).
+TEST_P(GemmKernelTest, RowsOfPiecesHaveTheBitsOfTheWhole) {
+  constexpr int64_t kRows = 64, kColumns = 40, kDepth = 72;
+  const int64_t pieces[] = {8, 9, 15, 16, 29, 31};
+  for (bool packed : {false, true}) {
+    add(simple(kRows, kColumns, kDepth, f32(), packed));
+    for (int64_t rows : pieces)
+      add(simple(rows, kColumns, kDepth, f32(), packed));
+  }
+  KernelLibrary library = compile();
+  Tensor a(f32(), kRows * kDepth), b(f32(), packedElements(kDepth, kColumns, 32, f32()));
+  a.randomise(1);
+  b.randomise(2);
+  std::vector<double> whole;
+  for (const Job &job : jobs) {
+    int64_t rows = job.spec.m;
+    Tensor c(f32(), rows * kColumns), own(f32(), rows * kDepth);
+    for (int64_t i = 0; i < own.size(); ++i) // the last rows of the whole
+      own.set(i, a.get((kRows - rows) * kDepth + i));
+    run(library, job.kernel, {own.data(), b.data(), c.data()});
+    if (rows == kRows)
+      whole = c.values();
+    std::vector<double> part(whole.end() - rows * kColumns, whole.end());
+    EXPECT_EQ(c.values(), part) << rows << " rows, packed " << job.spec.packedB;
+  }
+}
+
 /// Whole and partial matrix tiles of rows, columns and k, of every kind of operand.
 TEST_P(GemmKernelTest, PairsInTiles) {
   for (int64_t m : {8, 16, 37, 64, 110})
