@@ -122,11 +122,20 @@ static double total(ArrayRef<Site *> sites, const ChoiceOptions &options) {
   return sum;
 }
 
+/// Numbers of pieces to try; a batch that none of the usual ones divides is cut into its sequences.
+static SmallVector<int64_t> candidatesFor(int64_t outer, const ChoiceOptions &options) {
+  if (options.pieces > 0)
+    return {options.pieces};
+  SmallVector<int64_t> candidates = options.costs.isMeasured()
+                                        ? SmallVector<int64_t>{2, 4, 8}
+                                        : SmallVector<int64_t>{kUsualPieces, 2};
+  if (outer > 2 && outer < 8 && !llvm::is_contained(candidates, outer))
+    candidates.push_back(outer);
+  return candidates;
+}
+
 static void chooseFor(ArrayRef<Site *> sites, const ChoiceOptions &options) {
-  SmallVector<int64_t> candidates = {options.pieces};
-  if (options.pieces == 0)
-    candidates = options.costs.isMeasured() ? SmallVector<int64_t>{2, 4, 8}
-                                            : SmallVector<int64_t>{kUsualPieces, 2};
+  SmallVector<int64_t> candidates = candidatesFor(sites.front()->tokens.outer, options);
   std::string refusal;
   std::optional<std::pair<int64_t, int64_t>> best;
   double least = 0;

@@ -10,8 +10,9 @@ import pytest
 from conftest import ROOT
 
 FIXTURES = ROOT / "test/fixtures"
-# Two layers and the head. Experts are no products along a sequence; GPT-2's attention ends with an all-reduce.
-SITES = {"llama": 2 * 4 + 1, "gpt2": 2 * 3 + 1, "qwen3_moe": 2 * 2 + 1}
+# Collectives that are cut, of the layers and the head. Experts are no products along a sequence, mixers stay whole; GPT-2's attention ends with an
+# all-reduce.
+SITES = {"llama": 9, "gpt2": 7, "qwen3_moe": 5, "qwen2": 9, "gemma2": 9, "mixtral": 5, "deepseek_v3": 9, "nemotron_h": 5, "mamba2": 1, "qwen3_5": 7}
 SLOW_LINK = ROOT / "test/Schedule/Inputs/slow-link.json"
 
 
@@ -44,9 +45,11 @@ def pieces(bundle):
 
 
 # A piece is a sequence of the batch of 2, or half of each rank's part of one.
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("tp", [2, 4])
-@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3_moe"])
+CASES = [(family, tp, count) for family in ("llama", "gpt2", "qwen3_moe") for tp in (2, 4) for count in (2, 4)]
+CASES += [(family, 2, 4) for family in SITES if family not in ("llama", "gpt2", "qwen3_moe")]
+
+
+@pytest.mark.parametrize("family, tp, count", CASES)
 def test_the_same_bits(compiled, tool, tmp_path, family, tp, count):
     reference = np.load(FIXTURES / family / "static-op20.npz")
     np.save(tmp_path / "ids.npy", reference["input_ids"])
