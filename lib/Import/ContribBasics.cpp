@@ -74,9 +74,9 @@ static LogicalResult importFusedMatMul(NodeContext &n) {
     bool last = n.getInt(("trans" + side).str(), 0) != 0,
          batch = n.getInt(("transBatch" + side).str(), 0) != 0;
     // One dimension has nothing to be transposed.
-    if (rankOf(v) < 1 || (batch && rankOf(v) < 3))
-      return n.error() << "operand " << side << " of shape " << shapeText(shapeOf(v))
-                       << " has too few dimensions";
+    if (rankOf(v) < 1 || (batch && rankOf(v) < 3) || rankOf(v) > kMaxProductRank)
+      return n.error() << "operand " << side << " of shape " << shapeText(shapeOf(v)) << " has "
+                       << rankOf(v) << " dimensions";
     return rankOf(v) == 1 ? v : transposed(n, v, batch, last);
   };
   FailureOr<Value> a = operand(0, "A"), b = operand(1, "B");

@@ -16,6 +16,8 @@ inline llvm::ArrayRef<int64_t> shapeOf(mlir::Value value) { return typeOf(value)
 inline int64_t rankOf(mlir::Value value) { return typeOf(value).getRank(); }
 inline mlir::Type elementOf(mlir::Value value) { return typeOf(value).getElementType(); }
 inline bool isFloat(mlir::Value value) { return llvm::isa<mlir::FloatType>(elementOf(value)); }
+/// Dimensions for which `matmul` has letters.
+inline constexpr int64_t kMaxProductRank = 40;
 /// `{begin, …, end - 1}`
 Shape iotaDims(int64_t begin, int64_t end);
 /// The shape that numpy broadcasts to, or nothing.

@@ -63,8 +63,9 @@ LogicalResult GroupQuery::readQuery() {
   Value q = n.input(0), k = n.input(1), v = n.input(2);
   if (failed(n.checkRank(q, 3, "query")))
     return failure();
-  if (heads < 1 || kvHeads < 1)
-    return n.error() << "num_heads is " << heads << ", kv_num_heads " << kvHeads;
+  if (heads < 1 || kvHeads < 1 || heads > shapeOf(q)[2] || kvHeads > heads)
+    return n.error() << "num_heads is " << heads << ", kv_num_heads " << kvHeads
+                     << " where the query has " << shapeOf(q)[2] << " features";
   if (!k != !v)
     return n.error() << "has only one of key and value";
   if (!k) {
@@ -177,15 +178,10 @@ LogicalResult GroupQuery::normalize() {
 
 /// Positions of the new tokens: [1, S] or [batch, S].
 Value GroupQuery::positions() {
-  int64_t queries = p.queries();
-  Type index = n.b.getI64Type();
-  if (start) {
-    Shape row;
-    for (int64_t i = 0; i < queries; ++i)
-      row.push_back(*start + i);
-    return n.reshape(n.ints(row), {1, queries});
-  }
-  return n.binary<AddOp>(n.reshape(starts, {p.batch(), 1}), n.iota({1, queries}, 1, index));
+  Value each = n.iota({1, p.queries()}, 1, n.b.getI64Type());
+  if (start) // always a sum, of which a growing cache changes the number only
+    return n.binary<AddOp>(each, static_cast<double>(*start));
+  return n.binary<AddOp>(n.reshape(starts, {p.batch(), 1}), each);
 }
 
 LogicalResult GroupQuery::rotate() {
@@ -311,7 +307,7 @@ static LogicalResult importGroupQueryAttention(NodeContext &n) { return GroupQue
 static LogicalResult importRotary(NodeContext &n) {
   Value x = n.input(0), at = n.input(1), cos = n.input(2), sin = n.input(3);
   int64_t heads = n.getInt("num_heads", 0), rotated = n.getInt("rotary_embedding_dim", 0);
-  if (rankOf(cos) != 2 || shapeOf(cos) != shapeOf(sin))
+  if (rankOf(cos) != 2 || shapeOf(cos) != shapeOf(sin) || shapeOf(cos)[1] < 1)
     return n.error() << "cos_cache and sin_cache have shapes " << shapeText(shapeOf(cos)) << " and "
                      << shapeText(shapeOf(sin));
   int64_t width = 2 * shapeOf(cos)[1];

@@ -210,6 +210,25 @@ static std::string declaredShape(const ValueInfo &info) {
   return "[" + declared + "]";
 }
 
+/// The size of a dimension whose name is a sum of others and of numbers, as optimum writes them
+/// ("past_sequence_length + 1"), if all of them are known.
+static std::optional<int64_t> sumOf(StringRef name, const llvm::StringMap<int64_t> &sizes) {
+  SmallVector<StringRef> terms;
+  name.split(terms, '+');
+  int64_t sum = 0;
+  for (StringRef term : terms) {
+    int64_t size;
+    auto known = sizes.find(term.trim());
+    if (known != sizes.end())
+      size = known->second;
+    else if (term.trim().getAsInteger(10, size))
+      return std::nullopt;
+    if (llvm::AddOverflow(sum, size, sum))
+      return std::nullopt;
+  }
+  return terms.size() > 1 ? std::optional(sum) : std::nullopt;
+}
+
 FailureOr<RankedTensorType> Importer::inputType(const ValueInfo &input,
                                                 llvm::StringMap<bool> &unknown) {
   if (!input.problem.empty())
@@ -226,6 +245,8 @@ FailureOr<RankedTensorType> Importer::inputType(const ValueInfo &input,
       shape.push_back(*dim.size);
     else if (bound != options.dims.end())
       shape.push_back(bound->second);
+    else if (std::optional<int64_t> sum = sumOf(name, options.dims))
+      shape.push_back(*sum);
     else
       unknown[name] = true;
     if (!shape.empty() && shape.size() == d + 1 && shape.back() < 0)

@@ -15,13 +15,10 @@ using namespace shardc::graph;
 
 namespace shardc::importer {
 
-/// Letters that are left for batch dimensions of a product.
-static constexpr int64_t kMaxRank = 40;
-
 static LogicalResult importMatMul(NodeContext &n) {
   Value a = n.input(0), b = n.input(1);
   int64_t rankA = rankOf(a), rankB = rankOf(b);
-  if (rankA < 1 || rankB < 1 || rankA > kMaxRank || rankB > kMaxRank)
+  if (rankA < 1 || rankB < 1 || rankA > kMaxProductRank || rankB > kMaxProductRank)
     return n.error() << "operands have ranks " << rankA << " and " << rankB;
   ArrayRef<int64_t> shapeA = shapeOf(a), shapeB = shapeOf(b);
   int64_t innerA = shapeA.back(), innerB = rankB == 1 ? shapeB[0] : shapeB[rankB - 2];

@@ -37,6 +37,7 @@ static FailureOr<Value> spread(NodeContext &n, Value v, Value x, StringRef what)
   if (!fits)
     return n.error() << what << " of shape " << shapeText(shapeOf(v)) << " does not fit "
                      << shapeText(shape) << " with axis " << *axis << " and block_size " << block;
+  block = std::min(block, shape[*axis]); // one for all
   Value wide = n.insertDims(v, {*axis + 1});
   Shape repeated(shapeOf(wide)), flat(shapeOf(v));
   repeated[*axis + 1] = block;
@@ -168,7 +169,8 @@ static FailureOr<Value> centred(NodeContext &n, Value v, Value zero, bool isLeft
 }
 
 static FailureOr<Value> integerProduct(NodeContext &n, Value a, Value aZero, Value b, Value bZero) {
-  if (rankOf(a) < 2 || rankOf(b) < 2 || shapeOf(a).back() != shapeOf(b)[rankOf(b) - 2] ||
+  if (rankOf(a) < 2 || rankOf(b) < 2 || rankOf(a) > kMaxProductRank ||
+      rankOf(b) > kMaxProductRank || shapeOf(a).back() != shapeOf(b)[rankOf(b) - 2] ||
       !broadcastShapes(shapeOf(a).drop_back(2), shapeOf(b).drop_back(2)))
     return n.error() << "operands of shapes " << shapeText(shapeOf(a)) << " and "
                      << shapeText(shapeOf(b)) << " do not multiply";

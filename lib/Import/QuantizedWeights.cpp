@@ -26,6 +26,9 @@ using namespace llvm;
 
 namespace shardc::importer {
 
+/// Of a matrix or block; products of such sizes are numbers.
+static constexpr int64_t kMaxSize = 1 << 28;
+
 namespace {
 
 /// Elements of a stored tensor as numbers.
@@ -280,7 +283,7 @@ static int64_t unpack(ArrayRef<char> bytes, int64_t i, int64_t bits) {
 std::string Rewriter::matMul(Node &node, std::vector<Node> &nodes) {
   int64_t k = intOf(node, "K", 0), n = intOf(node, "N", 0), bits = intOf(node, "bits", 4),
           block = intOf(node, "block_size", 0);
-  if (k < 1 || n < 1 || block < 1 || (bits != 2 && bits != 4 && bits != 8) || block * bits % 8)
+  if (k < 1 || n < 1 || block < 1 || k > kMaxSize || n > kMaxSize || block > kMaxSize || (bits != 2 && bits != 4 && bits != 8) || block * bits % 8)
     return "K is " + std::to_string(k) + ", N " + std::to_string(n) + ", bits " +
            std::to_string(bits) + ", block_size " + std::to_string(block);
   int64_t blocks = divideCeil(k, block), bytes = block * bits / 8;
@@ -289,6 +292,8 @@ std::string Rewriter::matMul(Node &node, std::vector<Node> &nodes) {
       !problem.empty())
     return problem;
   const Tensor *b = initializer(node, 1), *scales = initializer(node, 2), *zeros = nullptr;
+  if (node.outputs.size() != 1)
+    return "has " + std::to_string(node.outputs.size()) + " results";
   if (node.inputs.size() > 4 && !node.inputs[4].empty())
     return "input 4 (g_idx) is not supported";
   auto isGiven = [&](unsigned i) { return i < node.inputs.size() && !node.inputs[i].empty(); };
