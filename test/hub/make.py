@@ -8,8 +8,10 @@ random, from a seed; each model is one file of less than 300 KB. NAME.npz: input
 
     genai-*     python -m onnxruntime_genai.models.builder: GroupQueryAttention with a cache, SkipSimplifiedLayerNormalization; *-int4:
                 MatMulNBits
-    bert, gpt2  torch.onnx.export, then onnxruntime.transformers.optimizer: Attention with packed weights, EmbedLayerNormalization,
-                SkipLayerNormalization, BiasGelu, FastGelu
+    bert        torch.onnx.export, then onnxruntime.transformers.optimizer: EmbedLayerNormalization, Attention with packed weights,
+                SkipLayerNormalization, BiasGelu. The model is plain_bert.py, as transformers wrote it for years: the optimizer does not
+                know what version 5 writes
+    packed-past one Attention with past and present in one tensor, as the optimizer makes of GPT-2
 """
 
 import contextlib
@@ -26,7 +28,7 @@ import onnxruntime
 import torch
 
 HERE = Path(__file__).resolve().parent
-BATCH, LENGTH, VOCABULARY, HEADS, WIDTH = 2, 24, 256, 4, 64
+BATCH, LENGTH, VOCABULARY, HEADS, WIDTH = 2, 24, 256, 4, 48
 
 
 def randomize(model):
@@ -92,6 +94,39 @@ def genai(name, config_class, model_class, precision, **more):
     record(name, feeds | {"input_ids": ids, "attention_mask": np.ones((BATCH, LENGTH), np.int64)})
 
 
+def bert(name):
+    from onnxruntime.transformers import optimizer
+    from plain_bert import Bert
+
+    ids, mask = tokens(), np.ones((BATCH, LENGTH), np.int64)
+    mask[1, 17:] = 0
+    feeds = {"input_ids": ids, "token_type_ids": ids % 2, "attention_mask": mask}
+    axes = {key: {0: "batch", 1: "seq"} for key in [*feeds, "logits"]}
+    model = randomize(Bert(VOCABULARY, WIDTH, HEADS, layers=2))
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        torch.onnx.export(model, tuple(map(torch.tensor, feeds.values())), f"{folder}/raw.onnx", input_names=list(feeds),
+                          output_names=["logits"], dynamic_axes=axes, opset_version=17, dynamo=False)  # fmt: skip
+        fused = optimizer.optimize_model(f"{folder}/raw.onnx", model_type="bert", num_heads=HEADS, hidden_size=WIDTH, opt_level=0)
+        fused.save_model_to_file(f"{folder}/fused.onnx")
+        save(onnx.load(f"{folder}/fused.onnx"), name)
+    record(name, feeds)
+
+
+def packed_past(name):
+    random = np.random.RandomState(0)
+    weights = {"weight": random.randn(32, 96).astype(np.float32) / 6, "bias": random.randn(96).astype(np.float32)}
+    info = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Attention", ["x", "weight", "bias", "", "past"], ["y", "present"], "attention", domain="com.microsoft",
+                                 num_heads=HEADS, unidirectional=1)  # fmt: skip
+    inputs = [info("x", 1, ["batch", "seq", 32]), info("past", 1, [2, "batch", HEADS, "past", 8])]
+    tensors = [onnx.numpy_helper.from_array(value, key) for key, value in weights.items()]
+    graph = onnx.helper.make_graph([node], name, inputs, [info("y", 1, None), info("present", 1, None)], tensors)
+    imports = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
+    save(onnx.helper.make_model(graph, opset_imports=imports, ir_version=8), name)
+    x = random.randn(BATCH, LENGTH, 32).astype(np.float32)
+    record(name, {"x": x, "past": np.zeros((2, BATCH, HEADS, 0, 8), np.float32)}, outputs=("y",))
+
+
 def main():
     warnings.simplefilter("ignore")
     import transformers as hf
@@ -99,6 +134,8 @@ def main():
     makers = {
         "genai-llama": lambda name: genai(name, hf.LlamaConfig, hf.LlamaForCausalLM, "fp32"),
         "genai-qwen3-int4": lambda name: genai(name, hf.Qwen3Config, hf.Qwen3ForCausalLM, "int4", int4_block_size=32),
+        "bert": bert,
+        "packed-past": packed_past,
     }
     for name in sys.argv[1:] or makers:
         with contextlib.redirect_stderr(io.StringIO()):

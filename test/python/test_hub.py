@@ -92,3 +92,26 @@ def test_weights_are_cut_by_what_they_are_for(compiler_build, compiled, model):
     )
     with whole, half:
         assert half.manifest["memory"]["parameter_bytes"] < 0.53 * whole.manifest["memory"]["parameter_bytes"]
+
+
+@pytest.mark.parametrize("tp, sequence_parallel", [(1, False), (2, False), (2, True), (4, True)])
+def test_optimized_bert(compiler_build, compiled, tp, sequence_parallel):
+    """What onnxruntime.transformers' optimizer writes: packed projections, fused embeddings; one sequence is padded."""
+    model, dims = HUB / "bert.onnx", {"batch": BATCH, "seq": LENGTH}
+    recorded = _recorded(model)
+    with shardc.load(compiled(compiler_build, model, tp=1, dims=dims), build=compiler_build) as whole:
+        weights = whole.manifest["memory"]["parameter_bytes"]
+    path = compiled(compiler_build, model, tp=tp, sequence_parallel=sequence_parallel, dims=dims)
+    with shardc.load(path, build=compiler_build) as bundle:
+        _close(bundle.run({name: recorded[name] for name in bundle.inputs})["logits"], recorded["logits"])
+        assert bundle.manifest["memory"]["parameter_bytes"] < (1 / tp + 0.08) * weights
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_past_and_present_in_one_tensor(compiler_build, compiled, tp):
+    model = HUB / "packed-past.onnx"
+    recorded = _recorded(model)
+    path = compiled(compiler_build, model, tp=tp, dims={"batch": BATCH, "seq": 2}, cache={"past": LENGTH})
+    with shardc.load(path, build=compiler_build, poison=True, outputs=["y"]) as bundle:
+        parts = [bundle.run(x=recorded["x"][:, i : i + 2])["y"] for i in range(0, LENGTH, 2)]
+        _close(np.concatenate(parts, 1), recorded["y"])
