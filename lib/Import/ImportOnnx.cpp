@@ -617,10 +617,10 @@ LogicalResult Importer::importNodes() {
 //===----------------------------------------------------------------------===//
 
 FailureOr<OwningOpRef<ModuleOp>> Importer::build() {
-  for (auto add : {addElementwise, addActivations, addReductions, addMath, addShape, addSources,
-                   addIndexing, addNormalization, addAttention, addLosses, addSequences,
-                   addContribBasics, addContribNorms, addContribAttention, addGroupQueryAttention,
-                   addQuantization})
+  for (auto add :
+       {addElementwise, addActivations, addReductions, addMath, addShape, addSources, addIndexing,
+        addNormalization, addAttention, addLosses, addSequences, addContribBasics, addContribNorms,
+        addContribAttention, addGroupQueryAttention, addQuantization})
     add(table);
   for (const Function &function : model.functions)
     if (!functions

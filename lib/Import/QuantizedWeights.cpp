@@ -283,7 +283,8 @@ static int64_t unpack(ArrayRef<char> bytes, int64_t i, int64_t bits) {
 std::string Rewriter::matMul(Node &node, std::vector<Node> &nodes) {
   int64_t k = intOf(node, "K", 0), n = intOf(node, "N", 0), bits = intOf(node, "bits", 4),
           block = intOf(node, "block_size", 0);
-  if (k < 1 || n < 1 || block < 1 || k > kMaxSize || n > kMaxSize || block > kMaxSize || (bits != 2 && bits != 4 && bits != 8) || block * bits % 8)
+  if (k < 1 || n < 1 || block < 1 || k > kMaxSize || n > kMaxSize || block > kMaxSize ||
+      (bits != 2 && bits != 4 && bits != 8) || block * bits % 8)
     return "K is " + std::to_string(k) + ", N " + std::to_string(n) + ", bits " +
            std::to_string(bits) + ", block_size " + std::to_string(block);
   int64_t blocks = divideCeil(k, block), bytes = block * bits / 8;
