@@ -7,6 +7,9 @@
 // dimension, and with them the nodes and the model's inputs (the mask) that nothing else reads.
 // The attention then appends to its cache as others do (GroupQueryAttention.cpp).
 //
+// A cache that holds a window only (`sliding_window_cache`) has a length of its own in the file, and
+// drops what the window hides anyway. Here it grows like the others: its dimension is D too.
+//
 //===----------------------------------------------------------------------===//
 
 #include "GrowingCache.h"
@@ -20,10 +23,30 @@ using namespace llvm;
 namespace shardc::importer {
 
 /// Inputs of GroupQueryAttention.
-static constexpr unsigned kPastKey = 3, kFirstLength = 5, kLastLength = 6;
+static constexpr unsigned kPastKey = 3, kPastValue = 4, kFirstLength = 5, kLastLength = 6;
+
+static bool isGroupQuery(const Node &node) {
+  return node.op == "GroupQueryAttention" && node.domain == kContribDomain &&
+         node.inputs.size() > kLastLength;
+}
+
+/// Gives the caches that hold a window the dimension of the others.
+static void widenWindows(Graph &graph, StringRef cacheDim) {
+  StringSet<> windows;
+  for (const Node &node : graph.nodes)
+    if (isGroupQuery(node) && any_of(node.attributes, [](const Attribute &a) {
+          return a.name == "sliding_window_cache" && a.i;
+        }))
+      for (unsigned i : {kPastKey, kPastValue})
+        windows.insert(node.inputs[i]);
+  for (ValueInfo &input : graph.inputs)
+    if (windows.contains(input.name) && input.dims.size() == 4 && !input.dims[2].size)
+      input.dims[2].name = cacheDim;
+}
 
 void dropCacheLengths(Model &model, StringRef cacheDim) {
   Graph &graph = model.graph;
+  widenWindows(graph, cacheDim);
   StringSet<> caches;
   for (const ValueInfo &input : graph.inputs)
     if (any_of(input.dims, [&](const Dim &dim) { return dim.name == cacheDim; }))
@@ -32,8 +55,7 @@ void dropCacheLengths(Model &model, StringRef cacheDim) {
   // Names that lost a reader, until nobody asks for them.
   std::vector<StringRef> lost;
   for (Node &node : graph.nodes) {
-    if (node.op != "GroupQueryAttention" || node.domain != kContribDomain ||
-        node.inputs.size() <= kLastLength || !caches.contains(node.inputs[kPastKey]))
+    if (!isGroupQuery(node) || !caches.contains(node.inputs[kPastKey]))
       continue;
     for (unsigned i = kFirstLength; i <= kLastLength; ++i) {
       lost.push_back(node.inputs[i]);

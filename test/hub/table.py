@@ -43,7 +43,7 @@ plans by role, every cut, both targets and caches apply:
         logits = model.run(input_ids=token)["logits"]                            # and so on; the cache stays on its ranks
 
 * `--cache past_sequence_length=N`: the cache has room for N entries and the program counts them. The attention mask, which told the lengths, is
-  no input any more: all sequences of a batch have one length.
+  no input any more: all sequences of a batch have one length. Caches that hold a window only (Gemma) have N entries too.
 * Sequences of different lengths, as in onnxruntime-genai's own loop with one buffer for past and present: `--dim past_sequence_length=N --dim
   total_sequence_length=N`, and `--carry past_key_values.0.key=present.0.key` for each cache. The mask, of N columns, is an input, and says
   for each sequence where it stands.
@@ -52,7 +52,7 @@ plans by role, every cut, both targets and caches apply:
   other operand to 8 bits, is not followed: products are those of the floats.
 * What a model quantizes as it runs (QuantizeLinear, DynamicQuantizeLinear, MatMulInteger) is computed so, in integers.
 * An operator or setting that is not supported is told at import, for all nodes at once, with node, operator, attribute and value. So are
-  SparseAttention, PagedAttention, MoE, caches of few bits (`kv_cache_bit_width`), window-sized caches that drop entries, beam search's
+  SparseAttention, PagedAttention, MoE, caches of few bits (`kv_cache_bit_width`), window-sized caches that drop entries (without `--cache`), beam search's
   `cache_indirection`, control flow (`If`: the builder's Phi-3 with two rotary tables).
 """
 
