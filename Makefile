@@ -75,6 +75,7 @@ test-torch: $(TORCH)/.stamp
 bench: build .venv-bench/.stamp $(TORCH)/.stamp
 	$(PY) bench/run.py --build $(BUILD)
 	$(PY) bench/train.py --build $(BUILD)
+	$(TORCH)/bin/python bench/decode.py --build $(BUILD)
 
 .venv-bench/.stamp:
 	python3 -m venv .venv-bench
