@@ -14,6 +14,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
 #include "shardc/Fuse/Passes.h"
+#include "shardc/Lower/CudaKernels.h"
 #include "shardc/Lower/LowerKernels.h"
 #include "shardc/Lower/ObjectEmitter.h"
 #include "shardc/Schedule/Program.h"
@@ -234,6 +235,14 @@ static std::string launchOrderHash(const Program &program) {
   return sha256(text);
 }
 
+static json::Array notesJson(ModuleOp module) {
+  json::Array notes;
+  forEachNote(module, [&](Location, StringRef path, StringRef note) {
+    notes.push_back(json::Object{{"path", path}, {"note", note}});
+  });
+  return notes;
+}
+
 static std::string manifestJson(ModuleOp module, const Program &program,
                                 const BundleOptions &options, json::Array kernels,
                                 const BundleDirectory &directory) {
@@ -282,6 +291,7 @@ static std::string manifestJson(ModuleOp module, const Program &program,
       {"report", json::Object{{"launches", launches},
                               {"kernels", int64_t(program.kernels.size())},
                               {"kernel_costs", kernelCosts(module, program)},
+                              {"notes", notesJson(module)},
                               {"collectives", std::move(collectives)}}},
       {"files", directory.fileEntries()}};
   std::string text;

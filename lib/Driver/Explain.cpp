@@ -53,6 +53,14 @@ static std::vector<Line> collectLines(const json::Array &collectives, const Cost
   return lines;
 }
 
+static void printNotes(const json::Object &report) {
+  const json::Array *notes = report.getArray("notes");
+  for (const json::Value &value : notes ? *notes : json::Array())
+    if (const json::Object *entry = value.getAsObject())
+      llvm::outs() << llvm::left_justify("note", 15) << text(*entry, "path") << "\n    "
+                   << text(*entry, "note") << "\n";
+}
+
 int explainCommand(const std::string &bundle, const std::string &costsFile, bool asJson) {
   std::optional<json::Value> manifest = readBundleJson(bundle, "manifest.json");
   if (!manifest)
@@ -109,6 +117,7 @@ int explainCommand(const std::string &bundle, const std::string &costsFile, bool
       llvm::outs() << "    " << reason << "\n";
   }
   finish();
+  printNotes(*report);
   return kOk;
 }
 

@@ -67,6 +67,9 @@ LogicalResult lowerForCuda(Program &program, ModuleOp module, const ScheduleOpti
           gemm->compute = "tf32";
     cuda.kernels.push_back(std::move(*kernel));
   }
+  forEachNote(module, [](Location loc, StringRef path, StringRef note) {
+    emitWarning(loc) << path << (path.empty() ? "" : ": ") << note;
+  });
   for (const ProgramEntry &entry : program.entries)
     for (const ProgramCommand &command : entry.commands)
       cuda.staging.bytes = std::max(cuda.staging.bytes, stagingBytes(program, command));

@@ -26,6 +26,14 @@ struct CudaTarget {
   static llvm::Expected<CudaTarget> parse(llvm::StringRef text);
 };
 
+/// On a kernel function that was lowered: what a user may want to know of it.
+inline constexpr llvm::StringLiteral kNoteAttr = "exec.note";
+/// Visits these notes, once for each place in the model ("model.layers.0.mlp.up_proj") that calls
+/// such a kernel.
+void forEachNote(
+    mlir::ModuleOp module,
+    llvm::function_ref<void(mlir::Location, llvm::StringRef path, llvm::StringRef note)> visit);
+
 /// Lowers one kernel function; generated code is appended to `kernels`.
 mlir::FailureOr<CudaKernel> lowerCudaKernel(mlir::func::FuncOp function,
                                             mlir::gpu::GPUModuleOp kernels);

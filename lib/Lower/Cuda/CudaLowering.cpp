@@ -16,6 +16,9 @@
 #include "GroupedGrid.h"
 #include "LibraryCalls.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "shardc/Support/ElementBytes.h"
+#include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 
 using namespace mlir;
 using shardc::graph::LoweringClass;
@@ -141,7 +144,26 @@ static FailureOr<CudaKernel> lowerGenerated(CudaLowering &lowering, LoweringClas
   CudaKernel kernel;
   kernel.name = lowering.function.getSymName().str();
   kernel.calls.push_back(lowering.launch());
+  if (auto einsum = dyn_cast_or_null<graph::EinsumOp>(anchor);
+      einsum && isFloat8(einsum.getLhs().getType()))
+    setNote(lowering.function, "fp8: is no matrix multiplication: a thread an element");
   return kernel;
+}
+
+void forEachNote(ModuleOp module, llvm::function_ref<void(Location, StringRef, StringRef)> visit) {
+  llvm::StringMap<StringRef> notes;
+  for (auto function : module.getOps<func::FuncOp>())
+    if (auto note = function->getAttrOfType<StringAttr>(kNoteAttr))
+      notes[function.getSymName()] = note;
+  llvm::StringSet<> told;
+  if (notes.empty())
+    return;
+  module.walk([&](func::CallOp call) {
+    auto path = call->getAttrOfType<StringAttr>(graph::GraphDialect::kPathAttr);
+    StringRef where = path ? path.getValue() : "", note = notes.lookup(call.getCallee());
+    if (!note.empty() && told.insert((where + "|" + note).str()).second)
+      visit(call.getLoc(), where, note);
+  });
 }
 
 FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp kernels) {
@@ -165,7 +187,7 @@ FailureOr<CudaKernel> lowerCudaKernel(func::FuncOp function, gpu::GPUModuleOp ke
     return lowerScatterGrid(lowering, anchor);
   if (auto einsum = dyn_cast_or_null<graph::EinsumOp>(anchor); einsum && isLibraryCall(einsum))
     return libraryCall(function, einsum, kernels);
-  if (auto einsum = dyn_cast_or_null<graph::EinsumOp>(anchor); einsum && isFloat8Call(einsum))
+  if (auto einsum = dyn_cast_or_null<graph::EinsumOp>(anchor); einsum && isFloat8Product(einsum))
     return float8Call(function, einsum, kernels);
   return lowerGenerated(lowering, found->kind, anchor);
 }

@@ -5,6 +5,9 @@
 // input, and both factors of a weight's gradient. The units are read from device memory, so that
 // nothing waits for the host.
 //
+// What it does not take (sizes that are no multiples of 16, batches) is multiplied as bf16, which
+// holds every 8-bit float: the same sums, not as fast. The kernel's note says why.
+//
 //===----------------------------------------------------------------------===//
 #include "LibraryCalls.h"
 #include "shardc/Lower/Float8Product.h"
@@ -37,36 +40,49 @@ struct Call {
 };
 } // namespace
 
-static std::optional<Call> callOf(graph::EinsumOp op) {
+/// nullopt, with the reason, if it is another product.
+static std::optional<Call> callOf(graph::EinsumOp op, const EinsumPlan &plan, std::string &reason) {
+  const GemmSpec &spec = plan.spec;
   std::optional<Float8Product> product = matchFloat8Product(op);
-  std::optional<EinsumPlan> plan = product ? planOf(op) : std::nullopt;
-  if (!plan || !fitBlas(plan->spec) || !fitFloat8(plan->spec))
+  if (!spec.batch.empty()) {
+    reason = "is a batch of " + std::to_string(ShapedType::getNumElements(spec.batch));
     return std::nullopt;
-  const GemmSpec &spec = plan->spec;
+  }
+  for (auto [what, size] : {std::pair("sums are over ", spec.k), std::pair("rows have ", spec.n)})
+    if (size % 16 != 0) {
+      reason = what + std::to_string(size) + " elements, which is no multiple of 16";
+      return std::nullopt;
+    }
   auto a = linesOf(spec.m, spec.k, spec.a.rowStride, spec.a.columnStride),
        b = linesOf(spec.n, spec.k, spec.b.columnStride, spec.b.rowStride);
-  if (!a || !b || !isa<BlockArgument>(product->unit.getLhs()) ||
-      !isa<BlockArgument>(product->unit.getRhs()))
+  if (!product || !fitFloat8(spec) || !a || !b || !isa<BlockArgument>(product->unit.getLhs()) ||
+      !isa<BlockArgument>(product->unit.getRhs())) {
+    reason = "factors and result do not lie as cuBLASLt wants it";
     return std::nullopt;
-  return Call{*plan, *product, *a, *b};
+  }
+  return Call{plan, *product, *a, *b};
 }
 
-bool isFloat8Call(graph::EinsumOp op) { return callOf(op).has_value(); }
+bool isFloat8Product(graph::EinsumOp op) {
+  if (!isFloat8(op.getLhs().getType()))
+    return false;
+  std::optional<EinsumPlan> plan = planOf(op);
+  return plan && fitBlas(plan->spec);
+}
 
-/// Appends a kernel that transposes a matrix of rows × columns into scratch memory.
-static LogicalResult transpose(CudaKernel &kernel, Location loc, const Twine &name, Type element,
-                               int64_t rows, int64_t columns, CudaArgument from, CudaArgument to,
-                               gpu::GPUModuleOp kernels) {
+/// Appends a kernel that makes one tensor of another, in scratch memory.
+static LogicalResult prepare(CudaKernel &kernel, Location loc, const Twine &name,
+                             RankedTensorType type, CudaArgument from, CudaArgument to,
+                             gpu::GPUModuleOp kernels,
+                             llvm::function_ref<Value(OpBuilder &, Value)> make) {
   OpBuilder builder(kernels.getContext());
-  auto type = RankedTensorType::get({rows, columns}, element),
-       result = RankedTensorType::get({columns, rows}, element);
-  OwningOpRef<func::FuncOp> function = func::FuncOp::create(
-      loc, name.str(), builder.getFunctionType(TypeRange(type), TypeRange(result)));
+  OwningOpRef<func::FuncOp> function =
+      func::FuncOp::create(loc, name.str(), builder.getFunctionType(TypeRange(type), {}));
   Block *block = function->addEntryBlock();
   builder.setInsertionPointToEnd(block);
-  Value transposed =
-      graph::TransposeOp::create(builder, loc, block->getArgument(0), ArrayRef<int64_t>{1, 0});
-  func::ReturnOp::create(builder, loc, transposed);
+  Value made = make(builder, block->getArgument(0));
+  func::ReturnOp::create(builder, loc, made);
+  function->setFunctionType(builder.getFunctionType(TypeRange(type), made.getType()));
   FailureOr<CudaKernel> generated = lowerCudaKernel(*function, kernels);
   if (failed(generated))
     return failure();
@@ -77,9 +93,60 @@ static LogicalResult transpose(CudaKernel &kernel, Location loc, const Twine &na
   return success();
 }
 
+/// The factors are widened into scratch memory in front.
+static FailureOr<CudaKernel> wideCall(func::FuncOp function, graph::EinsumOp op,
+                                      const EinsumPlan &plan, gpu::GPUModuleOp kernels) {
+  const GemmSpec &spec = plan.spec;
+  Value a = op.getLhs(), b = op.getRhs(),
+        result = function.getBody().front().getTerminator()->getOperand(0);
+  if (plan.swapped)
+    std::swap(a, b);
+  CudaKernel kernel;
+  kernel.name = function.getSymName().str();
+  bool isWhole = op.getResult() == result || storedStrides(op);
+  int64_t scratch = isWhole ? 0 : llvm::alignTo(tensorBytes(op.getType()), kCudaAlignment);
+  Type wide = BFloat16Type::get(op.getContext());
+  auto factor = [&](Value tensor, const GemmOperand &how,
+                    StringRef suffix) -> FailureOr<CudaMatrix> {
+    Value base = viewOf(tensor).base;
+    auto type = cast<RankedTensorType>(base.getType());
+    CudaMatrix matrix{CudaArgument::ofScratch(scratch), nameOf(wide), how.rowStride,
+                      how.columnStride, how.batch};
+    scratch += llvm::alignTo(tensorBytes(type.clone(wide)), kCudaAlignment);
+    auto widen = [&](OpBuilder &builder, Value x) {
+      return graph::castTo(builder, op.getLoc(), x, wide);
+    };
+    if (failed(prepare(kernel, op.getLoc(), function.getSymName() + suffix, type,
+                       CudaArgument::ofBuffer(bufferOf(function, base)), matrix.argument, kernels,
+                       widen)))
+      return failure();
+    return matrix;
+  };
+  FailureOr<CudaMatrix> left = factor(a, spec.a, "_a");
+  FailureOr<CudaMatrix> right = failed(left) ? left : factor(b, spec.b, "_b");
+  if (failed(right))
+    return failure();
+  CudaMatrix d{
+      isWhole ? CudaArgument::ofBuffer(bufferOf(function, result)) : CudaArgument::ofScratch(0),
+      nameOf(op.getType().getElementType()), spec.c.rowStride, spec.c.columnStride, spec.c.batch};
+  kernel.calls.push_back(CudaGemm{spec.batch, spec.m, spec.n, spec.k, *left, *right, d});
+  if (!isWhole && failed(addEpilogue(kernel, function, op.getResult(), kernels)))
+    return failure();
+  kernel.scratchBytes = std::max(kernel.scratchBytes, scratch);
+  return kernel;
+}
+
 FailureOr<CudaKernel> float8Call(func::FuncOp function, graph::EinsumOp op,
                                  gpu::GPUModuleOp kernels) {
-  Call call = *callOf(op);
+  EinsumPlan plan = *planOf(op);
+  std::string reason;
+  std::optional<Call> fits = callOf(op, plan, reason);
+  if (!fits) {
+    FailureOr<CudaKernel> kernel = wideCall(function, op, plan, kernels);
+    setNote(function, "fp8: " + reason + ": multiplied as bf16");
+    return kernel;
+  }
+  Call &call = *fits;
   const GemmSpec &spec = call.plan.spec;
   Value a = op.getLhs(), b = op.getRhs(), aUnit = call.product.unit.getLhs(),
         bUnit = call.product.unit.getRhs(), end = call.product.end(),
@@ -99,8 +166,12 @@ FailureOr<CudaKernel> float8Call(func::FuncOp function, graph::EinsumOp op,
     Type element = cast<RankedTensorType>(tensor.getType()).getElementType();
     if (lines.isTransposed) {
       auto copy = CudaArgument::ofScratch(scratch);
-      if (failed(transpose(kernel, op.getLoc(), function.getSymName() + suffix, element, spec.k,
-                           count, argument, copy, kernels)))
+      auto turn = [&](OpBuilder &builder, Value x) -> Value {
+        return graph::TransposeOp::create(builder, op.getLoc(), x, ArrayRef<int64_t>{1, 0});
+      };
+      if (failed(prepare(kernel, op.getLoc(), function.getSymName() + suffix,
+                         RankedTensorType::get({spec.k, count}, element), argument, copy, kernels,
+                         turn)))
         return failure();
       argument = copy;
       scratch += llvm::alignTo(spec.k * count, kCudaAlignment);

@@ -28,9 +28,7 @@ int64_t bufferOf(func::FuncOp function, Value value) {
   return function.getNumArguments() + (llvm::find(results, value) - results.begin());
 }
 
-/// Strides of a contraction's result: as it is stored, if only transposes and reshapes are behind
-/// it.
-static std::optional<Strides> storedStrides(graph::EinsumOp op) {
+std::optional<Strides> storedStrides(graph::EinsumOp op) {
   auto function = op->getParentOfType<func::FuncOp>();
   return stridesWhenStoredAs(op.getResult(),
                              function.getBody().front().getTerminator()->getOperand(0));

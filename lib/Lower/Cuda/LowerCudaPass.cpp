@@ -118,6 +118,8 @@ json::Object LowerCudaPass::describe(CudaKernel &kernel, func::FuncOp function) 
   json::Object object = kernelJson(kernel), reports;
   object["ops"] = std::move(ops);
   object["scratch_bytes"] = kernel.scratchBytes;
+  if (auto note = function->getAttrOfType<StringAttr>(kNoteAttr))
+    object["note"] = note.getValue();
   for (const CudaCall &call : llvm::concat<const CudaCall>(kernel.calls, kernel.otherwise))
     if (auto *launch = std::get_if<CudaLaunch>(&call))
       if (auto known = compiled.find(launch->symbol); known != compiled.end())

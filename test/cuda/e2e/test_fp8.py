@@ -37,6 +37,24 @@ def test_logits(gpus, tmp_path, ranks):
     assert np.abs(got - want).max() < cost / 10
 
 
+def test_products_that_do_not_fit(gpus, tmp_path):
+    """On four ranks k and v have rows of 8: multiplied as bf16, which is told and changes nothing."""
+    model = Model(INFERENCE, tmp_path)
+    options = [model.path, "--tp", 4, "--fp8", "e4m3", "--plan", "llama"]
+    bundle = gpus.compile(*options, "--arch", "compute_90", bundle=tmp_path / "gpu")
+    harness.call(gpus.build / "bin/shardc", "compile", *options, "-o", tmp_path / "cpu", seconds=120)
+    assert len(products(bundle)) == 2 * 5
+    notes = json.loads((bundle / "manifest.json").read_text())["report"]["notes"]
+    assert [note["path"] for note in notes] == ["self_attn.k_proj", "self_attn.v_proj"]
+    assert all(note["note"] == "fp8: rows have 8 elements, which is no multiple of 16: multiplied as bf16" for note in notes)
+    explained = harness.call(gpus.build / "bin/shardc", "explain", bundle, seconds=60)
+    assert all(note["note"] in explained and note["path"] in explained for note in notes)
+    gpus.having(arch=90).logged(tmp_path / "log", bundle, *model.arguments(tmp_path / "gpu.npy"))
+    gpus.run(tmp_path / "cpu", *model.arguments(tmp_path / "cpu.npy"))
+    got, want = model.read(tmp_path / "gpu.npy"), model.read(tmp_path / "cpu.npy")
+    assert np.abs(got - want).max() < np.abs(want - model.logits).max() / 10
+
+
 def test_old_gpus_are_named(gpus, tmp_path):
     model = Model(INFERENCE, tmp_path)
     bundle = gpus.compile(model.path, "--fp8", "e4m3", *COMPILE, bundle=tmp_path / "gpu")
