@@ -195,7 +195,9 @@ Value BucketCode::norm(ArrayRef<std::pair<const Bucket *, Value>> squares, Value
     Value sum;
   };
   std::vector<Class> classes;
-  for (auto &[bucket, own] : squares) {
+  for (auto &square : squares) {
+    const Bucket *bucket = square.first;
+    Value own = square.second;
     auto found = llvm::find_if(classes, [&](const Class &c) {
       return c.cut == bucket->cut && c.shards == bucket->shards;
     });

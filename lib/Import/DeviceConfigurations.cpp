@@ -178,7 +178,9 @@ Error readDevicePlan(ModuleOp module, const Model &model, StringRef choice,
   auto isNamed = [](ArrayRef<ValueInfo> values, StringRef name) {
     return any_of(values, [&](const ValueInfo &v) { return v.name == name; });
   };
-  for (auto &[name, tensor] : reader.tensors) {
+  for (auto &entry : reader.tensors) {
+    const std::string &name = entry.first;
+    DeviceTensor &tensor = entry.second;
     auto plan = plans.find(name);
     auto initializer =
         find_if(model.graph.initializers, [&](const Tensor &t) { return t.name == name; });

@@ -10,7 +10,9 @@ namespace shardrt {
 struct SubAxis {
   int axis;
   int64_t pre, size;
-  bool operator==(const SubAxis &) const = default;
+  bool operator==(const SubAxis &other) const {
+    return axis == other.axis && pre == other.pre && size == other.size;
+  }
 };
 /// Major to minor.
 using SubAxes = std::vector<SubAxis>;
